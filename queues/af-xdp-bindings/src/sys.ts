@@ -5,7 +5,7 @@
  * (addresses, offsets) cross as plain numbers, which are exact to 2^53; a user-space address has at most 47 bits
  * (57 with five-level paging, which the kernel hands out only on request).
  */
-import { cc, ptr } from "bun:ffi";
+import { cc, FFIType, ptr } from "bun:ffi";
 import { fileURLToPath } from "node:url";
 
 const ARCH = process.arch as "x64" | "arm64";
@@ -113,14 +113,13 @@ if (process.platform !== "linux" || !(ARCH in NUMBERS)) {
 /** System-call numbers of this machine's architecture. */
 export const SYS: Record<keyof (typeof NUMBERS)["x64"], number> = NUMBERS[ARCH];
 
+const word = FFIType.i64_fast;
+
 const shim = cc({
   source: fileURLToPath(new URL("./shim.c", import.meta.url)),
   symbols: {
-    sys3: { args: ["i64_fast", "i64_fast", "i64_fast", "i64_fast"], returns: "i64_fast" },
-    sys6: {
-      args: ["i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast"],
-      returns: "i64_fast",
-    },
+    sys3: { args: [word, word, word, word], returns: word },
+    sys6: { args: [word, word, word, word, word, word, word], returns: word },
   },
 });
 
@@ -183,7 +182,7 @@ export function getsockopt(fd: number, level: number, name: number, value: Array
 /** getsockopt of an `int`: writes it to `out[0]`; returns 0 or -errno. */
 export function getsockoptInt(fd: number, level: number, name: number, out: Int32Array): number {
   const result = getsockopt(fd, level, name, out.length === 1 ? out : out.subarray(0, 1));
-  return result < 0 ? result : 0;
+  return Math.min(result, 0);
 }
 
 /** sendto(fd, buffer, flags, address); the address may be 0 bytes long for none. Returns bytes sent, or -errno. */
