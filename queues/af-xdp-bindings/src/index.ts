@@ -1,2 +1,3 @@
+export * from "./bpf/index.ts";
 export * from "./errno.ts";
 export * as sys from "./sys.ts";

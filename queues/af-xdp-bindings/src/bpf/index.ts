@@ -1,0 +1,24 @@
+/** The BPF half of the package: assembler, programs, maps, links. */
+export * from "./assembler.ts";
+export { disassemble } from "./disassembler.ts";
+export { HELPER, type HelperName } from "./helpers.ts";
+export * from "./link.ts";
+export { BpfMap, createMap, type MapInfo, type MapOptions, type MapTypeName } from "./map.ts";
+export * from "./program.ts";
+export {
+  BPF_ANY,
+  BPF_EXIST,
+  BPF_F_MMAPABLE,
+  BPF_F_NO_PREALLOC,
+  BPF_F_RDONLY_PROG,
+  BPF_F_WRONLY_PROG,
+  BPF_F_XDP_HAS_FRAGS,
+  BPF_NOEXIST,
+  XDP_ABORTED,
+  XDP_DROP,
+  XDP_MD,
+  XDP_PASS,
+  XDP_REDIRECT,
+  XDP_TX,
+} from "./uapi.ts";
+export { XskMap } from "./xsk-map.ts";
