@@ -1,3 +1,15 @@
+export * as abi from "./abi.ts";
 export * from "./bpf/index.ts";
+export { CompletionRing } from "./completion-ring.ts";
 export * from "./errno.ts";
+export { FillRing } from "./fill-ring.ts";
+export { interfaceIndex } from "./interface.ts";
+export { PAGE_SIZE, SharedArea } from "./memory.ts";
+export type { RingMemory } from "./ring-memory.ts";
+export { RxRing } from "./rx-ring.ts";
 export * as sys from "./sys.ts";
+export { TxMetadata } from "./tx-metadata.ts";
+export { TxRing } from "./tx-ring.ts";
+export * from "./u64.ts";
+export { Umem, type UmemOptions, type XskMode } from "./umem.ts";
+export { type BusyPoll, Xsk, type XskOptions, type XskStatistics } from "./xsk.ts";

@@ -120,6 +120,8 @@ const shim = cc({
   symbols: {
     sys3: { args: [word, word, word, word], returns: word },
     sys6: { args: [word, word, word, word, word, word, word], returns: word },
+    xsk_send: { args: [FFIType.i32], returns: FFIType.i32 },
+    xsk_receive: { args: [FFIType.i32], returns: FFIType.i32 },
   },
 });
 
@@ -136,6 +138,12 @@ export const sys6 = shim.symbols.sys6 as unknown as (
   e: number,
   f: number,
 ) => number;
+
+/** sendto(fd, NULL, 0, MSG_DONTWAIT): 0, or -errno. */
+export const xskSend = shim.symbols.xsk_send as unknown as (fd: number) => number;
+
+/** recvfrom(fd, NULL, 0, MSG_DONTWAIT): 0, or -errno. */
+export const xskReceive = shim.symbols.xsk_receive as unknown as (fd: number) => number;
 
 /**
  * Address of a view's first byte, valid while the view's buffer is reachable: keep the view in a field as long as the
