@@ -22,7 +22,7 @@ const LONG_BYTES = 256;
  * @returns a sum to pass on as `initial` or to fold(), below 2^31
  */
 export function sum(views: FrameViews, offset: number, length: number, initial: number): number {
-  if (length >= LONG_BYTES || (offset & 1) !== 0) return sumLong(views, offset, length, initial);
+  if (length >= LONG_BYTES || (offset & 1) !== 0) return sumOther(views, offset, length, initial);
   const half = views.half;
   const end = (offset + length) >> 1;
   let total = initial;
@@ -31,9 +31,14 @@ export function sum(views: FrameViews, offset: number, length: number, initial: 
   return total;
 }
 
-/** sum() for any length and an odd offset too. */
-function sumLong(views: FrameViews, offset: number, length: number, initial: number): number {
+/** What is not short and even: out of sum(), to keep that small. */
+function sumOther(views: FrameViews, offset: number, length: number, initial: number): number {
   if ((offset & 1) !== 0) return sumOdd(views, offset, length, initial);
+  return sumLong(views, offset, length, initial);
+}
+
+/** sum() of at least LONG_BYTES at an even offset. */
+function sumLong(views: FrameViews, offset: number, length: number, initial: number): number {
   const half = views.half;
   const word = views.word;
   const end = offset + length;
@@ -43,7 +48,7 @@ function sumLong(views: FrameViews, offset: number, length: number, initial: num
     total = (total + half[at >> 1]) | 0;
     at += 2;
   }
-  // Up to 2^14 words of 32 bits: exact in 46 bits, which the JIT keeps in an integer register.
+  // Up to 2^14 words of 32 bits: exact in 46 bits, for which the JIT uses an integer register.
   let words = 0;
   let i = at >> 2;
   const wordEnd = end >> 2;
@@ -60,7 +65,7 @@ function sumLong(views: FrameViews, offset: number, length: number, initial: num
 /** A range at an odd offset has its bytes in the other halves of the halfwords: the swapped sum is its sum. */
 function sumOdd(views: FrameViews, offset: number, length: number, initial: number): number {
   if (length === 0) return initial;
-  const rest = sumLong(views, offset + 1, length - 1, 0);
+  const rest = sum(views, offset + 1, length - 1, 0);
   return (initial + views.bytes[offset] + swap16(fold(rest))) | 0;
 }
 
