@@ -175,7 +175,7 @@ export const SO_BUSY_POLL = 46;
 export const SO_INCOMING_NAPI_ID = 56;
 /** set, get: leave the queue's interrupts off while the socket polls it, 0 or 1 (5.11). */
 export const SO_PREFER_BUSY_POLL = 69;
-/** set, get: most frames one poll of the queue handles (5.11). */
+/** set: most frames one poll of the queue handles (5.11). */
 export const SO_BUSY_POLL_BUDGET = 70;
 /** get: u64 that identifies the socket's network namespace (5.14). */
 export const SO_NETNS_COOKIE = 71;

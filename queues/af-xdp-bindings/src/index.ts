@@ -5,6 +5,7 @@ export * from "./errno.ts";
 export { FillRing } from "./fill-ring.ts";
 export { interfaceIndex } from "./interface.ts";
 export { PAGE_SIZE, SharedArea } from "./memory.ts";
+export { redirectQueues } from "./redirect.ts";
 export type { RingMemory } from "./ring-memory.ts";
 export { RxRing } from "./rx-ring.ts";
 export * as sys from "./sys.ts";

@@ -88,7 +88,7 @@ export interface XskOptions {
 export interface XskStatistics {
   /** Frames dropped for want of a chunk, or for being longer than one. */
   rxDropped: number;
-  /** Fill ring entries that name no chunk. */
+  /** Refused RX descriptors. Linux 6.18 skips fill ring entries that name no chunk, and counts them nowhere visible. */
   rxInvalidDescs: number;
   /** TX ring entries that were refused: outside the UMEM or the chunk, unknown options. */
   txInvalidDescs: number;
@@ -217,7 +217,10 @@ export class Xsk {
     };
   }
 
-  /** NAPI ID of the queue (SO_INCOMING_NAPI_ID), 0 while unknown: some drivers show it only with the first frame. */
+  /**
+   * NAPI ID of the queue (SO_INCOMING_NAPI_ID), 0 where unknown. Linux 6.18 takes it at bind from drivers that tell
+   * which NAPI serves which queue; without one, busy polling does nothing.
+   */
   napiId(): number {
     const id = new Int32Array(1);
     check(sys.getsockoptInt(this.fd, SOL_SOCKET, SO_INCOMING_NAPI_ID, id), "getsockopt(SO_INCOMING_NAPI_ID)");
