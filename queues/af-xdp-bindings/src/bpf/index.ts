@@ -1,10 +1,12 @@
 /** The BPF half of the package: assembler, programs, maps, links. */
 export * from "./assembler.ts";
+export { type AttachedXdp, attachedXdp } from "./attached.ts";
 export { disassemble } from "./disassembler.ts";
 export { HELPER, type HelperName } from "./helpers.ts";
 export * from "./link.ts";
 export { BpfMap, createMap, type MapInfo, type MapOptions, type MapTypeName } from "./map.ts";
 export * from "./program.ts";
+export * from "./test-run.ts";
 export {
   BPF_ANY,
   BPF_EXIST,

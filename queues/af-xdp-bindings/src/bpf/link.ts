@@ -1,11 +1,14 @@
 /** BPF links: an XDP program attached to an interface for as long as a descriptor or pin holds the link. */
+import { type ErrnoName, SysError } from "../errno.ts";
 import * as sys from "../sys.ts";
+import { attachedXdp } from "./attached.ts";
 import { Attr, bpf, checkBpf } from "./call.ts";
 import { getObject, pinObject } from "./pin.ts";
-import type { Program } from "./program.ts";
+import { type Program, programInfo } from "./program.ts";
 import {
   BPF_F_REPLACE,
   BPF_XDP,
+  BY_ID,
   INFO,
   INFO_SIZE,
   LINK_CREATE,
@@ -86,7 +89,45 @@ export function attachXdp(program: Program, ifindex: number, mode: XdpMode): Lin
     .u32(LINK_CREATE.target_ifindex, ifindex)
     .u32(LINK_CREATE.attach_type, BPF_XDP)
     .u32(LINK_CREATE.flags, mode === "native" ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
-  return new Link(checkBpf(bpf("BPF_LINK_CREATE", attr), "BPF_LINK_CREATE", {}, `ifindex ${ifindex}, ${mode} mode`));
+  const result = bpf("BPF_LINK_CREATE", attr);
+  const detail = `ifindex ${ifindex}, ${mode} mode`;
+  return new Link(checkBpf(result, "BPF_LINK_CREATE", result < 0 ? attachHints(ifindex, mode) : {}, detail));
+}
+
+function attachHints(ifindex: number, mode: XdpMode): Partial<Record<ErrnoName, string>> {
+  const occupied = `${describeAttached(ifindex)}: stop its owner, or \`ip link set dev … xdp off\` if ip attached it`;
+  return {
+    EBUSY: occupied,
+    EEXIST: `an interface runs XDP in one mode at a time; ${occupied}`,
+    EOPNOTSUPP:
+      mode === "native" ? 'the driver has no native XDP: use mode "skb"' : "the interface takes no XDP program",
+    EINVAL: "no such interface in this network namespace, or not an XDP program for it",
+    ERANGE: "the MTU is too large for one buffer: lower it, or load the program with frags",
+    ENOSPC: "the interface needs at least as many receive queues as its peer has transmit queues",
+  };
+}
+
+/** "program 97 "redirect" is attached in native mode", as far as it can be known. */
+function describeAttached(ifindex: number): string {
+  try {
+    const found = attachedXdp(ifindex).map(
+      ({ mode, programId }) => `program ${programId}${programName(programId)} is attached in ${mode} mode`,
+    );
+    if (found.length > 0) return found.join(", ");
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+  }
+  return "another program is attached";
+}
+
+function programName(id: number): string {
+  const fd = bpf("BPF_PROG_GET_FD_BY_ID", new Attr().u32(BY_ID.start_id, id));
+  if (fd < 0) return "";
+  try {
+    return ` "${programInfo(fd).name}"`;
+  } finally {
+    sys.close(fd);
+  }
 }
 
 /** What the kernel says of the link behind a descriptor. */

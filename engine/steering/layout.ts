@@ -1,0 +1,71 @@
+/**
+ * What the steering program and user space share: the maps' keys and values. Integers are in host order unless a line
+ * says network order; addresses and ports of packets are compared as they lie in the frame.
+ */
+
+export const IPPROTO_TCP = 6;
+export const IPPROTO_UDP = 17;
+export type Protocol = typeof IPPROTO_TCP | typeof IPPROTO_UDP;
+export type Family = 4 | 6;
+
+/** Port flag: take datagrams or segments to any local IPv4 address. */
+export const V4_ANY = 1;
+/** Port flag: take those to any local IPv6 address. */
+export const V6_ANY = 2;
+/** Port flag, kept by bindAddress: some IPv4 address is bound at this port, look in `bound`. */
+export const V4_ADDRESS = 4;
+/** Port flag, kept by bindAddress: some IPv6 address is bound at this port, look in `bound`. */
+export const V6_ADDRESS = 8;
+/** Flag of a port or bound address: put the arrival time in front of the frame. */
+export const STAMP = 16;
+
+/** Entries of `ports`: UDP's, then TCP's. */
+export const PORTS = 2 * 65536;
+export const portIndex = (protocol: Protocol, port: number): number => (protocol === IPPROTO_TCP ? 65536 : 0) + port;
+
+/** Value of `ports`: flags; and, for user space alone, how many addresses are bound at the port. */
+export const PORT = { flags: 0, bound_v4: 4, bound_v6: 6, size: 8 } as const;
+
+/** Key of `bound`; the address is IPv6 or v4-mapped, the port in network order. Its value is u32 flags. */
+export const BOUND = { protocol: 0, family: 1, port: 2, address: 4, size: 20 } as const;
+
+/** Local addresses of a family that the program compares inline; further ones cost a lookup in `locals`. */
+export const INLINE_LOCALS = 4;
+/** A v4 slot without an address: above all 32-bit values, so equal to none. */
+export const NO_V4 = 2 ** 32;
+
+/** The one value of `host`. An unused v6 slot is all ones: multicast, which the program lets pass before it looks. */
+export const HOST = { mac: 0, overflow: 6, v4: 8, v6: 8 + 8 * INLINE_LOCALS, size: 8 + 24 * INLINE_LOCALS } as const;
+/** Bits of `overflow` (u16): the family has local addresses in `locals`. */
+export const OVERFLOW_V4 = 1;
+export const OVERFLOW_V6 = 2;
+
+/** Entries of `bound` and `locals`. */
+export const BOUND_MAX = 65536;
+export const LOCALS_MAX = 4096;
+
+/** What became of a frame: index in `counters`. Each frame counts once. */
+export const COUNTERS = [
+  /** Given to the queue's XSK. The kernel may yet drop it there: see XDP_STATISTICS. */
+  "redirected",
+  /** Neither IPv4 nor IPv6 behind at most two VLAN tags. */
+  "passNotIp",
+  /** IP for another MAC address (also broadcast and multicast), or at a bound port for an address not ours. */
+  "passNotHost",
+  /** A fragment: the kernel reassembles. */
+  "passFragment",
+  /** Neither UDP nor TCP, or IPv6 with extension headers. */
+  "passProtocol",
+  /** Nothing is bound at the port for this address family and address. */
+  "passNoMatch",
+  /** Headers cut short or not what they claim: up to the first eight bytes of UDP or TCP. */
+  "passMalformed",
+  /** Matched, but the queue has no XSK. */
+  "passNoSocket",
+] as const;
+export type CounterName = (typeof COUNTERS)[number];
+
+/** In front of a stamped frame, ending at its first byte: bpf_ktime_get_ns (CLOCK_MONOTONIC), magic, RX queue. */
+export const METADATA = { ktime_ns: 0, magic: 8, queue: 12, size: 16 } as const;
+/** "lcor": tells the stamp from what a driver may have put there. */
+export const METADATA_MAGIC = 0x6c636f72;
