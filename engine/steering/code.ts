@@ -76,7 +76,7 @@ const NEXTHDR_FRAGMENT = 44;
 /** UDP's header, and of TCP's the part that holds the ports. */
 const TRANSPORT = { destinationPort: 2, size: 8 } as const;
 
-/** Stack, relative to r10: the key of `bound`, whose address part is the key of `locals`; then a u32 index. */
+/** Stack, relative to r10: the key of `bound`, which begins with the key of `locals`; then a u32 index. */
 const STACK_BOUND = -32;
 const STACK_ADDRESS = STACK_BOUND + BOUND.address;
 const STACK_INDEX = -8;
@@ -149,6 +149,9 @@ function ipv4(code: Assembler, maps: SteeringMaps): void {
     .include((c) => inLocals(c, maps))
 
     .label("v4Bound")
+    .load32(r4, r7, IP4.destination)
+    .load64(r5, r0, PORT.v4)
+    .jeq(r4, r5, "deliver")
     .include(v4Address)
     .load8(r4, r7, IP4.protocol)
     .include((c) => isBound(c, maps, 4))
@@ -177,6 +180,8 @@ function ipv6(code: Assembler, maps: SteeringMaps): void {
     .load8(r4, r7)
     .rsh(r4, 4)
     .jne(r4, 6, "passMalformed")
+    .load8(r4, r7, IP6.destination)
+    .jeq(r4, 0xff, "passNotHost")
     .load8(r4, r7, IP6.nextHeader)
     .jeq(r4, NEXTHDR_FRAGMENT, "passFragment")
     .include((c) => portFlags(c, maps, 6))
@@ -185,8 +190,6 @@ function ipv6(code: Assembler, maps: SteeringMaps): void {
     .jset(r9, V6_ANY, "v6Locals")
     .jump("passNoMatch")
     .label("v6Locals")
-    .load8(r4, r7, IP6.destination)
-    .jeq(r4, 0xff, "passNotHost")
     .load64(r4, r7, IP6.destination)
     .load64(r5, r7, IP6.destination + 8)
     .mapValue(r1, maps.host);
@@ -208,6 +211,13 @@ function ipv6(code: Assembler, maps: SteeringMaps): void {
     .include((c) => inLocals(c, maps))
 
     .label("v6Bound")
+    .load64(r4, r7, IP6.destination)
+    .load64(r5, r0, PORT.v6)
+    .jne(r4, r5, "v6BoundMore")
+    .load64(r4, r7, IP6.destination + 8)
+    .load64(r5, r0, PORT.v6 + 8)
+    .jeq(r4, r5, "deliver")
+    .label("v6BoundMore")
     .include(v6Address)
     .load8(r4, r7, IP6.nextHeader)
     .include((c) => isBound(c, maps, 6));
@@ -225,7 +235,7 @@ function ownMac(code: Assembler, maps: SteeringMaps): void {
     .jne(r4, r5, "passNotHost");
 }
 
-/** r9 = the flags of the destination port; r4 is the protocol, r8 the transport header, r3 the frame's end. */
+/** r0 = the destination port's entry, r9 = its flags; r4 is the protocol, r8 the transport header, r3 the frame's end. */
 function portFlags(code: Assembler, maps: SteeringMaps, family: Family): void {
   const ports = `v${family}Ports`;
   code
@@ -250,17 +260,20 @@ function portFlags(code: Assembler, maps: SteeringMaps, family: Family): void {
 function v4Address(code: Assembler): void {
   code
     .load32(r4, r7, IP4.destination)
-    .store32(r10, STACK_ADDRESS, 0)
-    .store32(r10, STACK_ADDRESS + 4, 0)
-    .store32(r10, STACK_ADDRESS + 8, 0xffff0000)
-    .store32(r10, STACK_ADDRESS + 12, r4);
+    .lsh(r4, 32)
+    .loadImm64(r5, 0xffff0000)
+    .or(r4, r5)
+    .store64(r10, STACK_ADDRESS, 0)
+    .store64(r10, STACK_ADDRESS + 8, r4);
 }
 
-/** The destination address to the stack, in words: the stack wants its own alignment, the key has only that. */
+/** The destination address to the stack. */
 function v6Address(code: Assembler): void {
-  for (let i = 0; i < 16; i += 4) {
-    code.load32(r4, r7, IP6.destination + i).store32(r10, STACK_ADDRESS + i, r4);
-  }
+  code
+    .load64(r4, r7, IP6.destination)
+    .load64(r5, r7, IP6.destination + 8)
+    .store64(r10, STACK_ADDRESS, r4)
+    .store64(r10, STACK_ADDRESS + 8, r5);
 }
 
 /** Redirects if the address on the stack is one of the host's, else passes. */
@@ -274,10 +287,11 @@ function inLocals(code: Assembler, maps: SteeringMaps): void {
 /** Redirects with r9 its flags if the address on the stack is bound, else goes on to the wildcard; r4 is the protocol. */
 function isBound(code: Assembler, maps: SteeringMaps, family: Family): void {
   code
-    .store8(r10, STACK_BOUND + BOUND.protocol, r4)
-    .store8(r10, STACK_BOUND + BOUND.family, family)
-    .load16(r4, r8, TRANSPORT.destinationPort)
-    .store16(r10, STACK_BOUND + BOUND.port, r4)
+    .lsh(r4, 8 * (BOUND.protocol - BOUND.port))
+    .load16(r5, r8, TRANSPORT.destinationPort)
+    .or(r4, r5)
+    .or(r4, family << (8 * (BOUND.family - BOUND.port)))
+    .store64(r10, STACK_BOUND + BOUND.port, r4)
     .include((c) => lookup(c, maps.bound, STACK_BOUND))
     .jeq(r0, 0, `v${family}Any`)
     .load32(r9, r0)

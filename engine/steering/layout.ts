@@ -23,18 +23,27 @@ export const STAMP = 16;
 export const PORTS = 2 * 65536;
 export const portIndex = (protocol: Protocol, port: number): number => (protocol === IPPROTO_TCP ? 65536 : 0) + port;
 
-/** Value of `ports`: flags; and, for user space alone, how many addresses are bound at the port. */
-export const PORT = { flags: 0, bound_v4: 4, bound_v6: 6, size: 8 } as const;
+/**
+ * Value of `ports`: flags; for user space alone, how many addresses are bound at the port; and of each family one
+ * bound address whose binding has no flags, which spares frames for it the lookup in `bound` (33 ns on this project's
+ * 2-CPU test machine, where a whole wildcard match costs 5). Unused: NO_V4, all ones.
+ */
+export const PORT = { flags: 0, bound_v4: 4, bound_v6: 6, v4: 8, v6: 16, size: 32 } as const;
 
-/** Key of `bound`; the address is IPv6 or v4-mapped, the port in network order. Its value is u32 flags. */
-export const BOUND = { protocol: 0, family: 1, port: 2, address: 4, size: 20 } as const;
+/**
+ * Key of `bound`; the address is IPv6 or v4-mapped, the port in network order, the last four bytes zero. Its value is
+ * u32 flags. Three whole u64, because the program writes it so.
+ */
+export const BOUND = { address: 0, port: 16, protocol: 18, family: 19, size: 24 } as const;
 
 /** Local addresses of a family that the program compares inline; further ones cost a lookup in `locals`. */
 export const INLINE_LOCALS = 4;
-/** A v4 slot without an address: above all 32-bit values, so equal to none. */
+/** A u64 v4 slot without an address: above all 32-bit values, so equal to none. */
 export const NO_V4 = 2 ** 32;
+/** A v6 slot without an address, all ones: multicast, which the program lets pass before it looks. */
+export const NO_V6 = new Uint8Array(16).fill(0xff);
 
-/** The one value of `host`. An unused v6 slot is all ones: multicast, which the program lets pass before it looks. */
+/** The one value of `host`. */
 export const HOST = { mac: 0, overflow: 6, v4: 8, v6: 8 + 8 * INLINE_LOCALS, size: 8 + 24 * INLINE_LOCALS } as const;
 /** Bits of `overflow` (u16): the family has local addresses in `locals`. */
 export const OVERFLOW_V4 = 1;
@@ -50,7 +59,7 @@ export const COUNTERS = [
   "redirected",
   /** Neither IPv4 nor IPv6 behind at most two VLAN tags. */
   "passNotIp",
-  /** IP for another MAC address (also broadcast and multicast), or at a bound port for an address not ours. */
+  /** IP for another MAC address, for multicast, or at a port with wildcard bindings for an address not ours. */
   "passNotHost",
   /** A fragment: the kernel reassembles. */
   "passFragment",

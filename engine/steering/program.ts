@@ -12,6 +12,7 @@ import {
   type XdpMode,
   XskMap,
 } from "af-xdp-bindings";
+import { isV4Mapped, unicastAddress } from "./address.ts";
 import { steeringCode } from "./code.ts";
 import {
   BOUND,
@@ -22,7 +23,6 @@ import {
   HOST,
   INLINE_LOCALS,
   LOCALS_MAX,
-  NO_V4,
   OVERFLOW_V4,
   OVERFLOW_V6,
   PORT,
@@ -30,11 +30,8 @@ import {
   type Protocol,
   portIndex,
   STAMP,
-  V4_ADDRESS,
-  V4_ANY,
-  V6_ADDRESS,
-  V6_ANY,
 } from "./layout.ts";
+import { emptySlot, PortEntry, slotValue } from "./port-entry.ts";
 
 export interface SteeringOptions {
   /** The interface's MAC address, 6 bytes. */
@@ -57,9 +54,6 @@ export interface SteeringDescriptors {
   readonly locals: number;
   readonly counters: number;
 }
-
-/** Flags a caller may give a port; the others follow from bound addresses. */
-const PORT_FLAGS = V4_ANY | V6_ANY | STAMP;
 
 const F_DUPFD_CLOEXEC = 1030;
 
@@ -164,16 +158,14 @@ export class Steering {
 
   /** Wildcard bindings of a port: V4_ANY, V6_ANY and STAMP, or 0 for none. Bound addresses stay. */
   setPort(protocol: Protocol, port: number, flags: number): void {
-    if (flags & ~PORT_FLAGS) throw new RangeError(`port flags ${flags}: V4_ANY, V6_ANY and STAMP only`);
     const entry = this.#port(protocol, port);
-    const kept = entry.getUint32(PORT.flags, true) & ~PORT_FLAGS;
-    entry.setUint32(PORT.flags, kept | flags, true);
+    entry.setWildcard(flags);
     this.#writePort(protocol, port, entry);
   }
 
   /** The port's flags, with V4_ADDRESS and V6_ADDRESS where addresses are bound. */
   getPort(protocol: Protocol, port: number): number {
-    return this.#port(protocol, port).getUint32(PORT.flags, true);
+    return this.#port(protocol, port).flags;
   }
 
   /**
@@ -184,15 +176,20 @@ export class Steering {
     if (flags & ~STAMP) throw new RangeError(`flags ${flags} of a bound address: STAMP only`);
     const key = boundKey(protocol, family, address, port);
     const isNew = this.#maps.bound.lookup(key) === undefined;
+    const entry = this.#port(protocol, port);
+    entry.bind(family, unicastAddress(address), flags, isNew);
     this.#maps.bound.update(key, u32(flags));
-    if (isNew) this.#countBound(protocol, family, port, 1);
+    this.#writePort(protocol, port, entry);
   }
 
   /** Whether the address was bound. */
   unbindAddress(protocol: Protocol, family: Family, address: Uint8Array, port: number): boolean {
-    const existed = this.#maps.bound.delete(boundKey(protocol, family, address, port));
-    if (existed) this.#countBound(protocol, family, port, -1);
-    return existed;
+    const key = boundKey(protocol, family, address, port);
+    if (!this.#maps.bound.delete(key)) return false;
+    const entry = this.#port(protocol, port);
+    entry.unbind(family, unicastAddress(address));
+    this.#writePort(protocol, port, entry);
+    return true;
   }
 
   /**
@@ -238,7 +235,7 @@ export class Steering {
 
   #counter(index: number): number {
     const { counters } = this.#maps;
-    const values = view(counters.lookup(u32(index)));
+    const values = new DataView(present(counters.lookup(u32(index))).buffer);
     let sum = 0;
     for (let at = 0; at < values.byteLength; at += counters.stride) {
       sum += values.getUint32(at + 4, true) * 2 ** 32 + values.getUint32(at, true);
@@ -246,35 +243,25 @@ export class Steering {
     return sum;
   }
 
-  #port(protocol: Protocol, port: number): DataView {
+  #port(protocol: Protocol, port: number): PortEntry {
     checkPort(port);
-    return view(this.#maps.ports.lookup(u32(portIndex(protocol, port))));
+    return new PortEntry(present(this.#maps.ports.lookup(u32(portIndex(protocol, port)))));
   }
 
-  #writePort(protocol: Protocol, port: number, entry: DataView): void {
-    this.#maps.ports.update(u32(portIndex(protocol, port)), new Uint8Array(entry.buffer));
-  }
-
-  #countBound(protocol: Protocol, family: Family, port: number, change: number): void {
-    const [field, flag] = family === 4 ? [PORT.bound_v4, V4_ADDRESS] : [PORT.bound_v6, V6_ADDRESS];
-    const entry = this.#port(protocol, port);
-    const count = entry.getUint16(field, true) + change;
-    const flags = entry.getUint32(PORT.flags, true);
-    entry.setUint16(field, count, true);
-    entry.setUint32(PORT.flags, count > 0 ? flags | flag : flags & ~flag, true);
-    this.#writePort(protocol, port, entry);
+  #writePort(protocol: Protocol, port: number, entry: PortEntry): void {
+    this.#maps.ports.update(u32(portIndex(protocol, port)), entry.bytes);
   }
 
   #readHost(): Uint8Array {
-    return this.#maps.host.lookup(u32(0)) as Uint8Array;
+    return present(this.#maps.host.lookup(u32(0)));
   }
 
   /** `locals` gains entries before `host` tells of them and loses them after, so an address that stays never misses. */
   #writeHost(mac: Uint8Array, addresses: readonly Uint8Array[]): void {
     checkMac(mac);
     const unique = uniqueAddresses(addresses);
-    const v4 = unique.filter((address) => isMapped(address));
-    const v6 = unique.filter((address) => !isMapped(address));
+    const v4 = unique.filter((address) => isV4Mapped(address));
+    const v6 = unique.filter((address) => !isV4Mapped(address));
     const overflow = [...v4.slice(INLINE_LOCALS), ...v6.slice(INLINE_LOCALS)];
     if (overflow.length > LOCALS_MAX) throw new RangeError(`${addresses.length} local addresses are too many`);
     const { locals, host } = this.#maps;
@@ -296,24 +283,20 @@ function hash(name: string, maxEntries: number, keySize: number): BpfMap {
 
 function hostValue(mac: Uint8Array, v4: readonly Uint8Array[], v6: readonly Uint8Array[]): Uint8Array {
   const value = new Uint8Array(HOST.size);
-  const words = new DataView(value.buffer);
   const overflow = (v4.length > INLINE_LOCALS ? OVERFLOW_V4 : 0) | (v6.length > INLINE_LOCALS ? OVERFLOW_V6 : 0);
   value.set(mac, HOST.mac);
-  words.setUint16(HOST.overflow, overflow, true);
+  value[HOST.overflow] = overflow;
   for (let i = 0; i < INLINE_LOCALS; i++) {
-    const slot = HOST.v4 + 8 * i;
-    if (i < v4.length) value.set(v4[i].subarray(12), slot);
-    else words.setBigUint64(slot, BigInt(NO_V4), true);
-    value.set(v6[i] ?? new Uint8Array(16).fill(0xff), HOST.v6 + 16 * i);
+    value.set(i < v4.length ? slotValue(4, v4[i]) : emptySlot(4), HOST.v4 + 8 * i);
+    value.set(i < v6.length ? slotValue(6, v6[i]) : emptySlot(6), HOST.v6 + 16 * i);
   }
   return value;
 }
 
 function boundKey(protocol: Protocol, family: Family, address: Uint8Array, port: number): Uint8Array {
   checkPort(port);
-  const mapped = unicast(address);
-  if (isMapped(mapped) !== (family === 4))
-    throw new RangeError(`address ${address.toHex()} is not of family ${family}`);
+  const mapped = unicastAddress(address);
+  if (isV4Mapped(mapped) !== (family === 4)) throw new RangeError(`${address.toHex()} is not an IPv${family} address`);
   const key = new Uint8Array(BOUND.size);
   key[BOUND.protocol] = protocol;
   key[BOUND.family] = family;
@@ -322,30 +305,10 @@ function boundKey(protocol: Protocol, family: Family, address: Uint8Array, port:
   return key;
 }
 
+/** As 16 bytes each, in order, each once. */
 function uniqueAddresses(addresses: readonly Uint8Array[]): Uint8Array[] {
-  const byText = new Map(addresses.map((address) => [unicast(address).toHex(), unicast(address)]));
-  return [...byText.values()];
-}
-
-/** The address as 16 bytes, IPv4 v4-mapped. Multicast, broadcast and unspecified ones stay with the kernel. */
-function unicast(address: Uint8Array): Uint8Array {
-  if (address.length !== 4 && address.length !== 16)
-    throw new RangeError(`address of ${address.length} bytes: 4 or 16`);
-  const mapped = new Uint8Array(16);
-  if (address.length === 4) mapped.set([0xff, 0xff], 10);
-  mapped.set(address, 16 - address.length);
-  // 224.0.0.0/4 multicast, 240.0.0.0/4 reserved and broadcast, ff00::/8 multicast, 0.0.0.0 and ::.
-  const first = mapped[isMapped(mapped) ? 12 : 0];
-  const group = isMapped(mapped) ? first >= 224 : first === 0xff;
-  const unspecified =
-    mapped.subarray(12).every((byte) => byte === 0) && (isMapped(mapped) || mapped.every((byte) => byte === 0));
-  if (group || unspecified) throw new RangeError(`${address.toHex()} is not a unicast address`);
-  return mapped;
-}
-
-/** Whether 16 bytes are in ::ffff:0:0/96. */
-function isMapped(address: Uint8Array): boolean {
-  return address[10] === 0xff && address[11] === 0xff && address.subarray(0, 10).every((byte) => byte === 0);
+  const mapped = addresses.map(unicastAddress);
+  return [...new Map(mapped.map((address) => [address.toHex(), address])).values()];
 }
 
 function checkMac(mac: Uint8Array): void {
@@ -356,9 +319,10 @@ function checkPort(port: number): void {
   if (!Number.isInteger(port) || port < 0 || port > 65535) throw new RangeError(`port ${port}`);
 }
 
-function view(value: Uint8Array | undefined): DataView {
-  if (value === undefined) throw new Error("an array map has all its entries");
-  return new DataView(value.buffer);
+/** An array map has all its entries from the start. */
+function present(value: Uint8Array | undefined): Uint8Array {
+  if (value === undefined) throw new Error("an array map lacks an entry below maxEntries");
+  return value;
 }
 
 function u32(value: number): Uint8Array {
