@@ -12,6 +12,8 @@ import { type RingMemory, wordsOf } from "./ring-memory.ts";
 export class CompletionRing {
   /** Entries, a power of two. */
   size: number;
+  /** Where the ring lies: post it to a worker, and a ring made of it there is a view of the same ring. */
+  readonly memory: RingMemory;
   private readonly words: Int32Array;
   private readonly producerWord: number;
   private readonly consumerWord: number;
@@ -25,6 +27,7 @@ export class CompletionRing {
   /** A view of the ring, at the cursor that the shared consumer word holds. */
   constructor(memory: RingMemory) {
     this.size = memory.size;
+    this.memory = memory;
     this.words = wordsOf(memory);
     this.producerWord = memory.producer >> 2;
     this.consumerWord = memory.consumer >> 2;

@@ -12,6 +12,8 @@ import { type RingMemory, wordsOf } from "./ring-memory.ts";
 export class RxRing {
   /** Entries, a power of two. */
   size: number;
+  /** Where the ring lies: post it to a worker, and a ring made of it there is a view of the same ring. */
+  readonly memory: RingMemory;
   private readonly words: Int32Array;
   private readonly producerWord: number;
   private readonly consumerWord: number;
@@ -29,6 +31,7 @@ export class RxRing {
    */
   constructor(memory: RingMemory, chunkMask: number) {
     this.size = memory.size;
+    this.memory = memory;
     this.words = wordsOf(memory);
     this.producerWord = memory.producer >> 2;
     this.consumerWord = memory.consumer >> 2;

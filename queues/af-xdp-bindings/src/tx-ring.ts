@@ -14,6 +14,8 @@ import { type RingMemory, wordsOf } from "./ring-memory.ts";
 export class TxRing {
   /** Entries, a power of two. */
   size: number;
+  /** Where the ring lies: post it to a worker, and a ring made of it there is a view of the same ring. */
+  readonly memory: RingMemory;
   private readonly words: Int32Array;
   private readonly producerWord: number;
   private readonly consumerWord: number;
@@ -28,6 +30,7 @@ export class TxRing {
   /** A view of the ring, at the cursor that the shared producer word holds. */
   constructor(memory: RingMemory) {
     this.size = memory.size;
+    this.memory = memory;
     this.words = wordsOf(memory);
     this.producerWord = memory.producer >> 2;
     this.consumerWord = memory.consumer >> 2;

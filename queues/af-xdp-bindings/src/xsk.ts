@@ -316,7 +316,7 @@ export class Xsk {
   /** struct sockaddr_xdp: a UMEM's first socket states the bind flags, the others name a socket that did. */
   private bindAddress(): Uint8Array {
     const { umem } = this;
-    const sharedFd = umem.users[0]?.fd ?? umem.registeredAt;
+    const sharedFd = this.sharedFd();
     const flags =
       (umem.mode === "copy" ? XDP_COPY : umem.mode === "zerocopy" ? XDP_ZEROCOPY : 0) |
       (umem.needWakeup ? XDP_USE_NEED_WAKEUP : 0) |
@@ -329,6 +329,14 @@ export class Xsk {
     view.setUint32(sockaddr_xdp.sxdp_queue_id, this.queue, true);
     view.setUint32(sockaddr_xdp.sxdp_shared_umem_fd, Math.max(sharedFd, 0), true);
     return bytes;
+  }
+
+  /** A bound socket whose UMEM to share, -1 for none. To share its rings as well it must be one on the same queue. */
+  private sharedFd(): number {
+    const { users, registeredAt } = this.umem;
+    const sameQueue = users.find((user) => user.key === this.key);
+    if (sameQueue) return sameQueue.fd;
+    return registeredAt >= 0 ? registeredAt : (users[0]?.fd ?? -1);
   }
 
   private setInt(level: number, option: number, value: number, name: string, hints: Hints): void {
