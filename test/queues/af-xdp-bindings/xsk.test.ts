@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { abi, PAGE_SIZE, SysError, sys, Umem, Xsk } from "af-xdp-bindings";
 import { makeHosts, requires, type VethPair } from "../../support/hosts.ts";
 import { Cleanup, complete, Endpoint, flush, frame, openXsk, receive, redirectTo, send, stock } from "./support.ts";
@@ -325,6 +326,20 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "")("XSK over vet
     expect(umem.memory[umem.memory.length - 1]).toBe(7);
     umem.close();
     expect(umem.memory[umem.memory.length - 1]).toBe(0);
+  });
+
+  test("close leaves no kernel memory mapped, also when opening fails half-way", () => {
+    const mapped = () =>
+      readFileSync("/proc/self/maps", "utf8")
+        .split("\n")
+        .filter((line) => line.includes("socket:"));
+    const a = new Endpoint(cleanup, hosts.a);
+    expect(mapped().length).toBe(4);
+    // RX and TX ring are mapped by the time this one is refused.
+    expect(() => openXsk(cleanup, hosts.a, a.umem, { fillSize: 64 })).toThrow("are shared");
+    expect(mapped().length).toBe(4);
+    a.xsk.close();
+    expect(mapped()).toEqual([]);
   });
 
   test("a UMEM in use cannot be closed; its first socket is bound before the second is opened", () => {
