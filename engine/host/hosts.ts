@@ -6,6 +6,7 @@
  */
 import { existsSync, writeFileSync } from "node:fs";
 import { ERRNO, SysError } from "af-xdp-bindings";
+import { formatIpv4, formatIpv6 } from "../../sockets/wire/address.ts";
 import { Ethtool } from "./ethtool.ts";
 import { NetNs } from "./netns.ts";
 import { Rtnl } from "./rtnetlink.ts";
@@ -137,9 +138,9 @@ class End {
       ifindex: link.ifindex,
       mac: link.mac,
       ipv4: ipv4Of(host, subnet),
-      ipv4Text: `198.18.${subnet}.${host}`,
+      ipv4Text: formatIpv4(ipv4Of(host, subnet)),
       ipv6: ipv6Of(host, subnet),
-      ipv6Text: `2001:db8:${subnet.toString(16)}::${host}`,
+      ipv6Text: formatIpv6(ipv6Of(host, subnet)),
       rtnl: this.rtnl,
       ethtool: this.ethtool,
     };

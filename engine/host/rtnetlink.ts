@@ -219,8 +219,11 @@ export class Rtnl {
     return link;
   }
 
-  /** A veth pair; give `peer.netnsFd` to put its other end into another namespace at once. */
-  createVeth(link: NewLink, peer: NewLink): void {
+  /**
+   * A veth pair; give `peer.netnsFd` to put its other end into another namespace at once. Both ends are down: an end
+   * cannot come up before it has its peer.
+   */
+  createVeth(link: Omit<NewLink, "up">, peer: Omit<NewLink, "up">): void {
     const peerInfo = attributeNest(VETH_INFO_PEER, linkHeader(0, peer), linkAttributes(peer));
     this.createLink("veth", link, peerInfo);
   }

@@ -82,6 +82,7 @@ export class Sysfs {
     return this.read(name, "threaded") !== "0";
   }
 
+  /** Throws ENOTSUP while the interface has no NAPI instance (veth without GRO and XDP). */
   setThreadedNapi(name: string, on: boolean): void {
     this.write(name, "threaded", on ? 1 : 0);
   }
