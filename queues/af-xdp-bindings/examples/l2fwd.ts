@@ -1,8 +1,10 @@
 /** Sends every frame of a queue back where it came from, MAC addresses swapped: `bun examples/l2fwd.ts eth0`. */
-import { batch, CHUNKS, openSocket, run } from "./common.ts";
+import { args } from "./arguments.ts";
+import { CHUNKS, openSocket, run } from "./common.ts";
 
 const xsk = openSocket(true);
 const { rx, tx, fill, completion, umem } = xsk;
+const { batch, busyPoll } = args;
 
 // Half of the chunks start out in the fill ring; from there they circulate: fill, RX, TX, completion, fill.
 const room = fill.reserve(CHUNKS / 2);
@@ -39,9 +41,9 @@ await run(xsk, () => {
   if (n > 0) {
     rx.release(n);
     tx.submit(n);
-  } else {
-    xsk.kickRx();
   }
-  if (tx.pending() > 0 && tx.needsWakeup()) xsk.kickTx();
+  // With busy polling either call drives the queue; without, each is made only when there is something to do.
+  if (tx.needsWakeup() && tx.pending() > 0) xsk.kickTx();
+  else if (busyPoll > 0 || fill.needsWakeup()) xsk.kickRx();
   return n;
 });

@@ -1,8 +1,10 @@
 /** Receives every frame of a queue, counts it and drops it: `bun examples/rxdrop.ts eth0 --queue 1`. */
-import { batch, CHUNKS, openSocket, run } from "./common.ts";
+import { args } from "./arguments.ts";
+import { CHUNKS, openSocket, run } from "./common.ts";
 
 const xsk = openSocket(true);
 const { rx, fill, umem } = xsk;
+const { batch, busyPoll } = args;
 
 const room = fill.reserve(CHUNKS);
 for (let i = 0; i < room; i++) fill.set(i, i * umem.chunkSize);
@@ -17,7 +19,7 @@ await run(xsk, () => {
     rx.release(n);
     fill.submit(n);
   }
-  // With busy polling this call is what receives; without, the kernel asks for it when it ran out of chunks.
-  if (n < batch || fill.needsWakeup()) xsk.kickRx();
+  // With busy polling this call is what receives; without, the kernel asks for it where it ran out of chunks.
+  if (busyPoll > 0 || fill.needsWakeup()) xsk.kickRx();
   return n;
 });

@@ -1,8 +1,10 @@
 /** Sends one frame over and over, as fast as it goes: `bun examples/txonly.ts eth0 --dst 02:00:5e:00:53:01`. */
-import { batch, CHUNKS, dst, length, openSocket, run } from "./common.ts";
+import { args } from "./arguments.ts";
+import { CHUNKS, openSocket, run } from "./common.ts";
 
 const xsk = openSocket(false);
 const { tx, completion, umem } = xsk;
+const { batch, length, dst } = args;
 
 // The local experimental EtherType (IEEE 802), after the destination and a locally administered source.
 const frame = new Uint8Array(length);
