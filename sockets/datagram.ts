@@ -1,0 +1,203 @@
+/**
+ * A received datagram, read in place in frame memory.
+ *
+ * The object handed to a handler is used again for the next datagram: it is valid until the handler returns, unless
+ * `hold()` is called, which makes one that lives until `release()`. Its frame goes back to its lcore exactly once: when
+ * the handler returns, by `reply()`, or by `release()`.
+ */
+import type { Endpoint } from "./endpoint.ts";
+import { addressBytes } from "./fib.ts";
+import {
+  M_CHARGE,
+  M_FRAME,
+  M_HOME,
+  M_L3,
+  M_L4,
+  M_LENGTH,
+  M_NANOSECONDS,
+  M_PAYLOAD,
+  M_PAYLOAD_LENGTH,
+  M_PORT,
+  M_SECONDS,
+  M_SOCKET,
+} from "./message.ts";
+import { formatIp } from "./wire/address.ts";
+import { IPV4_DST, IPV4_SRC, IPV4_TOS, IPV4_TTL } from "./wire/ipv4.ts";
+import { IPV6_DST, IPV6_HOP_LIMIT, IPV6_SRC, ipv6TrafficClass } from "./wire/ipv6.ts";
+import { udpDestination, udpSource } from "./wire/udp.ts";
+import { type FrameViews, readInt32 } from "./wire/views.ts";
+
+export class Datagram {
+  readonly endpoint: Endpoint;
+  /** Memory that holds the frame. The payload is `memory[offset .. offset + length)`. */
+  memory: Uint8Array;
+  /** Offset of the payload's first byte in `memory`. */
+  offset = 0;
+  /** Bytes of payload. */
+  length = 0;
+  /** Id of the socket it is for. */
+  socketId = 0;
+  /** Receive time, CLOCK_REALTIME: 0 unless the socket asked for stamps. */
+  seconds = 0;
+  nanoseconds = 0;
+
+  /** Offsets of the frame, the IP header and the UDP header; frame length in bytes. */
+  frame = 0;
+  frameLength = 0;
+  l3 = 0;
+  l4 = 0;
+  /** lcore whose memory it is in, and the port of that lcore on which it came. */
+  home = 0;
+  port = 0;
+  /** Receive-buffer charge still to be credited, bytes. */
+  charge = 0;
+  /** True while the frame is this object's to give back. */
+  owned = false;
+  views: FrameViews;
+
+  constructor(endpoint: Endpoint, views: FrameViews) {
+    this.endpoint = endpoint;
+    this.views = views;
+    this.memory = views.bytes;
+  }
+
+  /** 4 or 6. */
+  get family(): number {
+    return this.memory[this.l3] >> 4;
+  }
+
+  /** Sender's port. */
+  get sourcePort(): number {
+    return udpSource(this.memory, this.l4);
+  }
+
+  /** Port it was sent to. */
+  get destinationPort(): number {
+    return udpDestination(this.memory, this.l4);
+  }
+
+  /** One of the four words of the sender's address, IPv4 mapped: no allocation. */
+  sourceWord(i: number): number {
+    return this.addressWord(i, IPV4_SRC, IPV6_SRC);
+  }
+
+  /** One of the four words of the address it was sent to. */
+  destinationWord(i: number): number {
+    return this.addressWord(i, IPV4_DST, IPV6_DST);
+  }
+
+  /** Sender's address as text. Allocates. */
+  get sourceAddress(): string {
+    return formatWords(this.sourceWord(0), this.sourceWord(1), this.sourceWord(2), this.sourceWord(3));
+  }
+
+  /** Address it was sent to, as text. Allocates. */
+  get destinationAddress(): string {
+    return formatWords(
+      this.destinationWord(0),
+      this.destinationWord(1),
+      this.destinationWord(2),
+      this.destinationWord(3),
+    );
+  }
+
+  /** IPv4 TTL or IPv6 hop limit. */
+  get ttl(): number {
+    return this.memory[this.l3 + (this.family === 4 ? IPV4_TTL : IPV6_HOP_LIMIT)];
+  }
+
+  /** IPv4 TOS or IPv6 traffic class. */
+  get tos(): number {
+    return this.family === 4 ? this.memory[this.l3 + IPV4_TOS] : ipv6TrafficClass(this.memory, this.l3);
+  }
+
+  /** A view of the payload, valid as long as the datagram. Allocates the view, copies nothing. */
+  bytes(): Uint8Array {
+    return this.memory.subarray(this.offset, this.offset + this.length);
+  }
+
+  /** A copy of the payload in memory of its own. */
+  copy(): Uint8Array {
+    return this.memory.slice(this.offset, this.offset + this.length);
+  }
+
+  /** The payload as text. */
+  text(): string {
+    return new TextDecoder().decode(this.copy());
+  }
+
+  /**
+   * Sends the frame back to where it came from, with `length` bytes of payload from `offset` as they are in memory now:
+   * write the answer over the question first. Zero copy; checksums are made anew. The frame is given away.
+   * @returns `length`, or -errno: -EMSGSIZE when the payload would leave the frame, -EINVAL when the frame is gone.
+   */
+  reply(length = this.length): number {
+    return this.endpoint.reply(this, length);
+  }
+
+  /** Bytes the payload may grow to in a reply. */
+  get room(): number {
+    return this.endpoint.frameEnd(this.home, this.frame) - this.offset;
+  }
+
+  /** Keeps the frame beyond the handler: the returned datagram must be released, or replied. */
+  hold(): Datagram {
+    const held = new Datagram(this.endpoint, this.views);
+    held.assign(this);
+    this.owned = false;
+    return held;
+  }
+
+  /** Gives the frame back. More than once does no harm. */
+  release(): void {
+    if (this.owned) this.endpoint.release(this);
+  }
+
+  /** Takes over another datagram's fields. */
+  assign(other: Datagram): void {
+    this.views = other.views;
+    this.memory = other.memory;
+    this.offset = other.offset;
+    this.length = other.length;
+    this.socketId = other.socketId;
+    this.seconds = other.seconds;
+    this.nanoseconds = other.nanoseconds;
+    this.frame = other.frame;
+    this.frameLength = other.frameLength;
+    this.l3 = other.l3;
+    this.l4 = other.l4;
+    this.home = other.home;
+    this.port = other.port;
+    this.charge = other.charge;
+    this.owned = other.owned;
+  }
+
+  /** Takes the fields from a MSG_DELIVER at `at`; `memories` are those of the lcores. */
+  load(words: Int32Array, at: number, memories: readonly FrameViews[]): void {
+    this.home = words[at + M_HOME];
+    this.views = memories[this.home];
+    this.memory = this.views.bytes;
+    this.socketId = words[at + M_SOCKET];
+    this.frame = words[at + M_FRAME];
+    this.frameLength = words[at + M_LENGTH];
+    this.l3 = words[at + M_L3];
+    this.l4 = words[at + M_L4];
+    this.offset = words[at + M_PAYLOAD];
+    this.length = words[at + M_PAYLOAD_LENGTH];
+    this.port = words[at + M_PORT];
+    this.charge = words[at + M_CHARGE];
+    this.seconds = words[at + M_SECONDS];
+    this.nanoseconds = words[at + M_NANOSECONDS];
+    this.owned = true;
+  }
+
+  private addressWord(i: number, v4: number, v6: number): number {
+    if (this.family === 6) return readInt32(this.memory, this.l3 + v6 + i * 4);
+    if (i === 3) return readInt32(this.memory, this.l3 + v4);
+    return i === 2 ? 0xffff : 0;
+  }
+}
+
+function formatWords(w0: number, w1: number, w2: number, w3: number): string {
+  return formatIp(addressBytes(w0, w1, w2, w3));
+}

@@ -1,0 +1,103 @@
+/**
+ * Where a packet to an address goes: a direct-mapped cache of resolved destinations over the FIB. One lcore owns it.
+ *
+ * An entry is valid while its version is the FIB's. A destination the fast path cannot reach by itself (another
+ * interface, no neighbour yet, local, multicast, broadcast) resolves to VIA_KERNEL: the caller hands the datagram to the
+ * placeholder socket, and the kernel's work (ARP, ND) makes the next lookup succeed.
+ */
+import type { Fib } from "./fib.ts";
+
+/** Entries, a power of two. Two busy destinations that share an entry cost a route lookup (about 0.1 us) a packet. */
+const ENTRIES = 4096;
+
+export const VIA_KERNEL = -1;
+
+export class Destinations {
+  /** Port to send on, per entry. */
+  readonly port = new Int32Array(ENTRIES);
+  /** Destination and source MAC as the first 12 bytes of the frame, three big-endian words. */
+  readonly mac0 = new Int32Array(ENTRIES);
+  readonly mac1 = new Int32Array(ENTRIES);
+  readonly mac2 = new Int32Array(ENTRIES);
+  /** Largest IP packet, bytes. */
+  readonly mtu = new Int32Array(ENTRIES);
+  /** Source address the kernel would choose, four words. */
+  readonly source = new Int32Array(ENTRIES * 4);
+
+  private readonly version = new Int32Array(ENTRIES);
+  private readonly key = new Int32Array(ENTRIES * 4);
+  private readonly fib: Fib;
+  /** Port number by interface: pairs of (ifindex, port). */
+  private readonly portOf: Int32Array;
+
+  /** @param portOf pairs (interface index, port number) of this lcore */
+  constructor(fib: Fib, portOf: Int32Array) {
+    this.fib = fib;
+    this.portOf = portOf;
+  }
+
+  /** Entry of a destination, or VIA_KERNEL. */
+  resolve(w0: number, w1: number, w2: number, w3: number): number {
+    const entry = (Math.imul(w3 ^ (w2 << 7) ^ w1 ^ (w0 << 3), 0x9e3779b1) >>> 20) & (ENTRIES - 1);
+    const at = entry << 2;
+    const { key } = this;
+    if (
+      key[at + 3] === w3 &&
+      key[at + 2] === w2 &&
+      key[at + 1] === w1 &&
+      key[at] === w0 &&
+      this.version[entry] === this.fib.version
+    ) {
+      return this.port[entry]! >= 0 ? entry : VIA_KERNEL;
+    }
+    return this.fill(entry, w0, w1, w2, w3);
+  }
+
+  private fill(entry: number, w0: number, w1: number, w2: number, w3: number): number {
+    const at = entry << 2;
+    this.key[at] = w0;
+    this.key[at + 1] = w1;
+    this.key[at + 2] = w2;
+    this.key[at + 3] = w3;
+    this.version[entry] = this.fib.version;
+    this.port[entry] = this.route(entry, w0, w1, w2, w3);
+    return this.port[entry]! >= 0 ? entry : VIA_KERNEL;
+  }
+
+  /** Fills the entry's headers; returns the port, or -1 where only the kernel can deliver. */
+  private route(entry: number, w0: number, w1: number, w2: number, w3: number): number {
+    const { fib } = this;
+    const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
+    // Multicast (224.0.0.0/4, ff00::/8), limited broadcast, unspecified, loopback.
+    if (mapped ? w3 >>> 28 === 14 || w3 === -1 || w3 >>> 24 === 127 || w3 === 0 : w0 >>> 24 === 0xff) return -1;
+    if (fib.isLocal(w0, w1, w2, w3)) return -1;
+    const route = fib.findRoute(w0, w1, w2, w3);
+    if (route < 0) return -1;
+    const r = fib.route;
+    const ifindex = r[route + 5]!;
+    const port = this.findPort(ifindex);
+    const link = fib.findLink(ifindex);
+    if (port < 0 || link < 0 || fib.link[link + 4] === 0) return -1;
+    // A subnet's own broadcast address has no neighbour entry, so it falls to the kernel below.
+    const neighbour =
+      r[route + 6] === 1
+        ? fib.findNeighbour(ifindex, r[route + 7]!, r[route + 8]!, r[route + 9]!, r[route + 10]!)
+        : fib.findNeighbour(ifindex, w0, w1, w2, w3);
+    if (neighbour < 0) return -1;
+    const n = fib.neighbour;
+    const l = fib.link;
+    this.mac0[entry] = n[neighbour + 5]!;
+    this.mac1[entry] = n[neighbour + 6]! | (l[link + 1]! >>> 16);
+    this.mac2[entry] = (l[link + 1]! << 16) | (l[link + 2]! >>> 16);
+    const mtu = l[link + 3]!;
+    this.mtu[entry] = r[route + 11]! > 0 ? Math.min(r[route + 11]!, mtu) : mtu;
+    for (let i = 0; i < 4; i++) this.source[entry * 4 + i] = r[route + 12 + i]!;
+    return port;
+  }
+
+  private findPort(ifindex: number): number {
+    const { portOf } = this;
+    for (let i = 0; i < portOf.length; i += 2) if (portOf[i] === ifindex) return portOf[i + 1]!;
+    return -1;
+  }
+}

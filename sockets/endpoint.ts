@@ -1,0 +1,206 @@
+/**
+ * A thread's end of the socket layer: the sockets it reads, and its rings to and from the lcores. An lcore's Stack is one
+ * end, an application thread's is another; both hold sockets of the same class.
+ */
+import { ERRNO } from "af-xdp-bindings";
+import type { RingConsumer, RingProducer } from "../queues/ring.ts";
+import type { Binder } from "./binder.ts";
+import { C, newCounters } from "./counters.ts";
+import { Datagram } from "./datagram.ts";
+import type { Mesh } from "./mesh.ts";
+import {
+  FRAMES_PER_MESSAGE,
+  M_COUNT,
+  M_FRAME,
+  M_FRAMES,
+  M_KIND,
+  M_L3,
+  M_L4,
+  M_LENGTH,
+  M_PAYLOAD,
+  M_PAYLOAD_LENGTH,
+  M_PORT,
+  M_SOCKET,
+  MSG_FREE,
+  MSG_REPLY,
+} from "./message.ts";
+import type { SocketTable } from "./table.ts";
+import type { UdpSocket } from "./udp-socket.ts";
+import type { FrameViews } from "./wire/views.ts";
+
+/** Bytes before the payload in a frame to send: room for Ethernet, two tags, IPv6, UDP or TCP with options. */
+export const TX_HEADROOM = 128;
+
+/** What the threads of one engine share. */
+export interface Shared {
+  readonly table: SocketTable;
+  readonly mesh: Mesh;
+  /** Frame memory of each lcore. */
+  readonly memories: readonly FrameViews[];
+  /** Bytes a frame of each lcore, powers of two. */
+  readonly frameSizes: readonly number[];
+  readonly binder: Binder;
+  /** CPU and NAPI ID of each port: pairs at (lcore * PORTS_MAX + port) * 2. Written by the lcore. */
+  readonly portInfo: Int32Array;
+}
+
+/** Ports (queues) one lcore may have. */
+export const PORTS_MAX = 64;
+
+export abstract class Endpoint {
+  /** Thread number in the mesh. */
+  readonly thread: number;
+  readonly shared: Shared;
+  readonly table: SocketTable;
+  readonly counters: Float64Array;
+  /** This thread's sockets by id. */
+  readonly sockets = new Map<number, UdpSocket>();
+  /** The datagram handed to handlers, one at a time. */
+  protected readonly datagram: Datagram;
+  /** Rings to each lcore. The own entry of an lcore is not used. */
+  protected readonly toLcore: RingProducer[] = [];
+  /** Rings from each lcore. */
+  protected readonly fromLcore: RingConsumer[] = [];
+  /** Frames to give back, per lcore: FRAMES_PER_MESSAGE words each. */
+  private readonly freeBatch: Int32Array;
+  private readonly freeCount: Int32Array;
+
+  constructor(thread: number, shared: Shared) {
+    this.thread = thread;
+    this.shared = shared;
+    this.table = shared.table;
+    this.counters = newCounters();
+    const { mesh } = shared;
+    for (let l = 0; l < mesh.lcores; l++) {
+      this.toLcore.push(mesh.producer(thread, l));
+      this.fromLcore.push(mesh.consumer(l, thread));
+    }
+    this.freeBatch = new Int32Array(mesh.lcores * FRAMES_PER_MESSAGE);
+    this.freeCount = new Int32Array(mesh.lcores);
+    this.datagram = new Datagram(this, shared.memories[0]);
+  }
+
+  /** Sends a datagram. The payload is `bytes[offset .. offset + length)`. Returns `length`, or -errno. */
+  abstract send(
+    socket: UdpSocket,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number;
+
+  /** Looks once for datagrams, without blocking. Returns how many messages it handled. */
+  abstract poll(): number;
+
+  /** Blocks until something may have come, or the time is over (milliseconds). */
+  abstract block(timeoutMs: number): void;
+
+  /** Resolves when something may have come. */
+  abstract arrival(): Promise<void>;
+
+  /** A socket now wants datagrams by handler rather than from its queue; -1 leaves it to the queue. */
+  abstract setHandler(socket: UdpSocket, handler: ((datagram: Datagram) => void) | null): void;
+
+  /** Ends every wait for arrivals on this thread, so that waiters look again. */
+  abstract wakeWaiters(): void;
+
+  /** An empty datagram to receive into. */
+  newDatagram(): Datagram {
+    return new Datagram(this, this.shared.memories[0]);
+  }
+
+  /** One past the last byte a payload in this frame of an lcore may use. */
+  frameEnd(home: number, frame: number): number {
+    const size = this.shared.frameSizes[home];
+    return (frame & -size) + size;
+  }
+
+  /** See Datagram.reply. */
+  reply(datagram: Datagram, length: number): number {
+    if (!datagram.owned) return -ERRNO.EINVAL;
+    if (length < 0 || datagram.offset + length > this.frameEnd(datagram.home, datagram.frame)) return -ERRNO.EMSGSIZE;
+    this.credit(datagram);
+    return this.sendReply(datagram, length);
+  }
+
+  /** Gives a datagram's frame back. */
+  release(datagram: Datagram): void {
+    datagram.owned = false;
+    this.credit(datagram);
+    this.free(datagram.home, datagram.frame);
+  }
+
+  /** Sends the messages gathered so far and wakes their readers where they sleep. */
+  flush(): void {
+    const { toLcore, freeCount } = this;
+    for (let l = 0; l < toLcore.length; l++) {
+      if (freeCount[l] > 0) this.pushFrees(l);
+      if (toLcore[l].publish()) this.wake(l);
+    }
+  }
+
+  /** Hands the frame to its lcore to be sent back. */
+  protected sendReply(datagram: Datagram, length: number): number {
+    const ring = this.toLcore[datagram.home];
+    const at = ring.claim();
+    if (at < 0) {
+      this.release(datagram);
+      this.counters[C.UdpSndbufErrors]++;
+      return -ERRNO.EAGAIN;
+    }
+    const { words } = ring;
+    words[at + M_KIND] = MSG_REPLY;
+    words[at + M_SOCKET] = datagram.socketId;
+    words[at + M_FRAME] = datagram.frame;
+    words[at + M_LENGTH] = datagram.frameLength;
+    words[at + M_L3] = datagram.l3;
+    words[at + M_L4] = datagram.l4;
+    words[at + M_PAYLOAD] = datagram.offset;
+    words[at + M_PAYLOAD_LENGTH] = length;
+    words[at + M_PORT] = datagram.port;
+    datagram.owned = false;
+    return length;
+  }
+
+  /** Gives a frame back to its lcore with the next flush. */
+  protected free(home: number, frame: number): void {
+    const { freeBatch, freeCount } = this;
+    if (freeCount[home] === FRAMES_PER_MESSAGE) this.pushFrees(home);
+    freeBatch[home * FRAMES_PER_MESSAGE + freeCount[home]++] = frame;
+  }
+
+  protected wake(thread: number): void {
+    this.counters[C.Wakeups]++;
+    this.shared.mesh.ring(thread);
+  }
+
+  /** Credits what the datagram was charged to its socket's receive buffer: it has been taken. */
+  private credit(datagram: Datagram): void {
+    if (datagram.charge === 0) return;
+    this.table.credited[datagram.home][datagram.socketId] += datagram.charge;
+    datagram.charge = 0;
+  }
+
+  private pushFrees(home: number): void {
+    const ring = this.toLcore[home];
+    let at = ring.claim();
+    // The ring holds more messages than an lcore lends frames, so it is full only while the lcore is far behind: wait,
+    // for a frame that is not given back is lost.
+    while (at < 0) {
+      if (ring.publish()) this.wake(home);
+      at = ring.claim();
+    }
+    const { words } = ring;
+    const { freeBatch, freeCount } = this;
+    const count = freeCount[home];
+    const from = home * FRAMES_PER_MESSAGE;
+    words[at + M_KIND] = MSG_FREE;
+    words[at + M_COUNT] = count;
+    for (let i = 0; i < count; i++) words[at + M_FRAMES + i] = freeBatch[from + i];
+    freeCount[home] = 0;
+  }
+}

@@ -1,0 +1,433 @@
+/**
+ * Which socket a datagram is for: one lcore's tables, derived from the shared socket table.
+ *
+ * Order, as Linux looks (net/ipv4/udp.c, __udp4_lib_lookup): a socket connected to the 4-tuple, then one bound to the
+ * destination address, then the wildcard. Where several sockets could take it, the reuseport group chooses by hash,
+ * after preferences for the CPU or the NAPI ID; without a group the score decides and the latest binding wins.
+ */
+import { FlowTable } from "./flow-table.ts";
+import type { Fib } from "./fib.ts";
+import { PORTS_MAX } from "./endpoint.ts";
+import {
+  CONNECTED,
+  DEVICE,
+  F_CHILD,
+  F_TIMESTAMP,
+  F_V6ONLY,
+  AF_INET,
+  FAMILY,
+  FLAGS,
+  FREE,
+  GROUP,
+  INCOMING_CPU,
+  INCOMING_NAPI,
+  IPPROTO_UDP,
+  LOCAL,
+  LOCAL_PORT,
+  PROTOCOL,
+  REMOTE,
+  REMOTE_PORT,
+  type SocketTable,
+  STATE,
+} from "./table.ts";
+import { IPV6_DST, IPV6_SRC } from "./wire/ipv6.ts";
+import { readInt32 } from "./wire/views.ts";
+
+/** No socket. */
+export const NOBODY = -1;
+/** A wildcard entry that must be scored socket by socket: several candidates without a group, or bound to devices. */
+const SCORED = -2;
+/** At or below: reuseport group number GROUPS - entry. */
+const GROUPS = -3;
+
+/** What this lcore has put into its flow table for a socket id, so that it can take it out again. */
+const KEY_WORDS = 16;
+const K_PRESENT = 0;
+const K_PORT = 1;
+const K_LOCAL = 2;
+const K_REMOTE = 6;
+const K_REMOTE_PORT = 10;
+const K_CONNECTED = 11;
+const K_CHILD = 12;
+
+export class Lookup {
+  /** True while some socket wants arrival times: only then does the packet path look for them. */
+  stamps = false;
+
+  private readonly table: SocketTable;
+  private readonly lcore: number;
+  private readonly portInfo: Int32Array;
+  private readonly flows: FlowTable;
+  /** Wildcard bindings by local port, per family. */
+  private readonly any4 = new Int32Array(65536).fill(NOBODY);
+  private readonly any6 = new Int32Array(65536).fill(NOBODY);
+  /** Sockets connected on a local port, and distinct addresses bound at it: 0 spares a look into the flow table. */
+  private readonly connected = new Int32Array(65536);
+  private readonly specific = new Int32Array(65536);
+  private readonly keys: Int32Array;
+  /** Addresses for which the flow table has an entry, per local port: cold. */
+  private readonly specificOf = new Map<number, Int32Array[]>();
+  private readonly stamping = new Set<number>();
+  private readonly seed: number;
+  private seen = 0;
+  /** The local address found last: hosts have few. */
+  private local4 = 0;
+  private local4Version = 0;
+
+  constructor(table: SocketTable, seed: number, lcore: number, portInfo: Int32Array) {
+    this.table = table;
+    this.seed = seed | 0;
+    this.lcore = lcore;
+    this.portInfo = portInfo;
+    this.flows = new FlowTable(seed, 1024, 2 * table.capacity);
+    this.keys = new Int32Array(table.capacity * KEY_WORDS);
+    table.mutex.hold(() => this.rescan(table.version()));
+  }
+
+  isStale(): boolean {
+    return this.table.version() !== this.seen;
+  }
+
+  /** Replays the changes since the last call. Cold: takes the table's mutex. */
+  sync(): void {
+    const { table } = this;
+    table.mutex.hold(() => {
+      const until = table.version();
+      if (!table.replay(this.seen, until, (id) => this.apply(id))) this.rescan(until);
+      this.seen = until;
+    });
+  }
+
+  /** Socket for an IPv4 datagram, or NOBODY. Addresses are int32, ports host order. */
+  udp4(
+    local: number,
+    localPort: number,
+    remote: number,
+    remotePort: number,
+    portNumber: number,
+    ifindex: number,
+  ): number {
+    if (this.connected[localPort] > 0) {
+      const found = this.flows.lookup4(IPPROTO_UDP, local, localPort, remote, remotePort);
+      if (found >= 0) return found;
+    }
+    let entry = NOBODY;
+    if (this.specific[localPort] > 0) {
+      const found = this.flows.lookup4(IPPROTO_UDP, local, localPort, 0, 0);
+      if (found >= 0) entry = decode(found);
+    }
+    if (entry === NOBODY) entry = this.any4[localPort];
+    if (entry >= NOBODY) return entry;
+    if (entry === SCORED) {
+      entry = this.score(true, localPort, 0, 0, 0xffff, local, portNumber, ifindex);
+      if (entry >= NOBODY) return entry;
+    }
+    return this.select(GROUPS - entry, this.hash(0, local, localPort, remote, remotePort), portNumber);
+  }
+
+  /** Socket for the IPv6 datagram whose header is at `ip`, or NOBODY. */
+  udp6(
+    bytes: Uint8Array,
+    ip: number,
+    localPort: number,
+    remotePort: number,
+    portNumber: number,
+    ifindex: number,
+  ): number {
+    const l0 = readInt32(bytes, ip + IPV6_DST);
+    const l1 = readInt32(bytes, ip + IPV6_DST + 4);
+    const l2 = readInt32(bytes, ip + IPV6_DST + 8);
+    const l3 = readInt32(bytes, ip + IPV6_DST + 12);
+    const r0 = readInt32(bytes, ip + IPV6_SRC);
+    const r1 = readInt32(bytes, ip + IPV6_SRC + 4);
+    const r2 = readInt32(bytes, ip + IPV6_SRC + 8);
+    const r3 = readInt32(bytes, ip + IPV6_SRC + 12);
+    if (this.connected[localPort] > 0) {
+      const found = this.flows.lookup6(IPPROTO_UDP, l0, l1, l2, l3, localPort, r0, r1, r2, r3, remotePort);
+      if (found >= 0) return found;
+    }
+    let entry = NOBODY;
+    if (this.specific[localPort] > 0) {
+      const found = this.flows.lookup6(IPPROTO_UDP, l0, l1, l2, l3, localPort, 0, 0, 0, 0, 0);
+      if (found >= 0) entry = decode(found);
+    }
+    if (entry === NOBODY) entry = this.any6[localPort];
+    if (entry >= NOBODY) return entry;
+    if (entry === SCORED) {
+      entry = this.score(false, localPort, l0, l1, l2, l3, portNumber, ifindex);
+      if (entry >= NOBODY) return entry;
+    }
+    return this.select(GROUPS - entry, this.hash(l0 ^ l1 ^ l2, l3, localPort, r0 ^ r1 ^ r2 ^ r3, remotePort), portNumber);
+  }
+
+  /** Whether an IPv4 address is the host's own. */
+  isLocal4(address: number, fib: Fib): boolean {
+    if (address === this.local4 && fib.version === this.local4Version) return true;
+    if (!fib.isLocal(0, 0, 0xffff, address)) return false;
+    this.local4 = address;
+    this.local4Version = fib.version;
+    return true;
+  }
+
+  /** Whether the IPv6 address at `at` is the host's own. */
+  isLocal6(bytes: Uint8Array, at: number, fib: Fib): boolean {
+    return fib.isLocal(readInt32(bytes, at), readInt32(bytes, at + 4), readInt32(bytes, at + 8), readInt32(bytes, at + 12));
+  }
+
+  /**
+   * A member of a reuseport group, as reuseport_select_sock_by_hash (net/core/sock_reuseport.c): the hash names where to
+   * begin, and the first member from there that asked for this NAPI ID, then this CPU, is preferred.
+   */
+  private select(group: number, hash: number, portNumber: number): number {
+    const { table } = this;
+    const count = table.groupCount(group);
+    if (count === 0) return NOBODY;
+    // reciprocal_scale: the high half of hash * count, without a 64-bit product.
+    const first = Math.floor(((hash >>> 0) * count) / 2 ** 32);
+    if (table.groupPlain(group)) return table.groupMember(group, first);
+    const info = (this.lcore * PORTS_MAX + portNumber) * 2;
+    const napi = this.portInfo[info + 1];
+    const cpu = this.portInfo[info];
+    let byCpu = NOBODY;
+    for (let i = 0; i < count; i++) {
+      const at = first + i;
+      const member = table.groupMember(group, at < count ? at : at - count);
+      if (napi !== 0 && table.get(member, INCOMING_NAPI) === napi) return member;
+      if (byCpu === NOBODY && table.get(member, INCOMING_CPU) === cpu) byCpu = member;
+    }
+    return byCpu === NOBODY ? table.groupMember(group, first) : byCpu;
+  }
+
+  /** Sockets one by one, by Linux's compute_score: the best, the latest binding among equals; or its group. */
+  private score(
+    is4: boolean,
+    localPort: number,
+    l0: number,
+    l1: number,
+    l2: number,
+    l3: number,
+    portNumber: number,
+    ifindex: number,
+  ): number {
+    const { table } = this;
+    let best = NOBODY;
+    let bestScore = -1;
+    for (let id = table.firstBound(IPPROTO_UDP, localPort); id >= 0; id = table.nextBound(id)) {
+      const score = this.scoreOf(id, is4, l0, l1, l2, l3, portNumber, ifindex);
+      if (score > bestScore) {
+        best = id;
+        bestScore = score;
+      }
+    }
+    const group = best === NOBODY ? -1 : table.get(best, GROUP);
+    return group >= 0 ? GROUPS - group : best;
+  }
+
+  private scoreOf(
+    id: number,
+    is4: boolean,
+    l0: number,
+    l1: number,
+    l2: number,
+    l3: number,
+    portNumber: number,
+    ifindex: number,
+  ): number {
+    const { table } = this;
+    // A connected socket is found by its 4-tuple or not at all.
+    if (table.get(id, STATE) === CONNECTED) return -1;
+    const any = table.isAny(id);
+    if (any) {
+      const v4 = table.isV4(id);
+      if (is4 ? !v4 && (table.get(id, FLAGS) & F_V6ONLY) !== 0 : v4) return -1;
+    } else if (
+      table.get(id, LOCAL) !== l0 ||
+      table.get(id, LOCAL + 1) !== l1 ||
+      table.get(id, LOCAL + 2) !== l2 ||
+      table.get(id, LOCAL + 3) !== l3
+    ) {
+      return -1;
+    }
+    let score = table.get(id, FAMILY) === AF_INET ? 2 : 1;
+    if (!any) score += 4;
+    const device = table.get(id, DEVICE);
+    if (device !== 0) {
+      if (device !== ifindex) return -1;
+      score += 4;
+    }
+    if (table.get(id, INCOMING_CPU) === this.portInfo[(this.lcore * PORTS_MAX + portNumber) * 2]) score++;
+    return score;
+  }
+
+  private hash(a: number, local: number, localPort: number, remote: number, remotePort: number): number {
+    let h = this.seed ^ a;
+    h = Math.imul(h ^ remote, 0x85ebca6b);
+    h = Math.imul(h ^ (h >>> 13) ^ local, 0xc2b2ae35);
+    h = Math.imul(h ^ (h >>> 16) ^ ((remotePort << 16) | localPort), 0x85ebca6b);
+    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+    return h ^ (h >>> 16);
+  }
+
+  // ---- cold: following the socket table ----
+
+  private rescan(until: number): void {
+    const { table } = this;
+    for (let id = 0; id < table.highWater; id++) this.apply(id);
+    this.seen = until;
+  }
+
+  private apply(id: number): void {
+    const { table, keys } = this;
+    if (keys[id * KEY_WORDS + K_PRESENT] === 1) this.forget(id);
+    const free = table.get(id, STATE) === FREE;
+    if (!free && table.get(id, PROTOCOL) === IPPROTO_UDP && table.get(id, LOCAL_PORT) !== 0) this.learn(id);
+    if (!free && (table.get(id, FLAGS) & F_TIMESTAMP) !== 0) this.stamping.add(id);
+    else this.stamping.delete(id);
+    this.stamps = this.stamping.size > 0;
+  }
+
+  private learn(id: number): void {
+    const { table, keys } = this;
+    const at = id * KEY_WORDS;
+    const port = table.get(id, LOCAL_PORT);
+    keys[at + K_PRESENT] = 1;
+    keys[at + K_PORT] = port;
+    for (let i = 0; i < 4; i++) {
+      keys[at + K_LOCAL + i] = table.get(id, LOCAL + i);
+      keys[at + K_REMOTE + i] = table.get(id, REMOTE + i);
+    }
+    keys[at + K_REMOTE_PORT] = table.get(id, REMOTE_PORT);
+    keys[at + K_CONNECTED] = table.get(id, STATE) === CONNECTED ? 1 : 0;
+    keys[at + K_CHILD] = (table.get(id, FLAGS) & F_CHILD) === 0 ? 0 : 1;
+    if (keys[at + K_CONNECTED] === 1) {
+      this.insert(keys, at + K_LOCAL, port, at + K_REMOTE, keys[at + K_REMOTE_PORT], id);
+      this.connected[port]++;
+    }
+    if (keys[at + K_CHILD] === 0) this.rebuild(port);
+  }
+
+  private forget(id: number): void {
+    const { keys } = this;
+    const at = id * KEY_WORDS;
+    const port = keys[at + K_PORT];
+    keys[at + K_PRESENT] = 0;
+    if (keys[at + K_CONNECTED] === 1) {
+      this.remove(keys, at + K_LOCAL, port, at + K_REMOTE, keys[at + K_REMOTE_PORT]);
+      this.connected[port]--;
+    }
+    if (keys[at + K_CHILD] === 0) this.rebuild(port);
+  }
+
+  /** Makes the entries of a port anew from the sockets bound to it. */
+  private rebuild(port: number): void {
+    const { table } = this;
+    for (const address of this.specificOf.get(port) ?? []) this.remove(address, 0, port, NO_ADDRESS, 0);
+    this.specificOf.delete(port);
+    let v4 = NOBODY;
+    let v6 = NOBODY;
+    let both = NOBODY;
+    const specific = new Map<string, { address: Int32Array; entry: number }>();
+    for (let id = table.firstBound(IPPROTO_UDP, port); id >= 0; id = table.nextBound(id)) {
+      if (table.get(id, STATE) === CONNECTED) continue;
+      const group = table.get(id, GROUP);
+      const entry = table.get(id, DEVICE) !== 0 ? SCORED : group >= 0 ? GROUPS - group : id;
+      if (!table.isAny(id)) {
+        const address = Int32Array.from([0, 1, 2, 3], (i) => table.get(id, LOCAL + i));
+        const key = address.join();
+        specific.set(key, { address, entry: merge(specific.get(key)?.entry ?? NOBODY, entry) });
+      } else if (table.isV4(id)) {
+        v4 = merge(v4, entry);
+      } else {
+        v6 = merge(v6, entry);
+        if ((table.get(id, FLAGS) & F_V6ONLY) === 0) both = merge(both, entry);
+      }
+    }
+    this.any6[port] = v6;
+    // An IPv4 socket is preferred to an IPv6 one that also takes IPv4 (compute_score), unless devices play a part.
+    this.any4[port] = v4 === NOBODY ? both : v4 === SCORED && both !== NOBODY ? SCORED : v4;
+    this.specific[port] = specific.size;
+    if (specific.size === 0) return;
+    for (const { address, entry } of specific.values()) this.insert(address, 0, port, NO_ADDRESS, 0, 0, encode(entry));
+    this.specificOf.set(
+      port,
+      [...specific.values()].map(({ address }) => address),
+    );
+  }
+
+  /** Puts a flow into the table: addresses are four words at an index of an array, `NO_ADDRESS` for any. */
+  private insert(
+    local: Int32Array,
+    l: number,
+    port: number,
+    remote: Int32Array | number,
+    remotePort: number,
+    id: number,
+    value = id,
+  ): void {
+    const [words, r] = typeof remote === "number" ? [local, remote] : [remote, 0];
+    if (isMapped(local, l)) {
+      this.flows.insert4(IPPROTO_UDP, local[l + 3], port, words[r + 3], remotePort, value);
+    } else {
+      this.flows.insert6(
+        IPPROTO_UDP,
+        local[l],
+        local[l + 1],
+        local[l + 2],
+        local[l + 3],
+        port,
+        words[r],
+        words[r + 1],
+        words[r + 2],
+        words[r + 3],
+        remotePort,
+        value,
+      );
+    }
+  }
+
+  private remove(local: Int32Array, l: number, port: number, remote: Int32Array | number, remotePort: number): void {
+    const [words, r] = typeof remote === "number" ? [local, remote] : [remote, 0];
+    if (isMapped(local, l)) {
+      this.flows.remove4(IPPROTO_UDP, local[l + 3], port, words[r + 3], remotePort);
+    } else {
+      this.flows.remove6(
+        IPPROTO_UDP,
+        local[l],
+        local[l + 1],
+        local[l + 2],
+        local[l + 3],
+        port,
+        words[r],
+        words[r + 1],
+        words[r + 2],
+        words[r + 3],
+        remotePort,
+      );
+    }
+  }
+}
+
+const NO_ADDRESS = new Int32Array(4);
+
+function isMapped(words: Int32Array, at: number): boolean {
+  return words[at] === 0 && words[at + 1] === 0 && words[at + 2] === 0xffff;
+}
+
+/** Two candidates for one address: the same group is one candidate, anything else must be scored. */
+function merge(a: number, b: number): number {
+  return a === NOBODY || a === b ? b : SCORED;
+}
+
+/** The flow table holds values from 0 on: socket ids as they are, then SCORED, then groups. */
+const GROUP_BASE = 1 << 24;
+const SCORED_VALUE = GROUP_BASE - 1;
+
+function encode(entry: number): number {
+  if (entry === SCORED) return SCORED_VALUE;
+  return entry <= GROUPS ? GROUP_BASE + (GROUPS - entry) : entry;
+}
+
+function decode(value: number): number {
+  if (value < SCORED_VALUE) return value;
+  return value === SCORED_VALUE ? SCORED : GROUPS - (value - GROUP_BASE);
+}

@@ -1,0 +1,127 @@
+/**
+ * The rings between threads. Lcores are numbered 0..lcores-1, other threads (application threads and the engine's control
+ * thread) follow. There is a ring for each ordered pair of which at least one is an lcore; application threads share
+ * nothing with each other. A million sockets cost no ring more.
+ *
+ * A sleeping thread is woken by its *bell*: a word to Atomics.wait on, and for an lcore that sleeps in poll(2) an eventfd.
+ */
+import { sys } from "af-xdp-bindings";
+import { RING_ALIGN, RingConsumer, RingProducer, ringBytes } from "../queues/ring.ts";
+import { MESSAGE_WORDS } from "./message.ts";
+
+export interface MeshDescriptor {
+  readonly buffer: SharedArrayBuffer;
+  readonly lcores: number;
+  readonly threads: number;
+  /** Messages a ring holds. */
+  readonly slots: number;
+}
+
+const BELL_WORDS = 32;
+const B_COUNT = 0;
+const B_EVENTFD = 1;
+/** 1 while the thread number is taken. */
+const B_TAKEN = 2;
+
+const one = new BigUint64Array([1n]);
+const oneAddress = sys.addressOf(one);
+
+export class Mesh {
+  readonly lcores: number;
+  /** Threads in all, lcores included. */
+  readonly threads: number;
+  private readonly descriptor_: MeshDescriptor;
+  private readonly bells: Int32Array;
+  private readonly ringBytes: number;
+
+  static create(lcores: number, otherThreads: number, slots: number): Mesh {
+    const threads = lcores + otherThreads;
+    const ring = align(ringBytes(slots, MESSAGE_WORDS));
+    const rings = lcores * threads + otherThreads * lcores;
+    const buffer = new SharedArrayBuffer(threads * BELL_WORDS * 4 + rings * ring);
+    const mesh = new Mesh({ buffer, lcores, threads, slots });
+    for (let t = 0; t < threads; t++) mesh.bells[t * BELL_WORDS + B_EVENTFD] = -1;
+    return mesh;
+  }
+
+  constructor(descriptor: MeshDescriptor) {
+    this.descriptor_ = descriptor;
+    this.lcores = descriptor.lcores;
+    this.threads = descriptor.threads;
+    this.bells = new Int32Array(descriptor.buffer, 0, descriptor.threads * BELL_WORDS);
+    this.ringBytes = align(ringBytes(descriptor.slots, MESSAGE_WORDS));
+  }
+
+  descriptor(): MeshDescriptor {
+    return this.descriptor_;
+  }
+
+  /** The filling side of the ring from one thread to another. Each end may be taken once at a time. */
+  producer(from: number, to: number): RingProducer {
+    return new RingProducer(this.descriptor_.buffer, this.offset(from, to), this.descriptor_.slots, MESSAGE_WORDS);
+  }
+
+  /** The draining side of the ring from one thread to another. */
+  consumer(from: number, to: number): RingConsumer {
+    return new RingConsumer(this.descriptor_.buffer, this.offset(from, to), this.descriptor_.slots, MESSAGE_WORDS);
+  }
+
+  /** Takes a free thread number from `first` on; -1 when all are taken. */
+  takeThread(first = this.lcores): number {
+    for (let t = first; t < this.threads; t++) {
+      if (Atomics.compareExchange(this.bells, t * BELL_WORDS + B_TAKEN, 0, 1) === 0) return t;
+    }
+    return -1;
+  }
+
+  leaveThread(thread: number): void {
+    Atomics.store(this.bells, thread * BELL_WORDS + B_TAKEN, 0);
+  }
+
+  /** Whether somebody has the thread number. */
+  isTaken(thread: number): boolean {
+    return thread < this.lcores || Atomics.load(this.bells, thread * BELL_WORDS + B_TAKEN) === 1;
+  }
+
+  /** Sets the eventfd that wakes a thread out of poll(2); -1 for none. */
+  setEventfd(thread: number, fd: number): void {
+    Atomics.store(this.bells, thread * BELL_WORDS + B_EVENTFD, fd);
+  }
+
+  /** Wakes a thread, wherever it sleeps. One system call where it has an eventfd. */
+  ring(thread: number): void {
+    const at = thread * BELL_WORDS;
+    Atomics.add(this.bells, at + B_COUNT, 1);
+    Atomics.notify(this.bells, at + B_COUNT);
+    const fd = Atomics.load(this.bells, at + B_EVENTFD);
+    if (fd >= 0) sys.write(fd, oneAddress, 8);
+  }
+
+  /** The bell's count now: read it before looking at the rings, and pass it to `wait`. */
+  bellCount(thread: number): number {
+    return Atomics.load(this.bells, thread * BELL_WORDS + B_COUNT);
+  }
+
+  /** Sleeps until the bell's count is no longer `count`, or the time is over. Blocks the thread. */
+  wait(thread: number, count: number, timeoutMs: number): void {
+    Atomics.wait(this.bells, thread * BELL_WORDS + B_COUNT, count, timeoutMs);
+  }
+
+  /** As `wait`, as a promise; the thread's event loop goes on. */
+  async waitAsync(thread: number, count: number): Promise<void> {
+    const result = Atomics.waitAsync(this.bells, thread * BELL_WORDS + B_COUNT, count);
+    if (result.async) await result.value;
+  }
+
+  private offset(from: number, to: number): number {
+    const { lcores, threads } = this;
+    const index = from < lcores ? from * threads + to : lcores * threads + (from - lcores) * lcores + to;
+    if (from >= lcores && to >= lcores)
+      throw new RangeError(`no ring between threads ${from} and ${to}: neither is an lcore`);
+    return threads * BELL_WORDS * 4 + index * this.ringBytes;
+  }
+}
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / (2 * RING_ALIGN)) * 2 * RING_ALIGN;
+}

@@ -1,0 +1,53 @@
+/**
+ * What crosses between threads: one cache line (16 words) a message, over the SPSC rings of the mesh.
+ *
+ * Frames never move: a message names a frame of an lcore's memory, and whoever holds the message may read the frame.
+ * Each frame goes home to its lcore exactly once, by FREE, REPLY or SEND.
+ */
+
+/** lcore to reader: a datagram for a socket. The reader owns the frame. */
+export const MSG_DELIVER = 1;
+/** Reader to the frame's lcore: up to 14 frames to free. Word 1 is the count, words 2.. the frames. */
+export const MSG_FREE = 2;
+/** Reader to the frame's lcore: turn the datagram round and send its payload area, now `M_PAYLOAD_LENGTH` bytes. */
+export const MSG_REPLY = 3;
+/** Thread to lcore: send the payload in a frame lent by MSG_LEND. */
+export const MSG_SEND = 4;
+/** lcore to thread: up to 14 frames to send from. Word 1 is the count, words 2.. the frames. */
+export const MSG_LEND = 5;
+/** Thread to lcore: it has joined the mesh and wants frames lent; it leaves and has given them all back. */
+export const MSG_HELLO = 6;
+export const MSG_BYE = 7;
+
+export const MESSAGE_WORDS = 16;
+/** Frames one FREE or LEND carries. */
+export const FRAMES_PER_MESSAGE = 14;
+
+export const M_KIND = 0;
+/** Count of frames in FREE and LEND, socket id in the others. */
+export const M_SOCKET = 1;
+export const M_COUNT = 1;
+export const M_FRAMES = 2;
+/** The socket's generation when the lcore looked it up: a reader drops what was meant for an earlier socket. */
+export const M_GENERATION = 2;
+/** Offset of the frame's first byte in its lcore's memory, and its length. */
+export const M_FRAME = 3;
+export const M_LENGTH = 4;
+/** Offsets of the IP header, of the UDP header and of the payload in the lcore's memory. */
+export const M_L3 = 5;
+export const M_L4 = 6;
+export const M_PAYLOAD = 7;
+export const M_PAYLOAD_LENGTH = 8;
+/** Port (queue) of the lcore on which it came. */
+export const M_PORT = 9;
+/** lcore in whose memory the frame is. */
+export const M_HOME = 10;
+/** Bytes charged to the receive buffer. */
+export const M_CHARGE = 11;
+/** Receive time: seconds and nanoseconds of CLOCK_REALTIME, both 0 where no stamp was asked for. */
+export const M_SECONDS = 12;
+export const M_NANOSECONDS = 13;
+
+/** MSG_SEND: destination address (four words, IPv4 mapped) and port. */
+export const M_ADDRESS = 9;
+export const M_DESTINATION_PORT = 13;

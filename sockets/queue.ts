@@ -1,0 +1,55 @@
+/**
+ * Datagrams waiting to be received by a socket: MSG_DELIVER messages in a ring of their own that grows by doubling. The
+ * receive buffer bounds what is in it (each datagram is charged at least CHARGE_OVERHEAD).
+ */
+import type { Datagram } from "./datagram.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { MESSAGE_WORDS } from "./message.ts";
+import type { FrameViews } from "./wire/views.ts";
+
+const SLOTS_FIRST = 16;
+
+/** Bytes charged for a datagram beyond its payload: what an sk_buff and its head cost in Linux (SKB_TRUESIZE(0)). */
+export const CHARGE_OVERHEAD = 768;
+
+export class DatagramQueue {
+  /** Datagrams waiting. */
+  length = 0;
+  private words = new Int32Array(0);
+  private head = 0;
+
+  /** Appends the message at `at` of `from`. */
+  push(from: Int32Array, at: number): void {
+    if (this.length * MESSAGE_WORDS === this.words.length) this.grow();
+    const slots = this.words.length / MESSAGE_WORDS;
+    const to = ((this.head + this.length) & (slots - 1)) * MESSAGE_WORDS;
+    for (let i = 0; i < MESSAGE_WORDS; i++) this.words[to + i] = from[at + i];
+    this.length++;
+  }
+
+  /** Moves the oldest into `datagram`; false when there is none. */
+  shift(datagram: Datagram, memories: readonly FrameViews[]): boolean {
+    if (this.length === 0) return false;
+    datagram.load(this.words, this.head * MESSAGE_WORDS, memories);
+    this.head = (this.head + 1) & (this.words.length / MESSAGE_WORDS - 1);
+    this.length--;
+    return true;
+  }
+
+  /** Gives every frame back. */
+  drain(endpoint: Endpoint): void {
+    const datagram = endpoint.newDatagram();
+    while (this.shift(datagram, endpoint.shared.memories)) datagram.release();
+  }
+
+  private grow(): void {
+    const slots = this.words.length / MESSAGE_WORDS;
+    const larger = new Int32Array(Math.max(slots * 2, SLOTS_FIRST) * MESSAGE_WORDS);
+    for (let i = 0; i < slots; i++) {
+      const from = ((this.head + i) & (slots - 1)) * MESSAGE_WORDS;
+      larger.set(this.words.subarray(from, from + MESSAGE_WORDS), i * MESSAGE_WORDS);
+    }
+    this.words = larger;
+    this.head = 0;
+  }
+}

@@ -1,0 +1,461 @@
+/**
+ * The socket table: every socket of the engine, in shared memory, seen by every thread.
+ *
+ * Binding is a cold, synchronous act under one mutex, from whichever thread calls it, exactly as bind(2) is. The packet
+ * path takes no lock: each lcore keeps its own lookup tables and brings them up to date from the *change log* when
+ * `version` has moved (one atomic load a turn). An lcore that fell further behind than the log is long rescans the table.
+ *
+ * Writers: cold fields, the log and the groups are written under the mutex alone. Hot planes name their writer.
+ */
+import { ERRNO } from "af-xdp-bindings";
+import { Mutex } from "./mutex.ts";
+
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const IPPROTO_TCP = 6;
+export const IPPROTO_UDP = 17;
+
+/** Socket states. */
+export const FREE = 0;
+export const OPEN = 1;
+export const BOUND = 2;
+export const CONNECTED = 3;
+
+/** Bits of the FLAGS field. */
+export const F_REUSEADDR = 1;
+export const F_REUSEPORT = 2;
+export const F_V6ONLY = 4;
+export const F_TIMESTAMP = 8;
+/** A child shares its parent's binding: it is found by its 4-tuple alone and never conflicts. */
+export const F_CHILD = 16;
+export const F_BROADCAST = 32;
+/** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
+export const F_WILDCARD = 64;
+
+/** Cold fields, int32 words of a socket's record. Addresses are four words of network-order bits; IPv4 is mapped. */
+export const STATE = 0;
+export const GENERATION = 1;
+export const FAMILY = 2;
+export const PROTOCOL = 3;
+export const FLAGS = 4;
+export const LOCAL = 5; // 4 words
+export const LOCAL_PORT = 9;
+export const REMOTE = 10; // 4 words
+export const REMOTE_PORT = 14;
+/** SO_BINDTODEVICE: interface index, 0 for any. */
+export const DEVICE = 15;
+/** SO_INCOMING_CPU as set: the CPU this socket asks for, -1 for none. */
+export const INCOMING_CPU = 16;
+/** The NAPI ID this socket asks for in its reuseport group, 0 for none (lcore's own extension). */
+export const INCOMING_NAPI = 17;
+/** Reuseport group, -1 for none. */
+export const GROUP = 18;
+/** Kernel placeholder socket that holds the port, -1 for none. */
+export const PLACEHOLDER = 19;
+export const UID = 20;
+/** Datagrams this socket lost to a full buffer; any lcore, Atomics.add. */
+export const DROPS = 21;
+/** Pending error (SO_ERROR); any thread, Atomics.exchange. */
+export const ERROR = 22;
+/** Next socket bound to the same port, -1 ends the chain. */
+const NEXT = 23;
+/** IP_TTL / IPV6_UNICAST_HOPS, and IP_TOS / IPV6_TCLASS. */
+export const TTL = 24;
+export const TOS = 25;
+export const SNDBUF = 26;
+const RECORD_WORDS = 32;
+
+const CONTROL_WORDS = 64;
+const C_MUTEX = 0;
+const C_VERSION = 16; // a cache line of its own: every lcore polls it
+const C_FREE_HEAD = 32;
+const C_HIGH_WATER = 33;
+const C_OPEN = 34;
+const C_GROUP_FREE = 35;
+
+/** Changes remembered; an lcore further behind rescans. */
+const LOG_SLOTS = 4096;
+/** Reuseport groups, and members a group. Linux allows 65,535 members; ours is bounded by memory set aside at start. */
+export const GROUPS_MAX = 1024;
+export const GROUP_MEMBERS_MAX = 256;
+const GROUP_WORDS = GROUP_MEMBERS_MAX + 16;
+export const G_COUNT = 0;
+/** Members that ask for a CPU or a NAPI ID: while 0, the hash alone decides. */
+const G_PREFERENCES = 1;
+export const G_MEMBERS = 16;
+
+const PORT_HEADS = 131072; // 65,536 ports for UDP, then for TCP
+
+export interface TableDescriptor {
+  readonly buffer: SharedArrayBuffer;
+  readonly capacity: number;
+  readonly lcores: number;
+}
+
+const pad = (bytes: number): number => (bytes + 127) & ~127;
+
+export class SocketTable {
+  readonly capacity: number;
+  readonly lcores: number;
+  /** Cold records: `records[id * stride + FIELD]`. */
+  readonly records: Int32Array;
+  readonly stride = RECORD_WORDS;
+  /** Hot plane: thread that reads the socket. Written at open. */
+  readonly home: Uint8Array;
+  /** Hot plane: receive buffer limit, bytes as getsockopt reports it. Written by the home thread. */
+  readonly rcvbuf: Int32Array;
+  /** Hot plane: (CPU << 24 | NAPI ID & 0xffffff) + 1 of the last packet, 0 before it. Written by the delivering lcore. */
+  readonly lastRx: Int32Array;
+  /** Hot planes, one a lcore: bytes charged to the socket's queue, a running sum. Written by that lcore. */
+  readonly charged: Int32Array[];
+  /** Hot planes, one a lcore: bytes of those that the reader has taken, a running sum. Written by the home thread. */
+  readonly credited: Int32Array[];
+  readonly groups: Int32Array;
+  readonly mutex: Mutex;
+
+  private readonly control: Int32Array;
+  private readonly log: Int32Array;
+  private readonly heads: Int32Array;
+
+  static bytes(capacity: number, lcores: number): number {
+    return (
+      CONTROL_WORDS * 4 +
+      LOG_SLOTS * 4 +
+      PORT_HEADS * 4 +
+      GROUPS_MAX * GROUP_WORDS * 4 +
+      capacity * RECORD_WORDS * 4 +
+      pad(capacity) +
+      pad(capacity * 4) * (2 + 2 * lcores)
+    );
+  }
+
+  /** Set-up: memory for `capacity` sockets. Pages are touched only as sockets come. */
+  static create(capacity: number, lcores: number): SocketTable {
+    if (capacity < 1 || capacity > 1 << 22) throw new RangeError(`sockets: ${capacity} is outside 1..${1 << 22}`);
+    const table = new SocketTable({
+      buffer: new SharedArrayBuffer(SocketTable.bytes(capacity, lcores)),
+      capacity,
+      lcores,
+    });
+    table.control[C_FREE_HEAD] = -1;
+    table.heads.fill(-1);
+    return table;
+  }
+
+  constructor(descriptor: TableDescriptor) {
+    const { buffer, capacity, lcores } = descriptor;
+    this.capacity = capacity;
+    this.lcores = lcores;
+    let at = 0;
+    const words = (count: number): Int32Array => {
+      const view = new Int32Array(buffer, at, count);
+      at += pad(count * 4);
+      return view;
+    };
+    this.control = words(CONTROL_WORDS);
+    this.log = words(LOG_SLOTS);
+    this.heads = words(PORT_HEADS);
+    this.groups = words(GROUPS_MAX * GROUP_WORDS);
+    this.records = words(capacity * RECORD_WORDS);
+    this.home = new Uint8Array(buffer, at, capacity);
+    at += pad(capacity);
+    this.rcvbuf = words(capacity);
+    this.lastRx = words(capacity);
+    this.charged = [];
+    this.credited = [];
+    for (let i = 0; i < lcores; i++) {
+      this.charged.push(words(capacity));
+      this.credited.push(words(capacity));
+    }
+    this.mutex = new Mutex(this.control, C_MUTEX);
+  }
+
+  descriptor(): TableDescriptor {
+    return { buffer: this.control.buffer as SharedArrayBuffer, capacity: this.capacity, lcores: this.lcores };
+  }
+
+  /** Count of changes so far, wrapping. An lcore that sees it move replays the log. */
+  version(): number {
+    return Atomics.load(this.control, C_VERSION);
+  }
+
+  /** Sockets open now. */
+  get open(): number {
+    return Atomics.load(this.control, C_OPEN);
+  }
+
+  /** One past the highest id ever used: the bound of a full scan. */
+  get highWater(): number {
+    return Atomics.load(this.control, C_HIGH_WATER);
+  }
+
+  /** Reads a cold field. */
+  get(id: number, field: number): number {
+    return this.records[id * RECORD_WORDS + field] as number;
+  }
+
+  /** Writes a cold field; the caller holds the mutex or is the field's only writer. */
+  set(id: number, field: number, value: number): void {
+    this.records[id * RECORD_WORDS + field] = value;
+  }
+
+  /** Allocates a socket: its id, or -ENFILE when the table is full. */
+  create(family: number, protocol: number, home: number, rcvbuf: number, sndbuf: number): number {
+    return this.mutex.hold(() => {
+      const { control } = this;
+      let id = control[C_FREE_HEAD] as number;
+      if (id >= 0) {
+        control[C_FREE_HEAD] = this.get(id, NEXT);
+      } else {
+        id = control[C_HIGH_WATER] as number;
+        if (id >= this.capacity) return -ERRNO.ENFILE;
+        Atomics.store(control, C_HIGH_WATER, id + 1);
+      }
+      const at = id * RECORD_WORDS;
+      const generation = this.records[at + GENERATION] as number;
+      this.records.fill(0, at, at + RECORD_WORDS);
+      this.records[at + GENERATION] = (generation + 1) | 0;
+      this.set(id, STATE, OPEN);
+      this.set(id, FAMILY, family);
+      this.set(id, PROTOCOL, protocol);
+      this.set(id, INCOMING_CPU, -1);
+      this.set(id, GROUP, -1);
+      this.set(id, PLACEHOLDER, -1);
+      this.set(id, NEXT, -1);
+      this.set(id, TTL, 64);
+      this.set(id, SNDBUF, sndbuf);
+      this.home[id] = home;
+      this.rcvbuf[id] = rcvbuf;
+      this.lastRx[id] = 0;
+      for (let i = 0; i < this.lcores; i++) {
+        (this.charged[i] as Int32Array)[id] = 0;
+        (this.credited[i] as Int32Array)[id] = 0;
+      }
+      Atomics.add(control, C_OPEN, 1);
+      return id;
+    });
+  }
+
+  /**
+   * Binds: LOCAL, LOCAL_PORT (not 0: the caller has chosen one), DEVICE, FLAGS, UID are set in the record. Checks for
+   * conflicts as Linux does (udp_lib_lport_inuse), joins or makes the reuseport group, logs the change. The caller
+   * holds the mutex. Returns 0, -EADDRINUSE, or -ENOSPC when the groups are used up.
+   */
+  bindLocked(id: number): number {
+    const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
+    let group = -1;
+    for (let other = this.heads[head] as number; other >= 0; other = this.get(other, NEXT)) {
+      if (!this.overlaps(id, other)) continue;
+      const flags = this.get(id, FLAGS);
+      const otherFlags = this.get(other, FLAGS);
+      if ((flags & otherFlags & F_REUSEPORT) !== 0 && this.get(id, UID) === this.get(other, UID)) {
+        if (group < 0 && this.sameBinding(id, other)) group = this.get(other, GROUP);
+        continue;
+      }
+      if ((flags & otherFlags & F_REUSEADDR) !== 0) continue;
+      return -ERRNO.EADDRINUSE;
+    }
+    if ((this.get(id, FLAGS) & F_REUSEPORT) !== 0) {
+      if (group < 0) group = this.allocateGroup();
+      if (group < 0) return -ERRNO.ENOSPC;
+      const result = this.join(group, id);
+      if (result < 0) return result;
+    }
+    this.set(id, NEXT, this.heads[head] as number);
+    this.heads[head] = id;
+    this.set(id, STATE, BOUND);
+    this.changed(id);
+    return 0;
+  }
+
+  /** Records the remote address that is in the record as connected (or, with port 0, dissolves it). Mutex held. */
+  connectLocked(id: number): void {
+    this.set(id, STATE, this.get(id, REMOTE_PORT) === 0 ? BOUND : CONNECTED);
+    this.changed(id);
+  }
+
+  /** Tells the lcores that a field they act on has changed. Mutex held. */
+  changed(id: number): void {
+    const { control } = this;
+    this.countPreferences(this.get(id, GROUP));
+    const version = control[C_VERSION] as number;
+    this.log[version & (LOG_SLOTS - 1)] = id;
+    Atomics.store(control, C_VERSION, (version + 1) | 0);
+  }
+
+  /**
+   * Closes. The record stays FREE with its last addresses until it is used again, so that an lcore that replays the log
+   * finds it closed; what it had in its own tables it remembers itself.
+   */
+  closeLocked(id: number): void {
+    const state = this.get(id, STATE);
+    if (state === FREE) return;
+    if (state >= BOUND && (this.get(id, FLAGS) & F_CHILD) === 0) this.unlink(id);
+    const group = this.get(id, GROUP);
+    if (group >= 0) this.leave(group, id);
+    this.set(id, STATE, FREE);
+    this.set(id, GENERATION, (this.get(id, GENERATION) + 1) | 0);
+    this.changed(id);
+    this.set(id, NEXT, this.control[C_FREE_HEAD] as number);
+    this.control[C_FREE_HEAD] = id;
+    Atomics.sub(this.control, C_OPEN, 1);
+  }
+
+  /**
+   * Calls `visit(id)` for each change after `seen` (repeats possible). Returns false when the log no longer reaches
+   * back that far: the caller must rescan ids 0..highWater instead.
+   */
+  replay(seen: number, until: number, visit: (id: number) => void): boolean {
+    if (((until - seen) | 0) > LOG_SLOTS / 2) return false;
+    for (let version = seen; version !== until; version = (version + 1) | 0) {
+      visit(this.log[version & (LOG_SLOTS - 1)] as number);
+    }
+    // Entries overwritten while we read would have been skipped: make sure the log did not lap us.
+    return ((this.version() - seen) | 0) <= LOG_SLOTS;
+  }
+
+  /** Whether some bound socket other than `id` holds the port for the protocol. Mutex held. */
+  portInUse(protocol: number, port: number): boolean {
+    return (this.heads[this.head(protocol, port)] as number) >= 0;
+  }
+
+  /** First socket bound to a port, -1 for none; follow with `nextBound`. Mutex held. */
+  firstBound(protocol: number, port: number): number {
+    return this.heads[this.head(protocol, port)] as number;
+  }
+
+  nextBound(id: number): number {
+    return this.get(id, NEXT);
+  }
+
+  /** Members of a group, and the member with an index. */
+  groupCount(group: number): number {
+    return this.groups[group * GROUP_WORDS + G_COUNT] as number;
+  }
+
+  /** True while no member of the group asks for a CPU or NAPI ID. */
+  groupPlain(group: number): boolean {
+    return this.groups[group * GROUP_WORDS + G_PREFERENCES] === 0;
+  }
+
+  groupMember(group: number, index: number): number {
+    return this.groups[group * GROUP_WORDS + G_MEMBERS + index] as number;
+  }
+
+  private head(protocol: number, port: number): number {
+    return port + (protocol === IPPROTO_TCP ? 65536 : 0);
+  }
+
+  private unlink(id: number): void {
+    const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
+    let at = this.heads[head] as number;
+    if (at === id) {
+      this.heads[head] = this.get(id, NEXT);
+      return;
+    }
+    while (at >= 0) {
+      const next = this.get(at, NEXT);
+      if (next === id) {
+        this.set(at, NEXT, this.get(id, NEXT));
+        return;
+      }
+      at = next;
+    }
+  }
+
+  /** inet_rcv_saddr_equal with wildcards, and the device rule: could one packet match both? */
+  private overlaps(a: number, b: number): boolean {
+    const deviceA = this.get(a, DEVICE);
+    const deviceB = this.get(b, DEVICE);
+    if (deviceA !== 0 && deviceB !== 0 && deviceA !== deviceB) return false;
+    const anyA = this.isAny(a);
+    const anyB = this.isAny(b);
+    if (anyA && anyB) return this.speaksBoth(a) || this.speaksBoth(b) || this.isV4(a) === this.isV4(b);
+    if (anyA) return this.covers(a, b);
+    if (anyB) return this.covers(b, a);
+    return this.sameAddress(a, b);
+  }
+
+  /** Whether the wildcard socket `any` receives for the address of `one`. */
+  private covers(any: number, one: number): boolean {
+    return this.speaksBoth(any) || this.isV4(any) === this.isV4(one);
+  }
+
+  /** A v6 wildcard socket without IPV6_V6ONLY receives IPv4 as well. */
+  private speaksBoth(id: number): boolean {
+    return (
+      this.get(id, FAMILY) === AF_INET6 && (this.get(id, FLAGS) & F_V6ONLY) === 0 && this.isAny(id) && !this.isV4(id)
+    );
+  }
+
+  /** Bound to an IPv4 address (or the IPv4 wildcard), by an AF_INET socket or a mapped address. */
+  isV4(id: number): boolean {
+    return this.get(id, FAMILY) === AF_INET || this.get(id, LOCAL + 2) === 0xffff;
+  }
+
+  isAny(id: number): boolean {
+    return (
+      this.get(id, LOCAL) === 0 &&
+      this.get(id, LOCAL + 1) === 0 &&
+      (this.get(id, LOCAL + 2) === 0 || this.get(id, LOCAL + 2) === 0xffff) &&
+      this.get(id, LOCAL + 3) === 0
+    );
+  }
+
+  private sameAddress(a: number, b: number): boolean {
+    for (let i = 0; i < 4; i++) if (this.get(a, LOCAL + i) !== this.get(b, LOCAL + i)) return false;
+    return true;
+  }
+
+  /** What makes two reuseport sockets one group (reuseport_add_sock): address, port, device, family and v6only. */
+  private sameBinding(a: number, b: number): boolean {
+    return (
+      this.sameAddress(a, b) &&
+      this.get(a, DEVICE) === this.get(b, DEVICE) &&
+      this.get(a, FAMILY) === this.get(b, FAMILY) &&
+      (this.get(a, FLAGS) & F_V6ONLY) === (this.get(b, FLAGS) & F_V6ONLY)
+    );
+  }
+
+  private countPreferences(group: number): void {
+    if (group < 0) return;
+    let count = 0;
+    for (let i = 0; i < this.groupCount(group); i++) {
+      const id = this.groupMember(group, i);
+      if (this.get(id, INCOMING_CPU) >= 0 || this.get(id, INCOMING_NAPI) !== 0) count++;
+    }
+    this.groups[group * GROUP_WORDS + G_PREFERENCES] = count;
+  }
+
+  private allocateGroup(): number {
+    for (let i = 0; i < GROUPS_MAX; i++) {
+      const group = ((this.control[C_GROUP_FREE] as number) + i) % GROUPS_MAX;
+      if (this.groupCount(group) === 0) {
+        this.control[C_GROUP_FREE] = (group + 1) % GROUPS_MAX;
+        return group;
+      }
+    }
+    return -1;
+  }
+
+  private join(group: number, id: number): number {
+    const count = this.groupCount(group);
+    if (count === GROUP_MEMBERS_MAX) return -ERRNO.ENOSPC;
+    this.groups[group * GROUP_WORDS + G_MEMBERS + count] = id;
+    this.groups[group * GROUP_WORDS + G_COUNT] = count + 1;
+    this.set(id, GROUP, group);
+    return 0;
+  }
+
+  /** The last member moves into the hole, as socket(7) says. */
+  private leave(group: number, id: number): void {
+    const base = group * GROUP_WORDS;
+    const last = this.groupCount(group) - 1;
+    for (let i = 0; i <= last; i++) {
+      if (this.groups[base + G_MEMBERS + i] !== id) continue;
+      this.groups[base + G_MEMBERS + i] = this.groups[base + G_MEMBERS + last] as number;
+      this.groups[base + G_COUNT] = last;
+      break;
+    }
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * The socket layer's end on an application thread: it drains the rings from the lcores into handlers and queues, and
+ * asks the lcores to send.
+ *
+ * A thread that polls in its event loop is woken by its bell; a worker may block instead. Frames to send from are lent
+ * by the lcores beforehand, so that sending needs no answer.
+ */
+import { ERRNO } from "af-xdp-bindings";
+import { C } from "./counters.ts";
+import type { Datagram } from "./datagram.ts";
+import { Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import {
+  M_ADDRESS,
+  M_CHARGE,
+  M_COUNT,
+  M_DESTINATION_PORT,
+  M_FRAME,
+  M_FRAMES,
+  M_GENERATION,
+  M_HOME,
+  M_KIND,
+  M_PAYLOAD_LENGTH,
+  M_SOCKET,
+  MSG_BYE,
+  MSG_DELIVER,
+  MSG_HELLO,
+  MSG_LEND,
+  MSG_SEND,
+} from "./message.ts";
+import type { Handler, UdpSocket } from "./udp-socket.ts";
+
+/** Messages handled from one ring before the next ring has its turn. */
+const DRAIN_MAX = 256;
+/** Frames an lcore lends a thread to send from. */
+export const LOAN_FRAMES = 256;
+
+export class ThreadEndpoint extends Endpoint {
+  /** Borrowed frames per lcore, as a stack. */
+  private readonly loans: Int32Array[] = [];
+  private readonly loanCount: Int32Array;
+  private readonly queueLcores: number;
+  private readonly waiters: (() => void)[] = [];
+  private pumping = false;
+  private draining = false;
+  private flushPending = false;
+  private stopped = false;
+
+  /** @param queueLcores lcores that have queues: the others cannot send */
+  constructor(thread: number, shared: Shared, queueLcores: number) {
+    super(thread, shared);
+    this.queueLcores = queueLcores;
+    this.loanCount = new Int32Array(shared.mesh.lcores);
+    for (let l = 0; l < shared.mesh.lcores; l++) this.loans.push(new Int32Array(2 * LOAN_FRAMES));
+    for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
+    this.flush();
+  }
+
+  override send(
+    socket: UdpSocket,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const lcore = socket.id % this.queueLcores;
+    const frame = this.borrow(lcore);
+    if (frame < 0) return this.refuse();
+    const at = frame + TX_HEADROOM;
+    if (at + length > this.frameEnd(lcore, frame)) {
+      this.loans[lcore][this.loanCount[lcore]++] = frame;
+      return -ERRNO.EMSGSIZE;
+    }
+    const ring = this.toLcore[lcore];
+    const slot = ring.claim();
+    if (slot < 0) {
+      this.loans[lcore][this.loanCount[lcore]++] = frame;
+      return this.refuse();
+    }
+    const memory = this.shared.memories[lcore].bytes;
+    if (length > 128 && offset === 0 && bytes.length === length) memory.set(bytes, at);
+    else for (let i = 0; i < length; i++) memory[at + i] = bytes[offset + i];
+    const { words } = ring;
+    words[slot + M_KIND] = MSG_SEND;
+    words[slot + M_SOCKET] = socket.id;
+    words[slot + M_GENERATION] = socket.generation;
+    words[slot + M_FRAME] = frame;
+    words[slot + M_PAYLOAD_LENGTH] = length;
+    words[slot + M_ADDRESS] = w0;
+    words[slot + M_ADDRESS + 1] = w1;
+    words[slot + M_ADDRESS + 2] = w2;
+    words[slot + M_ADDRESS + 3] = w3;
+    words[slot + M_DESTINATION_PORT] = port;
+    this.flushSoon();
+    return length;
+  }
+
+  override reply(datagram: Datagram, length: number): number {
+    const result = super.reply(datagram, length);
+    this.flushSoon();
+    return result;
+  }
+
+  override poll(): number {
+    let handled = 0;
+    for (let l = 0; l < this.fromLcore.length; l++) handled += this.drain(l);
+    this.flush();
+    if (handled > 0) this.wakeWaiters();
+    return handled;
+  }
+
+  override block(timeoutMs: number): void {
+    const { mesh } = this.shared;
+    const count = mesh.bellCount(this.thread);
+    if (this.prepareWait()) mesh.wait(this.thread, count, timeoutMs);
+    this.cancelWait();
+  }
+
+  override arrival(): Promise<void> {
+    return new Promise((resolve) => {
+      this.waiters.push(resolve);
+      this.pump();
+    });
+  }
+
+  override setHandler(_socket: UdpSocket, handler: Handler | null): void {
+    // A handler set while datagrams wait takes those first, in order.
+    if (handler !== null) {
+      const { queue } = _socket;
+      while (_socket.onDatagram === handler && queue.shift(this.datagram, this.shared.memories)) this.call(handler);
+      this.pump();
+    }
+  }
+
+  override wakeWaiters(): void {
+    for (const resolve of this.waiters.splice(0)) resolve();
+  }
+
+  /** Closes the thread's sockets, gives every frame back and leaves the mesh. */
+  close(): void {
+    if (this.stopped) return;
+    for (const socket of [...this.sockets.values()]) socket.close();
+    this.poll();
+    this.stopped = true;
+    for (let l = 0; l < this.queueLcores; l++) {
+      for (let i = 0; i < this.loanCount[l]; i++) this.free(l, this.loans[l][i]);
+      this.loanCount[l] = 0;
+    }
+    this.flush();
+    for (let l = 0; l < this.queueLcores; l++) this.tell(l, MSG_BYE);
+    this.flush();
+    this.wakeWaiters();
+    this.shared.mesh.ring(this.thread);
+    this.shared.mesh.leaveThread(this.thread);
+  }
+
+  /** Drains the rings from the event loop until the endpoint is closed, sleeping on the bell in between. */
+  private pump(): void {
+    if (this.pumping || this.stopped) return;
+    this.pumping = true;
+    void this.pumpLoop();
+  }
+
+  private async pumpLoop(): Promise<void> {
+    const { mesh } = this.shared;
+    while (!this.stopped && (this.waiters.length > 0 || this.sockets.size > 0)) {
+      const count = mesh.bellCount(this.thread);
+      if (this.poll() > 0) {
+        // Let promises, timers and I/O have their turn between two bursts.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        continue;
+      }
+      if (this.prepareWait()) await mesh.waitAsync(this.thread, count);
+      this.cancelWait();
+    }
+    this.pumping = false;
+  }
+
+  private prepareWait(): boolean {
+    for (const ring of this.fromLcore) if (!ring.prepareWait()) return false;
+    return true;
+  }
+
+  private cancelWait(): void {
+    for (const ring of this.fromLcore) ring.cancelWait();
+  }
+
+  private drain(lcore: number): number {
+    // A handler that sends may come back here for a loan: its datagram must not be overwritten by the next one.
+    if (this.draining) return 0;
+    this.draining = true;
+    const ring = this.fromLcore[lcore];
+    const { words } = ring;
+    let handled = 0;
+    for (; handled < DRAIN_MAX; handled++) {
+      const at = ring.peek();
+      if (at < 0) break;
+      ring.next();
+      if (words[at + M_KIND] === MSG_DELIVER) this.deliver(words, at);
+      else if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
+      else this.counters[C.BadMessages]++;
+    }
+    ring.release();
+    this.draining = false;
+    return handled;
+  }
+
+  private deliver(words: Int32Array, at: number): void {
+    const socket = this.sockets.get(words[at + M_SOCKET]);
+    if (socket === undefined || socket.generation !== words[at + M_GENERATION]) {
+      this.counters[C.StaleMessages]++;
+      this.free(words[at + M_HOME], words[at + M_FRAME]);
+      return;
+    }
+    const handler = socket.onDatagram;
+    if (handler === null) {
+      socket.queue.push(words, at);
+      return;
+    }
+    this.datagram.load(words, at, this.shared.memories);
+    this.call(handler);
+  }
+
+  private call(handler: Handler): void {
+    const { datagram } = this;
+    try {
+      handler(datagram);
+    } finally {
+      if (datagram.owned) this.release(datagram);
+    }
+  }
+
+  private acceptLoan(lcore: number, words: Int32Array, at: number): void {
+    const loans = this.loans[lcore];
+    for (let i = 0; i < words[at + M_COUNT]; i++) loans[this.loanCount[lcore]++] = words[at + M_FRAMES + i];
+  }
+
+  private borrow(lcore: number): number {
+    // Loans lie in the ring from the lcore, behind datagrams perhaps.
+    if (this.loanCount[lcore] === 0) this.drain(lcore);
+    return this.loanCount[lcore] === 0 ? -1 : this.loans[lcore][--this.loanCount[lcore]];
+  }
+
+  private refuse(): number {
+    this.counters[C.UdpSndbufErrors]++;
+    this.flush();
+    return -ERRNO.EAGAIN;
+  }
+
+  /** Publishes what this turn of the event loop sends, once, at its end. */
+  private flushSoon(): void {
+    if (this.flushPending) return;
+    this.flushPending = true;
+    queueMicrotask(() => {
+      this.flushPending = false;
+      this.flush();
+    });
+  }
+
+  private tell(lcore: number, kind: number): void {
+    const ring = this.toLcore[lcore];
+    let at = ring.claim();
+    while (at < 0) {
+      if (ring.publish()) this.wake(lcore);
+      at = ring.claim();
+    }
+    ring.words[at + M_KIND] = kind;
+    ring.words[at + M_SOCKET] = this.thread;
+    ring.words[at + M_CHARGE] = 0;
+  }
+}

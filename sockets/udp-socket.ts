@@ -1,0 +1,480 @@
+/**
+ * A UDP socket. The same class serves an lcore's own module and any other thread; the thread that opened it reads it.
+ *
+ * Calls that set up (open, bind, connect) throw SysError as the kernel's call would fail. Calls that move data (send,
+ * receive) return a count or -errno and never throw.
+ */
+import { check, ERRNO, SysError } from "af-xdp-bindings";
+import type { Datagram } from "./datagram.ts";
+import { type Endpoint, PORTS_MAX } from "./endpoint.ts";
+import { addressBytes, addressWords } from "./fib.ts";
+import { DatagramQueue } from "./queue.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  BOUND,
+  CONNECTED,
+  DEVICE,
+  DROPS,
+  F_CHILD,
+  F_REUSEADDR,
+  F_REUSEPORT,
+  F_TIMESTAMP,
+  F_V6ONLY,
+  F_WILDCARD,
+  FAMILY,
+  FLAGS,
+  GENERATION,
+  INCOMING_CPU,
+  INCOMING_NAPI,
+  IPPROTO_UDP,
+  LOCAL,
+  LOCAL_PORT,
+  OPEN,
+  PLACEHOLDER,
+  REMOTE,
+  REMOTE_PORT,
+  STATE,
+  TOS,
+  TTL,
+  UID,
+} from "./table.ts";
+import { formatIp, ip } from "./wire/address.ts";
+
+export interface UdpOptions {
+  /** Local address; default the IPv4 wildcard, "::" for the IPv6 one. */
+  address?: string;
+  /** Local port; 0 or none for one that is free. */
+  port?: number;
+  reuseAddress?: boolean;
+  /** SO_REUSEPORT: several sockets, on any lcores and threads, share the address. */
+  reusePort?: boolean;
+  /** IPV6_V6ONLY. */
+  ipv6Only?: boolean;
+  /** SO_INCOMING_CPU: prefer this socket, in its reuseport group, for what arrives on the CPU. */
+  incomingCpu?: number;
+  /** Prefer this socket, in its reuseport group, for what arrives on the queue with the NAPI ID. */
+  incomingNapiId?: number;
+  /** Interface index to which the socket is bound (SO_BINDTODEVICE). */
+  device?: number;
+  /** SO_RCVBUF as the kernel would report it, bytes; default 212,992. */
+  receiveBuffer?: number;
+  /** Stamp each datagram with its time of arrival at the XDP hook. */
+  timestamps?: boolean;
+  /** Initial TTL or hop limit, 1..255; default 64. */
+  ttl?: number;
+  /** TOS or traffic class, 0..255. */
+  tos?: number;
+}
+
+export interface SocketAddress {
+  address: string;
+  port: number;
+  family: 4 | 6;
+}
+
+/** net.core.rmem_default on a 4 KiB-page host. */
+const RCVBUF_DEFAULT = 212992;
+const SNDBUF_DEFAULT = 212992;
+/** SOCK_MIN_RCVBUF (include/net/sock.h), rounded as getsockopt shows it. */
+const RCVBUF_MIN = 2304;
+
+export type Handler = (datagram: Datagram) => void;
+
+export class UdpSocket {
+  readonly id: number;
+  readonly endpoint: Endpoint;
+  readonly generation: number;
+  /** Datagrams waiting to be received, for a socket without a handler. */
+  readonly queue = new DatagramQueue();
+  private handler: Handler | null = null;
+  private closed = false;
+
+  /** Opens a socket and binds it as `options` say; use `Engine.udp` or `Lcore.udp`. Throws SysError. */
+  static open(endpoint: Endpoint, options: UdpOptions): UdpSocket {
+    const bytes = ip(options.address ?? "0.0.0.0");
+    const family = bytes.length === 4 ? AF_INET : AF_INET6;
+    validate(options);
+    const { table } = endpoint;
+    const rcvbuf = Math.max(options.receiveBuffer ?? RCVBUF_DEFAULT, RCVBUF_MIN);
+    const id = table.create(family, IPPROTO_UDP, endpoint.thread, rcvbuf, SNDBUF_DEFAULT);
+    check(id, "socket", { ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'` });
+    const socket = new UdpSocket(endpoint, id);
+    try {
+      socket.bind(bytes, options);
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
+    return socket;
+  }
+
+  private constructor(endpoint: Endpoint, id: number) {
+    this.endpoint = endpoint;
+    this.id = id;
+    this.generation = endpoint.table.get(id, GENERATION);
+    endpoint.sockets.set(id, this);
+  }
+
+  /** Called for each datagram, on this socket's thread. Null: datagrams wait in the queue, up to the receive buffer. */
+  get onDatagram(): Handler | null {
+    return this.handler;
+  }
+
+  set onDatagram(handler: Handler | null) {
+    this.handler = handler;
+    this.endpoint.setHandler(this, handler);
+  }
+
+  /** Local address. */
+  get address(): SocketAddress {
+    return this.addressAt(LOCAL, LOCAL_PORT);
+  }
+
+  /** Remote address of a connected socket, or null. */
+  get remoteAddress(): SocketAddress | null {
+    return this.endpoint.table.get(this.id, STATE) === CONNECTED ? this.addressAt(REMOTE, REMOTE_PORT) : null;
+  }
+
+  get port(): number {
+    return this.endpoint.table.get(this.id, LOCAL_PORT);
+  }
+
+  /** SO_INCOMING_CPU: the CPU on which the last datagram was processed; before the first, what was set, or -1. */
+  get incomingCpu(): number {
+    const at = this.lastPort();
+    return at < 0 ? this.endpoint.table.get(this.id, INCOMING_CPU) : this.endpoint.shared.portInfo[at];
+  }
+
+  set incomingCpu(cpu: number) {
+    const { table } = this.endpoint;
+    table.mutex.hold(() => {
+      table.set(this.id, INCOMING_CPU, cpu);
+      table.changed(this.id);
+    });
+  }
+
+  /** SO_INCOMING_NAPI_ID: NAPI ID of the queue of the last datagram, 0 before the first or where the queue has none. */
+  get incomingNapiId(): number {
+    const at = this.lastPort();
+    return at < 0 ? 0 : this.endpoint.shared.portInfo[at + 1];
+  }
+
+  /** Datagrams lost because this socket's receive buffer, or its thread's share of frames, was full. */
+  get drops(): number {
+    return Atomics.load(this.endpoint.table.records, this.id * this.endpoint.table.stride + DROPS) >>> 0;
+  }
+
+  /**
+   * Connects: only datagrams from this address are received, and send() needs no destination. Throws SysError.
+   */
+  connect(port: number, address: string): void {
+    const words = Int32Array.from(this.wordsOf(address, "connect"));
+    if (!isPort(port)) throw new RangeError(`connect: port ${port}: a whole number from 1 to 65535`);
+    check(this.setRemote(words, port), `connect(${address}, ${port})`, {
+      ENETUNREACH: "no route leads there",
+      EHOSTUNREACH: "no route leads there",
+    });
+  }
+
+  /** Dissolves the connection (connect with AF_UNSPEC). */
+  disconnect(): void {
+    check(this.setRemote(new Int32Array(4), 0), "connect(AF_UNSPEC)");
+  }
+
+  /**
+   * A connected socket for the flow of a datagram that this socket received: on the same address, port and thread, and
+   * from now on what comes from that sender goes to it. It is found by its 4-tuple, so a server may hold a million.
+   */
+  flow(datagram: Datagram): UdpSocket {
+    const local = Int32Array.from([0, 1, 2, 3], (i) => datagram.destinationWord(i));
+    const remote = Int32Array.from([0, 1, 2, 3], (i) => datagram.sourceWord(i));
+    return this.flowOf(local, remote, datagram.sourcePort);
+  }
+
+  /** flow() for addresses of four words each, IPv4 mapped. */
+  flowOf(local: Int32Array, remote: Int32Array, remotePort: number): UdpSocket {
+    const { endpoint, id } = this;
+    const { table } = endpoint;
+    const child = table.create(table.get(id, FAMILY), IPPROTO_UDP, endpoint.thread, table.rcvbuf[id], SNDBUF_DEFAULT);
+    check(child, "socket", { ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'` });
+    table.mutex.hold(() => {
+      for (const field of [LOCAL_PORT, DEVICE, TTL, TOS, UID, PLACEHOLDER]) table.set(child, field, table.get(id, field));
+      table.set(child, FLAGS, table.get(id, FLAGS) | F_CHILD);
+      for (let i = 0; i < 4; i++) {
+        table.set(child, LOCAL + i, local[i]);
+        table.set(child, REMOTE + i, remote[i]);
+      }
+      table.set(child, REMOTE_PORT, remotePort);
+      table.connectLocked(child);
+    });
+    return new UdpSocket(endpoint, child);
+  }
+
+  /**
+   * Sends a datagram: to `port` and `address`, or to the connected peer.
+   * @returns bytes sent, or -errno: -EAGAIN when there is no room now, -EMSGSIZE when it fits no packet,
+   * -EDESTADDRREQ without destination or connection, -EBADF when the socket is closed.
+   */
+  send(data: Uint8Array | string, port = 0, address = ""): number {
+    if (this.closed) return -ERRNO.EBADF;
+    const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+    if (port === 0) return this.sendConnected(bytes, 0, bytes.length);
+    const words = addressWords(parseCached(address));
+    return this.endpoint.send(this, bytes, 0, bytes.length, words[0], words[1], words[2], words[3], port);
+  }
+
+  /** send() of a part of a buffer to the connected peer. Nothing is allocated. */
+  sendConnected(bytes: Uint8Array, offset: number, length: number): number {
+    if (this.closed) return -ERRNO.EBADF;
+    const { table } = this.endpoint;
+    const { records } = table;
+    const at = this.id * table.stride;
+    if (records[at + STATE] !== CONNECTED) return -ERRNO.EDESTADDRREQ;
+    return this.endpoint.send(
+      this,
+      bytes,
+      offset,
+      length,
+      records[at + REMOTE],
+      records[at + REMOTE + 1],
+      records[at + REMOTE + 2],
+      records[at + REMOTE + 3],
+      records[at + REMOTE_PORT],
+    );
+  }
+
+  /** send() of a part of a buffer to an address given as four words, IPv4 mapped. Nothing is allocated. */
+  sendTo(
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    port: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+  ): number {
+    if (this.closed) return -ERRNO.EBADF;
+    return this.endpoint.send(this, bytes, offset, length, w0, w1, w2, w3, port);
+  }
+
+  /**
+   * Takes the next datagram from the queue into `datagram` (from `newDatagram`), releasing what that held before. Zero
+   * copy. Returns its length, -EAGAIN when there is none, -EBADF when the socket is closed.
+   */
+  receiveInto(datagram: Datagram): number {
+    if (this.closed) return -ERRNO.EBADF;
+    if (this.queue.length === 0) this.endpoint.poll();
+    datagram.release();
+    return this.queue.shift(datagram, this.endpoint.shared.memories) ? datagram.length : -ERRNO.EAGAIN;
+  }
+
+  /** Takes up to `datagrams.length` datagrams at once. Returns how many, or -errno as receiveInto. */
+  receiveBatch(datagrams: readonly Datagram[]): number {
+    if (this.closed) return -ERRNO.EBADF;
+    this.endpoint.poll();
+    let count = 0;
+    for (; count < datagrams.length; count++) {
+      const datagram = datagrams[count];
+      datagram.release();
+      if (!this.queue.shift(datagram, this.endpoint.shared.memories)) break;
+    }
+    return count === 0 && datagrams.length > 0 ? -ERRNO.EAGAIN : count;
+  }
+
+  /** An empty datagram to receive into. */
+  newDatagram(): Datagram {
+    return this.endpoint.newDatagram();
+  }
+
+  /**
+   * The next datagram, waited for without blocking the thread. It must be released (or replied). Rejects with SysError
+   * EBADF when the socket is closed meanwhile.
+   */
+  async receive(): Promise<Datagram> {
+    const datagram = this.newDatagram();
+    for (;;) {
+      const result = this.receiveInto(datagram);
+      if (result >= 0) return datagram;
+      if (result !== -ERRNO.EAGAIN) throw new SysError(-result, "recv", "the socket is closed");
+      await this.endpoint.arrival();
+    }
+  }
+
+  /**
+   * The next datagram, waited for by blocking the thread: for workers. Null when `timeoutMs` is over.
+   */
+  receiveBlocking(timeoutMs = Number.POSITIVE_INFINITY): Datagram | null {
+    const datagram = this.newDatagram();
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const result = this.receiveInto(datagram);
+      if (result >= 0) return datagram;
+      check(result === -ERRNO.EAGAIN ? 0 : result, "recv", { EBADF: "the socket is closed" });
+      const left = deadline - performance.now();
+      if (left <= 0) return null;
+      this.endpoint.block(left);
+    }
+  }
+
+  /** Every datagram until the socket is closed. Each is released when the loop asks for the next one. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Datagram, void> {
+    const datagram = this.newDatagram();
+    try {
+      for (;;) {
+        const result = this.receiveInto(datagram);
+        if (result >= 0) yield datagram;
+        else if (result === -ERRNO.EAGAIN) await this.endpoint.arrival();
+        else return;
+      }
+    } finally {
+      datagram.release();
+      this.endpoint.flush();
+    }
+  }
+
+  /** Closes. Waiting datagrams are dropped, the port is free. Closing twice does no harm. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    const { endpoint, id } = this;
+    const { table, shared } = endpoint;
+    endpoint.setHandler(this, null);
+    this.queue.drain(endpoint);
+    endpoint.sockets.delete(id);
+    let placeholder = -1;
+    table.mutex.hold(() => {
+      const state = table.get(id, STATE);
+      const child = (table.get(id, FLAGS) & F_CHILD) !== 0;
+      const port = table.get(id, LOCAL_PORT);
+      if (!child) placeholder = table.get(id, PLACEHOLDER);
+      const local = this.localWords();
+      table.closeLocked(id);
+      if (state >= BOUND && !child) shared.binder.steer(table, IPPROTO_UDP, port, local);
+    });
+    if (placeholder >= 0) shared.binder.release(placeholder);
+    endpoint.flush();
+    endpoint.wakeWaiters();
+  }
+
+  private bind(bytes: Uint8Array, options: UdpOptions): void {
+    const { table, shared } = this.endpoint;
+    const { id } = this;
+    const result = table.mutex.hold(() => {
+      const words = addressWords(bytes);
+      // The IPv6 wildcard is all zero; the IPv4 one keeps its mapped form, so that families are told apart.
+      for (let i = 0; i < 4; i++) table.set(id, LOCAL + i, words[i]);
+      table.set(id, LOCAL_PORT, options.port ?? 0);
+      table.set(
+        id,
+        FLAGS,
+        (options.reuseAddress ? F_REUSEADDR : 0) |
+          (options.reusePort ? F_REUSEPORT : 0) |
+          (options.ipv6Only ? F_V6ONLY : 0) |
+          (bytes.every((byte) => byte === 0) ? F_WILDCARD : 0) |
+          (options.timestamps ? F_TIMESTAMP : 0),
+      );
+      table.set(id, UID, process.geteuid?.() ?? 0);
+      table.set(id, DEVICE, options.device ?? 0);
+      table.set(id, INCOMING_CPU, options.incomingCpu ?? -1);
+      table.set(id, INCOMING_NAPI, options.incomingNapiId ?? 0);
+      table.set(id, TTL, options.ttl ?? 64);
+      table.set(id, TOS, options.tos ?? 0);
+      let reserved = shared.binder.reserve(table, id);
+      if (reserved === 0) reserved = table.bindLocked(id);
+      if (reserved === 0) shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), null);
+      return reserved;
+    });
+    const where = `bind(${formatIp(bytes)}, ${options.port ?? 0})`;
+    check(result, where, {
+      EADDRINUSE: "another socket, of the engine or of the kernel, holds this port (ss -lunp shows whose)",
+      EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
+      EADDRNOTAVAIL: "no interface has this address",
+      ENOSPC: "too many reuseport groups, or members of one",
+    });
+  }
+
+  private localWords(): Int32Array {
+    return Int32Array.from([0, 1, 2, 3], (i) => this.endpoint.table.get(this.id, LOCAL + i));
+  }
+
+  private setRemote(words: Int32Array, port: number): number {
+    const { table, shared } = this.endpoint;
+    const { id } = this;
+    return table.mutex.hold(() => {
+      if (table.get(id, FLAGS) & F_CHILD) return -ERRNO.EISCONN;
+      const local = this.localWords();
+      const before = [0, 1, 2, 3].map((i) => table.get(id, REMOTE + i));
+      const beforePort = table.get(id, REMOTE_PORT);
+      for (let i = 0; i < 4; i++) table.set(id, REMOTE + i, words[i]);
+      table.set(id, REMOTE_PORT, port);
+      const result = shared.binder.connect(table, id);
+      if (result < 0) {
+        for (let i = 0; i < 4; i++) table.set(id, REMOTE + i, before[i]);
+        table.set(id, REMOTE_PORT, beforePort);
+        return result;
+      }
+      table.connectLocked(id);
+      shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), local);
+      return 0;
+    });
+  }
+
+  private addressAt(field: number, portField: number): SocketAddress {
+    const { table } = this.endpoint;
+    const word = (i: number): number => table.get(this.id, field + i);
+    const bytes = addressBytes(word(0), word(1), word(2), word(3));
+    return { address: formatIp(bytes), port: table.get(this.id, portField), family: bytes.length === 4 ? 4 : 6 };
+  }
+
+  private wordsOf(address: string, call: string): Int32Array {
+    const bytes = ip(address);
+    const family = this.endpoint.table.get(this.id, FAMILY);
+    if (family === AF_INET && bytes.length === 16) {
+      throw new SysError(ERRNO.EAFNOSUPPORT, call, "the socket is an IPv4 one, the address is not");
+    }
+    if (this.endpoint.table.get(this.id, STATE) < OPEN) throw new SysError(ERRNO.EBADF, call, "the socket is closed");
+    return addressWords(bytes);
+  }
+
+  private lastPort(): number {
+    const last = this.endpoint.table.lastRx[this.id] - 1;
+    return last < 0 ? -1 : ((last >> 8) * PORTS_MAX + (last & 0xff)) * 2;
+  }
+}
+
+function isPort(port: number): boolean {
+  return Number.isInteger(port) && port > 0 && port <= 65535;
+}
+
+function validate(options: UdpOptions): void {
+  const whole = (name: keyof UdpOptions, low: number, high: number): void => {
+    const value = options[name];
+    if (value === undefined) return;
+    if (!Number.isInteger(value) || (value as number) < low || (value as number) > high) {
+      throw new RangeError(`${name} ${value}: a whole number from ${low} to ${high}`);
+    }
+  };
+  whole("port", 0, 65535);
+  whole("incomingCpu", -1, 4095);
+  whole("incomingNapiId", 0, 2 ** 31 - 1);
+  whole("device", 0, 2 ** 31 - 1);
+  whole("receiveBuffer", 0, 2 ** 30);
+  whole("ttl", 1, 255);
+  whole("tos", 0, 255);
+}
+
+/** Destinations given as text: the last few hundred parsed addresses. */
+const PARSED_MAX = 512;
+const parsed = new Map<string, Uint8Array>();
+
+function parseCached(address: string): Uint8Array {
+  let bytes = parsed.get(address);
+  if (bytes === undefined) {
+    if (parsed.size === PARSED_MAX) parsed.clear();
+    bytes = ip(address);
+    parsed.set(address, bytes);
+  }
+  return bytes;
+}
