@@ -11,7 +11,7 @@ import { Ethtool } from "./ethtool.ts";
 import { NetNs } from "./netns.ts";
 import { Rtnl } from "./rtnetlink.ts";
 import type { Link } from "./rtnetlink-decode.ts";
-import { IF_OPER_UP } from "./rtnetlink-uapi.ts";
+import { IF_OPER_UP, IFA_F_TENTATIVE } from "./rtnetlink-uapi.ts";
 
 const NAME = "veth0";
 /** Both ends are up within microseconds of the request; carrier events run from a kernel work queue. */
@@ -72,8 +72,8 @@ export class VethPair {
       a.configure(1, subnet, ipv6);
       b.configure(2, subnet, ipv6);
       if (offloads === "off") for (const side of ends) side.offloadsOff();
-      this.a = a.host(1, subnet);
-      this.b = b.host(2, subnet);
+      this.a = a.host(1, subnet, ipv6);
+      this.b = b.host(2, subnet, ipv6);
     } catch (error) {
       for (const side of ends) side.close();
       throw error;
@@ -130,8 +130,8 @@ class End {
     });
   }
 
-  host(host: number, subnet: number): Host {
-    const link = this.waitUntilUp();
+  host(host: number, subnet: number, ipv6: boolean): Host {
+    const link = this.waitUntilUp(ipv6);
     return {
       ns: this.ns,
       name: NAME,
@@ -152,15 +152,26 @@ class End {
     this.ns.close();
   }
 
-  private waitUntilUp(): Link {
+  /** The link once it carries frames and, with IPv6, has its link-local address. */
+  private waitUntilUp(ipv6: boolean): Link {
     const deadline = performance.now() + UP_TIMEOUT_MS;
     for (;;) {
       const link = this.rtnl.link(NAME);
-      if (link.operstate === IF_OPER_UP) return link;
+      if (link.operstate === IF_OPER_UP && (!ipv6 || this.hasLinkLocal(link.ifindex))) return link;
       if (performance.now() > deadline)
-        throw new SysError(ERRNO.ETIMEDOUT, `${NAME} up`, `operstate is still ${link.operstate}`);
+        throw new SysError(
+          ERRNO.ETIMEDOUT,
+          `${NAME} up`,
+          `not ready after ${UP_TIMEOUT_MS} ms, operstate ${link.operstate}`,
+        );
       Bun.sleepSync(POLL_INTERVAL_MS);
     }
+  }
+
+  private hasLinkLocal(ifindex: number): boolean {
+    return this.rtnl
+      .addresses(ifindex)
+      .some(({ local, flags }) => local[0] === 0xfe && local[1] === 0x80 && (flags & IFA_F_TENTATIVE) === 0);
   }
 }
 

@@ -173,7 +173,10 @@ export class HostWatcher {
     return route === null ? null : this.pathOf(route, destination);
   }
 
-  /** The entry of an on-link address, or null when the kernel has none. */
+  /**
+   * The entry of an on-link address, or null when there is none. One that the kernel is just resolving for the first
+   * time is null too: INCOMPLETE is not announced, the outcome is (REACHABLE or FAILED).
+   */
   neighbour(ifindex: number, address: Uint8Array): NeighbourState | null {
     const entry = this.neighbourTable.get(neighbourKey(ifindex, address));
     if (entry === undefined) return null;
