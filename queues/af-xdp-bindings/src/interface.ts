@@ -1,9 +1,9 @@
+import { SOCK_CLOEXEC } from "./abi.ts";
 import { check } from "./errno.ts";
 import * as sys from "./sys.ts";
 
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0o2000000;
 /** include/uapi/linux/sockios.h; struct ifreq is 40 bytes, the name first, the index at 16. */
 const SIOCGIFINDEX = 0x8933;
 const IFNAMSIZ = 16;

@@ -9,6 +9,8 @@ export interface Task {
   memory: Uint8Array<SharedArrayBuffer>;
   chunkMask: number;
   frames: number;
+  /** One word: frames received so far, written by the worker. */
+  progress: Int32Array<SharedArrayBuffer>;
 }
 
 self.onmessage = ({ data }: MessageEvent<Task>) => {
@@ -27,6 +29,7 @@ self.onmessage = ({ data }: MessageEvent<Task>) => {
     rx.release(n);
     fill.submit(n);
     seen += n;
+    Atomics.store(data.progress, 0, seen);
   }
   self.postMessage({ seen, sum });
 };

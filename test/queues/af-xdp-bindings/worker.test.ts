@@ -21,7 +21,8 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "")("UMEM and rin
       new Promise<MessageEvent>((resolve) => worker.addEventListener("message", resolve, { once: true }));
     const ready = next();
     const { memory, chunkMask } = b.umem;
-    const task: Task = { rx: b.xsk.rx.memory, fill: b.xsk.fill.memory, memory, chunkMask, frames: FRAMES };
+    const progress = new Int32Array(new SharedArrayBuffer(4));
+    const task: Task = { rx: b.xsk.rx.memory, fill: b.xsk.fill.memory, memory, chunkMask, frames: FRAMES, progress };
     worker.postMessage(task);
     expect((await ready).data).toBe("ready");
     const done = next();
@@ -29,8 +30,8 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "")("UMEM and rin
     for (let i = 0; i < FRAMES; i++) {
       const bytes = frame(hosts.a, hosts.b, 60 + (i % 100), i);
       sum += bytes[bytes.length - 1];
-      // The worker may be behind by as many frames as there are chunks.
-      if (i % 32 === 0) await Bun.sleep(1);
+      // The worker may be behind by fewer frames than there are chunks.
+      for (let wait = 0; i - Atomics.load(progress, 0) >= 64 && wait < 1000; wait++) await Bun.sleep(1);
       send(a.xsk, i % 200, [bytes]);
       expect(complete(a.xsk, 1).length).toBe(1);
     }
