@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { SysError } from "af-xdp-bindings";
+import { Assembler, attachXdp, loadXdp, r0, type SysError } from "af-xdp-bindings";
 import { NetNs } from "../../../engine/host/netns.ts";
 import { Rtnl } from "../../../engine/host/rtnetlink.ts";
 import {
@@ -13,10 +13,16 @@ import {
   RTN_BLACKHOLE,
   RTN_LOCAL,
   RTN_UNICAST,
+  XDP_ATTACHED_DRV,
+  XDP_ATTACHED_NONE,
+  XDP_ATTACHED_SKB,
 } from "../../../engine/host/rtnetlink-uapi.ts";
 import { formatIp, formatMac, ip, parseMac } from "../../../sockets/wire/address.ts";
 import { makeHosts, requires, type VethPair } from "../../support/hosts.ts";
 import { hasIproute2, ipJson, ipRun } from "./iproute2.ts";
+
+/** linux/bpf.h */
+const XDP_PASS = 2;
 
 const mac = (text: string): Uint8Array => parseMac(text) as Uint8Array;
 
@@ -159,6 +165,30 @@ describe.skipIf(requires("veth") !== "")("links", () => {
     });
     expect(actual).toEqual(expected as typeof actual);
     rtnl.deleteLink(rtnl.link("v0").ifindex);
+  });
+});
+
+describe.skipIf(requires("veth", "bpf") !== "")("attached XDP programs", () => {
+  test.each([
+    ["native", XDP_ATTACHED_DRV],
+    ["skb", XDP_ATTACHED_SKB],
+  ] as const)("%s", (mode, attached) => {
+    const pair = makeHosts({ ipv6: false });
+    const { a } = pair;
+    const program = loadXdp(new Assembler().mov(r0, XDP_PASS).exit());
+    const link = a.ns.run(() => attachXdp(program, a.ifindex, mode));
+    try {
+      const { id } = program.info;
+      const none = { driverProgramId: 0, genericProgramId: 0, hardwareProgramId: 0 };
+      const own = mode === "native" ? { driverProgramId: id } : { genericProgramId: id };
+      expect(a.rtnl.link("veth0").xdp).toEqual({ attached, ...none, ...own });
+      link.close();
+      expect(a.rtnl.link("veth0").xdp).toEqual({ attached: XDP_ATTACHED_NONE, ...none });
+    } finally {
+      link.close();
+      program.close();
+      pair.close();
+    }
   });
 });
 
