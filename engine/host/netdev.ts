@@ -60,7 +60,7 @@ export interface NetdevFeatures {
 export interface NetdevQueue {
   readonly id: number;
   readonly type: "rx" | "tx";
-  /** NAPI instance that serves the queue, 0 when none does now. */
+  /** NAPI instance that serves the queue; 0 when none does or the driver does not say (veth in 6.18). */
   readonly napiId: number;
   /** An AF_XDP zero-copy socket is bound to the queue. */
   readonly xsk: boolean;

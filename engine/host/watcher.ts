@@ -79,8 +79,10 @@ export class HostWatcher {
   private routesTooMany = false;
   private changed = 0;
   private routesStale = false;
+  private readonly routesMax: number;
 
-  constructor() {
+  constructor(routesMax = ROUTES_MAX) {
+    this.routesMax = routesMax;
     this.rtnl = new Rtnl();
     try {
       this.events = new RtnlEvents();
@@ -225,7 +227,7 @@ export class HostWatcher {
   }
 
   private limitRoutes(): void {
-    if (this.routeTable.size <= ROUTES_MAX) return;
+    if (this.routeTable.size <= this.routesMax) return;
     this.routesTooMany = true;
     this.routesCopied = false;
     this.routeTable.load([]);

@@ -280,6 +280,22 @@ describe.skipIf(requires("veth") !== "")("HostWatcher", () => {
     expect(watcher.route(ip("198.19.7.1"))).not.toBeNull();
   });
 
+  test("more routes than are copied: the kernel is asked, changes are still told", () => {
+    const { rtnl, ns } = hosts.a;
+    const held = rtnl.routes().length;
+    const small = ns.run(() => new HostWatcher(held + 1));
+    for (const third of [1, 2, 3]) {
+      const destination = Uint8Array.of(198, 19, third, 0);
+      rtnl.addRoute({ destination, prefixLength: 24, gateway: Uint8Array.of(198, 18, 0, 10 + third) });
+      expect(small.process() & CHANGED_ROUTES).toBe(CHANGED_ROUTES);
+      expect(small.route(Uint8Array.of(198, 19, third, 9))?.gateway).toEqual(Uint8Array.of(198, 18, 0, 10 + third));
+    }
+    rtnl.deleteRoute({ destination: ip("198.19.1.0"), prefixLength: 24 });
+    expect(small.process() & CHANGED_ROUTES).toBe(CHANGED_ROUTES);
+    expect(small.route(ip("198.19.1.9"))).toBeNull();
+    small.close();
+  });
+
   test("lost events are made good by reading everything anew", () => {
     const { rtnl, ifindex } = hosts.a;
     const address = ip("198.18.0.9");
