@@ -43,6 +43,8 @@ const UPDATE_HINTS: Partial<Record<ErrnoName, string>> = {
   E2BIG: "the map is full, or the index is not below maxEntries",
   EEXIST: "the key exists, and BPF_NOEXIST was given",
   ENOENT: "no such key, and BPF_EXIST was given",
+  EOPNOTSUPP: "the map's type does not take this: an XSKMAP holds AF_XDP sockets only",
+  ENOTSOCK: "an XSKMAP holds AF_XDP sockets only",
 };
 
 /** A BPF map of any type. Not safe to share between threads; give each its own over the same descriptor. */
@@ -223,7 +225,7 @@ export function mapInfo(fd: number): MapInfo {
   const attr = new Attr().u32(INFO.bpf_fd, fd).u32(INFO.info_len, INFO_SIZE).pointer(INFO.info, info);
   checkBpf(bpf("BPF_OBJ_GET_INFO_BY_FD", attr), "BPF_OBJ_GET_INFO_BY_FD", {
     EINVAL: "the descriptor is not a BPF map's",
-    EBADF: "the descriptor is closed",
+    EBADFD: "the descriptor is closed",
   });
   return {
     type: info.getUint32(MAP_INFO.type, true),
@@ -243,7 +245,6 @@ export function possibleCpus(): number {
 
 /** How many CPUs a list such as "0-3,8" needs when counted from 0: its highest number plus one. */
 export function parseCpuList(list: string): number {
-  const highest = Math.max(...list.trim().split(/[,-]/).map(Number));
-  if (!Number.isInteger(highest)) throw new Error(`not a CPU list: "${list}"`);
-  return highest + 1;
+  if (!/^\d+([-,]\d+)*$/.test(list.trim())) throw new Error(`not a CPU list: "${list}"`);
+  return Math.max(...list.trim().split(/[,-]/).map(Number)) + 1;
 }

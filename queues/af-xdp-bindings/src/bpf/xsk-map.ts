@@ -27,9 +27,9 @@ export class XskMap extends BpfMap {
     this.update(u32(queue), u32(xskFd), flags);
   }
 
-  /** Whether there was a socket at the queue; then frames for it pass to the program's fallback action. */
-  remove(queue: number): boolean {
-    return this.delete(u32(queue));
+  /** From now on frames for the queue get the program's fallback action. The kernel does not tell if one was there. */
+  remove(queue: number): void {
+    this.delete(u32(queue));
   }
 }
 
