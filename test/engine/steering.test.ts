@@ -1,6 +1,16 @@
 /** The steering program run by the kernel on frames made here, and compared with a plain model of its decision. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { attachedXdp, sys, testRunXdp, XDP_PASS, XDP_REDIRECT, type XdpTestResult } from "af-xdp-bindings";
+import {
+  attachedXdp,
+  check,
+  sys,
+  testRunXdp,
+  Umem,
+  XDP_PASS,
+  XDP_REDIRECT,
+  type XdpTestResult,
+  Xsk,
+} from "af-xdp-bindings";
 import {
   COUNTERS,
   type CounterName,
@@ -447,4 +457,66 @@ describe.skipIf(requires("bpf", "veth") !== "")("steering on an interface", () =
       hosts.close();
     }
   });
+
+  test.each(["native", "skb"] as const)("%s: bound ports reach the XSK with their stamp, others the kernel", (mode) => {
+    const hosts = makeHosts({ ipv6: false });
+    const { a, b } = hosts;
+    using steering = Steering.load({ mac: a.mac, queues: 1 });
+    const umem = new Umem({ chunks: 64 });
+    const kernel = a.ns.run(() => udpSocket(a.ipv4, 5354));
+    const client = b.ns.run(() => udpSocket(b.ipv4, 5353));
+    try {
+      steering.setLocals([a.ipv4]);
+      steering.setPort(UDP, 5353, V4_ANY | STAMP);
+      using xsk = a.ns.run(() => new Xsk(umem, { ifindex: a.ifindex }));
+      a.ns.run(() => xsk.bind());
+      steering.xskmap.set(0, xsk.fd);
+      xsk.fill.reserve(16);
+      for (let i = 0; i < 16; i++) xsk.fill.set(i, i * umem.chunkSize);
+      xsk.fill.submit(16);
+      using _link = a.ns.run(() => steering.attach(a.ifindex, mode));
+
+      // The first datagram also resolves the neighbour: ARP passes through the program.
+      for (const port of [5354, 5353]) sendDatagram(client, a.ipv4, port, bytes("c0ffee"));
+      const received = new Uint8Array(64);
+      const deadline = performance.now() + 1000;
+      while (xsk.rx.available(1) === 0 && performance.now() < deadline) Bun.sleepSync(0.2);
+      expect(xsk.rx.available(1)).toBe(1);
+      const at = xsk.rx.address(0);
+      expect(xsk.rx.length(0)).toBe(14 + 20 + 8 + 3);
+      expect(umem.memory.slice(at + 42, at + 45).toHex()).toBe("c0ffee");
+      const stamp = new DataView(umem.memory.buffer, umem.memory.byteOffset + at - METADATA.size, METADATA.size);
+      expect(stamp.getUint32(METADATA.magic, true)).toBe(METADATA_MAGIC);
+      expect(stamp.getUint32(METADATA.queue, true)).toBe(0);
+      expect(at % 8).toBe(0);
+
+      const MSG_DONTWAIT = 0x40;
+      expect(sys.recvfrom(kernel, sys.addressOf(received), received.length, MSG_DONTWAIT, 0, 0)).toBe(3);
+      const counters = steering.counters();
+      expect(counters).toMatchObject({ redirected: 1, passNoMatch: 1, passMalformed: 0, passNoSocket: 0 });
+      expect(counters.passNotIp).toBeGreaterThan(0);
+    } finally {
+      sys.close(kernel);
+      sys.close(client);
+      umem.close();
+      hosts.close();
+    }
+  });
 });
+
+/** A struct sockaddr_in. */
+function sockaddr(address: Uint8Array, port: number): Uint8Array {
+  const AF_INET = 2;
+  return Uint8Array.of(AF_INET, 0, port >> 8, port & 0xff, ...address, 0, 0, 0, 0, 0, 0, 0, 0);
+}
+
+function udpSocket(address: Uint8Array, port: number): number {
+  const fd = check(sys.socket(2, 2, 0), "socket");
+  check(sys.bind(fd, sockaddr(address, port)), "bind");
+  return fd;
+}
+
+function sendDatagram(fd: number, address: Uint8Array, port: number, payload: Uint8Array): void {
+  const to = sockaddr(address, port);
+  check(sys.sendto(fd, sys.addressOf(payload), payload.length, 0, sys.addressOf(to), to.length), "sendto");
+}
