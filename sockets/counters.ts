@@ -29,7 +29,10 @@ export const COUNTERS = [
   ["UdpOutTooBig", "not sent on the fast path: larger than the MTU"],
   ["UdpOutViaKernel", "sent through the placeholder socket: no route or neighbour the engine can use by itself"],
   ["UdpOutErrors", "not sent: the kernel refused it too"],
-  ["UdpInViaKernel", "received through the placeholder socket (fragments, multicast, arrivals before the port was steered)"],
+  [
+    "UdpInViaKernel",
+    "received through the placeholder socket (fragments, multicast, arrivals before the port was steered)",
+  ],
   ["HandedOver", "datagrams passed to another lcore or thread"],
   ["MeshFull", "dropped: the ring to the socket's thread was full"],
   ["QuotaDrops", "dropped: the socket's thread holds too many frames already"],

@@ -34,13 +34,6 @@ export class KernelPath {
     port: number,
   ): number {
     const addressLength = writeSockaddr(this.view, family, w0, w1, w2, w3, port);
-    return sys.sendto(
-      fd,
-      this.base + offset,
-      length,
-      MSG_DONTWAIT | MSG_NOSIGNAL,
-      this.sockaddrAddress,
-      addressLength,
-    );
+    return sys.sendto(fd, this.base + offset, length, MSG_DONTWAIT | MSG_NOSIGNAL, this.sockaddrAddress, addressLength);
   }
 }

@@ -5,16 +5,18 @@
  * destination address, then the wildcard. Where several sockets could take it, the reuseport group chooses by hash,
  * after preferences for the CPU or the NAPI ID; without a group the score decides and the latest binding wins.
  */
-import { FlowTable } from "./flow-table.ts";
-import type { Fib } from "./fib.ts";
+
 import { PORTS_MAX } from "./endpoint.ts";
+import type { Fib } from "./fib.ts";
+import { FlowTable } from "./flow-table.ts";
+import { FlowTable6 } from "./flow-table6.ts";
 import {
+  AF_INET,
   CONNECTED,
   DEVICE,
   F_CHILD,
   F_TIMESTAMP,
   F_V6ONLY,
-  AF_INET,
   FAMILY,
   FLAGS,
   FREE,
@@ -57,7 +59,8 @@ export class Lookup {
   private readonly table: SocketTable;
   private readonly lcore: number;
   private readonly portInfo: Int32Array;
-  private readonly flows: FlowTable;
+  private readonly flows4: FlowTable;
+  private readonly flows6: FlowTable6;
   /** Wildcard bindings by local port, per family. */
   private readonly any4 = new Int32Array(65536).fill(NOBODY);
   private readonly any6 = new Int32Array(65536).fill(NOBODY);
@@ -79,7 +82,9 @@ export class Lookup {
     this.seed = seed | 0;
     this.lcore = lcore;
     this.portInfo = portInfo;
-    this.flows = new FlowTable(seed, 1024, 2 * table.capacity);
+    // Connected sockets and bound addresses: at most two entries a socket.
+    this.flows4 = new FlowTable(1024, 2 * table.capacity, seed);
+    this.flows6 = new FlowTable6(1024, 2 * table.capacity, seed);
     this.keys = new Int32Array(table.capacity * KEY_WORDS);
     table.mutex.hold(() => this.rescan(table.version()));
   }
@@ -108,12 +113,12 @@ export class Lookup {
     ifindex: number,
   ): number {
     if (this.connected[localPort] > 0) {
-      const found = this.flows.lookup4(IPPROTO_UDP, local, localPort, remote, remotePort);
+      const found = this.flows4.lookup(IPPROTO_UDP, local, localPort, remote, remotePort);
       if (found >= 0) return found;
     }
     let entry = NOBODY;
     if (this.specific[localPort] > 0) {
-      const found = this.flows.lookup4(IPPROTO_UDP, local, localPort, 0, 0);
+      const found = this.flows4.lookup(IPPROTO_UDP, local, localPort, 0, 0);
       if (found >= 0) entry = decode(found);
     }
     if (entry === NOBODY) entry = this.any4[localPort];
@@ -143,12 +148,27 @@ export class Lookup {
     const r2 = readInt32(bytes, ip + IPV6_SRC + 8);
     const r3 = readInt32(bytes, ip + IPV6_SRC + 12);
     if (this.connected[localPort] > 0) {
-      const found = this.flows.lookup6(IPPROTO_UDP, l0, l1, l2, l3, localPort, r0, r1, r2, r3, remotePort);
+      const { key } = this.flows6;
+      key[0] = l0;
+      key[1] = l1;
+      key[2] = l2;
+      key[3] = l3;
+      key[4] = r0;
+      key[5] = r1;
+      key[6] = r2;
+      key[7] = r3;
+      const found = this.flows6.lookup(IPPROTO_UDP, localPort, remotePort);
       if (found >= 0) return found;
     }
     let entry = NOBODY;
     if (this.specific[localPort] > 0) {
-      const found = this.flows.lookup6(IPPROTO_UDP, l0, l1, l2, l3, localPort, 0, 0, 0, 0, 0);
+      const { key } = this.flows6;
+      key[0] = l0;
+      key[1] = l1;
+      key[2] = l2;
+      key[3] = l3;
+      key.fill(0, 4);
+      const found = this.flows6.lookup(IPPROTO_UDP, localPort, 0);
       if (found >= 0) entry = decode(found);
     }
     if (entry === NOBODY) entry = this.any6[localPort];
@@ -157,7 +177,11 @@ export class Lookup {
       entry = this.score(false, localPort, l0, l1, l2, l3, portNumber, ifindex);
       if (entry >= NOBODY) return entry;
     }
-    return this.select(GROUPS - entry, this.hash(l0 ^ l1 ^ l2, l3, localPort, r0 ^ r1 ^ r2 ^ r3, remotePort), portNumber);
+    return this.select(
+      GROUPS - entry,
+      this.hash(l0 ^ l1 ^ l2, l3, localPort, r0 ^ r1 ^ r2 ^ r3, remotePort),
+      portNumber,
+    );
   }
 
   /** Whether an IPv4 address is the host's own. */
@@ -171,7 +195,12 @@ export class Lookup {
 
   /** Whether the IPv6 address at `at` is the host's own. */
   isLocal6(bytes: Uint8Array, at: number, fib: Fib): boolean {
-    return fib.isLocal(readInt32(bytes, at), readInt32(bytes, at + 4), readInt32(bytes, at + 8), readInt32(bytes, at + 12));
+    return fib.isLocal(
+      readInt32(bytes, at),
+      readInt32(bytes, at + 4),
+      readInt32(bytes, at + 8),
+      readInt32(bytes, at + 12),
+    );
   }
 
   /**
@@ -300,7 +329,7 @@ export class Lookup {
     keys[at + K_CONNECTED] = table.get(id, STATE) === CONNECTED ? 1 : 0;
     keys[at + K_CHILD] = (table.get(id, FLAGS) & F_CHILD) === 0 ? 0 : 1;
     if (keys[at + K_CONNECTED] === 1) {
-      this.insert(keys, at + K_LOCAL, port, at + K_REMOTE, keys[at + K_REMOTE_PORT], id);
+      this.insert(this.flowOf(at), id);
       this.connected[port]++;
     }
     if (keys[at + K_CHILD] === 0) this.rebuild(port);
@@ -312,16 +341,22 @@ export class Lookup {
     const port = keys[at + K_PORT];
     keys[at + K_PRESENT] = 0;
     if (keys[at + K_CONNECTED] === 1) {
-      this.remove(keys, at + K_LOCAL, port, at + K_REMOTE, keys[at + K_REMOTE_PORT]);
+      this.remove(this.flowOf(at));
       this.connected[port]--;
     }
     if (keys[at + K_CHILD] === 0) this.rebuild(port);
   }
 
+  private flowOf(at: number): Flow {
+    const { keys } = this;
+    const ports = { port: keys[at + K_PORT], remotePort: keys[at + K_REMOTE_PORT] };
+    return { local: keys, l: at + K_LOCAL, remote: keys, r: at + K_REMOTE, ...ports };
+  }
+
   /** Makes the entries of a port anew from the sockets bound to it. */
   private rebuild(port: number): void {
     const { table } = this;
-    for (const address of this.specificOf.get(port) ?? []) this.remove(address, 0, port, NO_ADDRESS, 0);
+    for (const address of this.specificOf.get(port) ?? []) this.remove(boundFlow(address, port));
     this.specificOf.delete(port);
     let v4 = NOBODY;
     let v6 = NOBODY;
@@ -347,64 +382,54 @@ export class Lookup {
     this.any4[port] = v4 === NOBODY ? both : v4 === SCORED && both !== NOBODY ? SCORED : v4;
     this.specific[port] = specific.size;
     if (specific.size === 0) return;
-    for (const { address, entry } of specific.values()) this.insert(address, 0, port, NO_ADDRESS, 0, 0, encode(entry));
+    for (const { address, entry } of specific.values()) this.insert(boundFlow(address, port), encode(entry));
     this.specificOf.set(
       port,
       [...specific.values()].map(({ address }) => address),
     );
   }
 
-  /** Puts a flow into the table: addresses are four words at an index of an array, `NO_ADDRESS` for any. */
-  private insert(
-    local: Int32Array,
-    l: number,
-    port: number,
-    remote: Int32Array | number,
-    remotePort: number,
-    id: number,
-    value = id,
-  ): void {
-    const [words, r] = typeof remote === "number" ? [local, remote] : [remote, 0];
+  /** Puts a flow into its family's table: the four words at `l` of `local` and at `r` of `remote`. */
+  private insert(flow: Flow, value: number): void {
+    const { local, l, port, remote, r, remotePort } = flow;
     if (isMapped(local, l)) {
-      this.flows.insert4(IPPROTO_UDP, local[l + 3], port, words[r + 3], remotePort, value);
+      this.flows4.insert(IPPROTO_UDP, local[l + 3], port, remote[r + 3], remotePort, value);
     } else {
-      this.flows.insert6(
-        IPPROTO_UDP,
-        local[l],
-        local[l + 1],
-        local[l + 2],
-        local[l + 3],
-        port,
-        words[r],
-        words[r + 1],
-        words[r + 2],
-        words[r + 3],
-        remotePort,
-        value,
-      );
+      this.loadKey6(flow);
+      this.flows6.insert(IPPROTO_UDP, port, remotePort, value);
     }
   }
 
-  private remove(local: Int32Array, l: number, port: number, remote: Int32Array | number, remotePort: number): void {
-    const [words, r] = typeof remote === "number" ? [local, remote] : [remote, 0];
+  private remove(flow: Flow): void {
+    const { local, l, port, remote, r, remotePort } = flow;
     if (isMapped(local, l)) {
-      this.flows.remove4(IPPROTO_UDP, local[l + 3], port, words[r + 3], remotePort);
+      this.flows4.remove(IPPROTO_UDP, local[l + 3], port, remote[r + 3], remotePort);
     } else {
-      this.flows.remove6(
-        IPPROTO_UDP,
-        local[l],
-        local[l + 1],
-        local[l + 2],
-        local[l + 3],
-        port,
-        words[r],
-        words[r + 1],
-        words[r + 2],
-        words[r + 3],
-        remotePort,
-      );
+      this.loadKey6(flow);
+      this.flows6.remove(IPPROTO_UDP, port, remotePort);
     }
   }
+
+  private loadKey6({ local, l, remote, r }: Flow): void {
+    for (let i = 0; i < 4; i++) {
+      this.flows6.key[i] = local[l + i];
+      this.flows6.key[4 + i] = remote[r + i];
+    }
+  }
+}
+
+interface Flow {
+  readonly local: Int32Array;
+  readonly l: number;
+  readonly port: number;
+  readonly remote: Int32Array;
+  readonly r: number;
+  readonly remotePort: number;
+}
+
+/** The entry of an address bound at a port. */
+function boundFlow(local: Int32Array, port: number): Flow {
+  return { local, l: 0, port, remote: NO_ADDRESS, r: 0, remotePort: 0 };
 }
 
 const NO_ADDRESS = new Int32Array(4);
@@ -419,7 +444,7 @@ function merge(a: number, b: number): number {
 }
 
 /** The flow table holds values from 0 on: socket ids as they are, then SCORED, then groups. */
-const GROUP_BASE = 1 << 24;
+const GROUP_BASE = 1 << 23;
 const SCORED_VALUE = GROUP_BASE - 1;
 
 function encode(entry: number): number {

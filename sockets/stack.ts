@@ -45,7 +45,7 @@ import {
   MSG_SEND,
 } from "./message.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
-import { DROPS, FLAGS, F_TIMESTAMP, GENERATION, LOCAL, LOCAL_PORT, PLACEHOLDER, TOS, TTL } from "./table.ts";
+import { DROPS, F_TIMESTAMP, FLAGS, GENERATION, LOCAL, LOCAL_PORT, PLACEHOLDER, TOS, TTL } from "./table.ts";
 import { LOAN_FRAMES } from "./thread.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6, ETH_RUNT, etherType, networkOffset } from "./wire/ethernet.ts";
@@ -540,7 +540,10 @@ export class Stack extends Endpoint {
     const { records } = this.table;
     const { source } = this.destinations;
     const any =
-      (records[record + LOCAL] | records[record + LOCAL + 1] | records[record + LOCAL + 2] | records[record + LOCAL + 3]) ===
+      (records[record + LOCAL] |
+        records[record + LOCAL + 1] |
+        records[record + LOCAL + 2] |
+        records[record + LOCAL + 3]) ===
       0;
     for (let i = 0; i < 4; i++) {
       writeInt32(this.bytes, ip + IPV6_SRC + i * 4, any ? source[entry * 4 + i] : records[record + LOCAL + i]);
@@ -688,6 +691,19 @@ export class Stack extends Endpoint {
       if (ring !== null) handled += this.drain(t, ring);
     }
     return handled;
+  }
+
+  /** Announces to every thread that this one is about to sleep; false when messages have come meanwhile. */
+  prepareWait(): boolean {
+    for (let t = 0; t < this.fromThread.length; t++) {
+      const ring = this.fromThread[t];
+      if (ring !== null && !ring.prepareWait()) return false;
+    }
+    return !this.lookup.isStale() && !this.fib.isStale();
+  }
+
+  cancelWait(): void {
+    for (let t = 0; t < this.fromThread.length; t++) this.fromThread[t]?.cancelWait();
   }
 
   /** Publishes messages to other threads, gives back foreign frames, lends what is owed. */

@@ -301,6 +301,20 @@ export class SocketTable {
     Atomics.sub(this.control, C_OPEN, 1);
   }
 
+  /** Closes every socket; returns their placeholders. For the end of the engine, when no other thread is left. */
+  closeAll(): number[] {
+    const placeholders: number[] = [];
+    this.mutex.hold(() => {
+      for (let id = 0; id < this.highWater; id++) {
+        if (this.get(id, STATE) === FREE) continue;
+        const placeholder = this.get(id, PLACEHOLDER);
+        if (placeholder >= 0 && (this.get(id, FLAGS) & F_CHILD) === 0) placeholders.push(placeholder);
+        this.closeLocked(id);
+      }
+    });
+    return placeholders;
+  }
+
   /**
    * Calls `visit(id)` for each change after `seen` (repeats possible). Returns false when the log no longer reaches
    * back that far: the caller must rescan ids 0..highWater instead.

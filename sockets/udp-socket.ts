@@ -197,9 +197,12 @@ export class UdpSocket {
     const { endpoint, id } = this;
     const { table } = endpoint;
     const child = table.create(table.get(id, FAMILY), IPPROTO_UDP, endpoint.thread, table.rcvbuf[id], SNDBUF_DEFAULT);
-    check(child, "socket", { ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'` });
+    check(child, "socket", {
+      ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'`,
+    });
     table.mutex.hold(() => {
-      for (const field of [LOCAL_PORT, DEVICE, TTL, TOS, UID, PLACEHOLDER]) table.set(child, field, table.get(id, field));
+      for (const field of [LOCAL_PORT, DEVICE, TTL, TOS, UID, PLACEHOLDER])
+        table.set(child, field, table.get(id, field));
       table.set(child, FLAGS, table.get(id, FLAGS) | F_CHILD);
       for (let i = 0; i < 4; i++) {
         table.set(child, LOCAL + i, local[i]);

@@ -42,6 +42,13 @@ interface PrefixRoutes {
 /** One table of one family: by prefix length, by prefix. */
 type Table = Map<number, Map<string, PrefixRoutes>>;
 
+/** A prefix and the route that decides it, or null where only the kernel can tell. */
+export interface PrefixRoute {
+  readonly destination: Uint8Array;
+  readonly prefixLength: number;
+  readonly route: Route | null;
+}
+
 export class RouteTable {
   private tables = new Map<string, Table>();
 
@@ -106,6 +113,27 @@ export class RouteTable {
     return null;
   }
 
+  /**
+   * Every prefix of the main table with the route that decides it, or null where only the kernel can tell; null for the
+   * whole when another table has a say as well.
+   */
+  prefixes(): PrefixRoute[] | null {
+    const out: PrefixRoute[] = [];
+    for (const family of [AF_INET, AF_INET6]) {
+      if ((this.tables.get(`${family}/${RT_TABLE_DEFAULT}`)?.size ?? 0) > 0) return null;
+      const table = this.tables.get(`${family}/${RT_TABLE_MAIN}`) ?? new Map();
+      for (const prefixes of table.values()) {
+        for (const entry of prefixes.values()) {
+          const [first] = entry.routes;
+          if (first === undefined) continue;
+          const route = decide(entry);
+          out.push({ destination: first.destination, prefixLength: first.prefixLength, route });
+        }
+      }
+    }
+    return out;
+  }
+
   private dropReplaced(entry: PrefixRoutes, route: Route): void {
     const same = entry.routes.filter((other) => other.priority === route.priority && other.tos === route.tos);
     if (same.length > 1) entry.uncertain = true;
@@ -128,13 +156,18 @@ function lookupIn(table: Table, destination: Uint8Array): Route | null | typeof 
   for (const length of lengths) {
     const entry = table.get(length)?.get(prefixKey(destination, length));
     if (entry === undefined) continue;
-    if (entry.uncertain || entry.routes.some((route) => route.tos !== 0 || route.sourceLength !== 0)) return ASK_KERNEL;
-    const best = Math.min(...entry.routes.map((route) => route.priority));
-    const candidates = entry.routes.filter((route) => route.priority === best);
-    const [route] = candidates as [Route];
-    return candidates.length === 1 && isDecisive(route) ? route : ASK_KERNEL;
+    return decide(entry) ?? ASK_KERNEL;
   }
   return null;
+}
+
+/** The route that decides a prefix, or null when only the kernel can tell. */
+function decide(entry: PrefixRoutes): Route | null {
+  if (entry.uncertain || entry.routes.some((route) => route.tos !== 0 || route.sourceLength !== 0)) return null;
+  const best = Math.min(...entry.routes.map((route) => route.priority));
+  const candidates = entry.routes.filter((route) => route.priority === best);
+  const [route] = candidates as [Route];
+  return candidates.length === 1 && isDecisive(route) ? route : null;
 }
 
 /** True when the route leaves the kernel no choice: it leads nowhere, or to one next hop that is alive. */

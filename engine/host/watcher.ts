@@ -5,7 +5,7 @@
  * were lost (ENOBUFS) everything is read anew.
  */
 
-import { ASK_KERNEL, DEFAULT_TABLES, RouteTable } from "./route-table.ts";
+import { ASK_KERNEL, DEFAULT_TABLES, type PrefixRoute, RouteTable } from "./route-table.ts";
 import { type RouteQuery, Rtnl } from "./rtnetlink.ts";
 import type { Address, Link, Neighbour, Route } from "./rtnetlink-decode.ts";
 import { RtnlEvents, type RtnlListener } from "./rtnetlink-events.ts";
@@ -156,6 +156,15 @@ export class HostWatcher {
   ownerOf(address: Uint8Array): number {
     const key = address.join();
     return this.addresses().find((known) => known.local.join() === key)?.ifindex ?? 0;
+  }
+
+  /** The main table's prefixes, for a copy of one's own; null when the kernel has to be asked for every destination. */
+  prefixes(): PrefixRoute[] | null {
+    return this.routesCopied ? this.routeTable.prefixes() : null;
+  }
+
+  neighbours(): Neighbour[] {
+    return [...this.neighbourTable.values()];
   }
 
   /**

@@ -1,0 +1,144 @@
+/** What an engine is started with. Checked here once, in words that say what to do. */
+import type { MemoryWire, Side } from "../queues/memory.ts";
+
+export type PollPolicy = "busy" | "adaptive" | "interrupt";
+export type AttachMode = "auto" | "native" | "skb" | "zerocopy";
+
+/** A memory wire instead of an interface: no privilege, any machine. */
+export interface MemoryLink {
+  wire: MemoryWire;
+  /** Which end this engine drives. */
+  side: Side;
+  /** 6 bytes. */
+  mac: Uint8Array;
+  /** Addresses with prefix length, "198.18.0.1/24". */
+  addresses: string[];
+  /** Neighbours known beforehand. */
+  neighbours: { address: string; mac: Uint8Array }[];
+  mtu?: number;
+}
+
+export interface EngineOptions {
+  /** Interface to serve, by name. */
+  interface?: string;
+  /** Memory wire to serve instead. */
+  memory?: MemoryLink;
+  /** Queues to take; default all of the interface. They are dealt out to the lcores in turn. */
+  queues?: "all" | readonly number[];
+  /** CPU of each lcore; default one lcore, on the last CPU this process may use. */
+  cpus?: readonly number[];
+  /** How the XDP program is attached and frames cross; default auto. */
+  mode?: AttachMode;
+  /** What an lcore does when there is nothing to do; default adaptive. */
+  poll?: PollPolicy;
+  /** Time an adaptive lcore spins before it sleeps, microseconds; default 50. */
+  spinUs?: number;
+  /** Network namespace of the interface, a path like /run/netns/NAME; default that of the caller. */
+  netns?: string;
+  /** Module run on each lcore: its default export is called with the Lcore before the loop starts. */
+  module?: string | URL;
+  /** Structured-cloneable value handed to the module as `lcore.data`. */
+  data?: unknown;
+  /** Frames of each lcore, a power of two; default 8192. */
+  frames?: number;
+  /** Bytes a frame, 2048 or 4096; default 2048. */
+  frameSize?: number;
+  /** The most sockets open at once; default 65,536. */
+  sockets?: number;
+  /** The most application threads; default 8. */
+  threads?: number;
+  /** Messages each ring between threads holds, a power of two; default 1024. */
+  ringSlots?: number;
+  /** Whether to keep other threads of this process off the lcores' CPUs; default true. */
+  isolate?: boolean;
+}
+
+/** Options with every default filled in, except those that name the link. */
+export interface EngineConfig {
+  interface: string | null;
+  memory: MemoryLink | null;
+  queues: readonly number[] | null;
+  cpus: readonly number[];
+  mode: AttachMode;
+  poll: PollPolicy;
+  spinUs: number;
+  netns: string | null;
+  module: string | null;
+  data: unknown;
+  frames: number;
+  frameSize: number;
+  sockets: number;
+  threads: number;
+  ringSlots: number;
+  isolate: boolean;
+}
+
+export const LCORES_MAX = 64;
+
+/** Checks options and fills in defaults. `cpus` are those this process may run on. Throws RangeError. */
+export function resolveConfig(options: EngineOptions, cpus: readonly number[]): EngineConfig {
+  if ((options.interface === undefined) === (options.memory === undefined)) {
+    throw new RangeError("engine: give either 'interface' or 'memory'");
+  }
+  const config: EngineConfig = {
+    interface: options.interface ?? null,
+    memory: options.memory ?? null,
+    queues: options.queues === undefined || options.queues === "all" ? null : options.queues,
+    cpus: options.cpus ?? cpus.slice(-1),
+    mode: options.mode ?? "auto",
+    poll: options.poll ?? "adaptive",
+    spinUs: options.spinUs ?? 50,
+    netns: options.netns ?? null,
+    module: options.module === undefined ? null : String(options.module),
+    data: options.data,
+    frames: options.frames ?? 8192,
+    frameSize: options.frameSize ?? 2048,
+    sockets: options.sockets ?? 65536,
+    threads: options.threads ?? 8,
+    ringSlots: options.ringSlots ?? 1024,
+    isolate: options.isolate ?? true,
+  };
+  oneOf("mode", config.mode, ["auto", "native", "skb", "zerocopy"]);
+  oneOf("poll", config.poll, ["busy", "adaptive", "interrupt"]);
+  powerOfTwo("frames", config.frames, 1024, 1 << 19);
+  powerOfTwo("frameSize", config.frameSize, 2048, 4096);
+  powerOfTwo("ringSlots", config.ringSlots, 64, 65536);
+  whole("sockets", config.sockets, 1, 1 << 22);
+  whole("threads", config.threads, 1, 64);
+  whole("spinUs", config.spinUs, 0, 1_000_000);
+  if (config.frames * config.frameSize > 2 ** 30) throw new RangeError("frames: more than 1 GiB a lcore");
+  if (config.cpus.length < 1 || config.cpus.length > LCORES_MAX) {
+    throw new RangeError(`cpus: from 1 to ${LCORES_MAX} lcores, not ${config.cpus.length}`);
+  }
+  if (new Set(config.cpus).size !== config.cpus.length) throw new RangeError("cpus: each CPU carries one lcore");
+  for (const cpu of config.cpus) {
+    if (!cpus.includes(cpu)) throw new RangeError(`cpus: this process may not use CPU ${cpu}, only ${cpus.join()}`);
+  }
+  if (config.queues !== null && new Set(config.queues).size !== config.queues.length) {
+    throw new RangeError("queues: each queue once");
+  }
+  return config;
+}
+
+function oneOf(name: string, value: string, allowed: readonly string[]): void {
+  if (!allowed.includes(value)) throw new RangeError(`${name} ${value}: one of ${allowed.join(", ")}`);
+}
+
+function whole(name: string, value: number, low: number, high: number): void {
+  if (!Number.isInteger(value) || value < low || value > high) {
+    throw new RangeError(`${name} ${value}: a whole number from ${low} to ${high}`);
+  }
+}
+
+function powerOfTwo(name: string, value: number, low: number, high: number): void {
+  whole(name, value, low, high);
+  if ((value & (value - 1)) !== 0) throw new RangeError(`${name} ${value}: a power of two from ${low} to ${high}`);
+}
+
+/** Which queues each lcore drives: dealt out in turn. Throws RangeError when an lcore would have none. */
+export function dealQueues(queues: readonly number[], lcores: number): number[][] {
+  if (queues.length < lcores) {
+    throw new RangeError(`${lcores} lcores need as many queues, there are ${queues.length}: name fewer CPUs`);
+  }
+  return Array.from({ length: lcores }, (_, l) => queues.filter((_, i) => i % lcores === l));
+}

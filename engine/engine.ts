@@ -1,0 +1,368 @@
+/**
+ * The engine: starts the lcores on an interface or a memory wire, gives sockets to the thread that asks, and puts
+ * everything back when it ends.
+ *
+ *   const engine = await Engine.start({ interface: "eth0", cpus: [2, 3] });
+ *   const socket = engine.udp({ port: 5353 });
+ *   for await (const datagram of socket) datagram.reply();
+ */
+import { Worker } from "node:worker_threads";
+import { check, type Link, sys } from "af-xdp-bindings";
+import { CounterBoard, type CounterName } from "../sockets/counters.ts";
+import { FibWriter } from "../sockets/fib.ts";
+import { ThreadEndpoint } from "../sockets/thread.ts";
+import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
+import { dealQueues, type EngineConfig, type EngineOptions, resolveConfig } from "./config.ts";
+import { memoryFib } from "./fib-source.ts";
+import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
+import type { NetNs } from "./host/netns.ts";
+import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
+import { type FromThread, restoreError } from "./protocol.ts";
+import { Steering } from "./steering/program.ts";
+import {
+  controlThread,
+  createWiring,
+  type KernelWiring,
+  type LinkDescriptor,
+  memoryQueues,
+  memoryWiring,
+  openNetns,
+  openShared,
+  type Wiring,
+} from "./wiring.ts";
+
+/** The longest a thread may take to start: it opens queues (a second's patience with a busy one) and runs the module. */
+const START_TIMEOUT_MS = 30_000;
+/** The longest the lcores may take to leave their loops; a handler that never returns would hold them for ever. */
+const STOP_TIMEOUT_MS = 3000;
+const EPOLL_CLOEXEC = 0x80000;
+
+/** How the engine came to be attached. */
+export interface EngineInfo {
+  readonly interface: string | null;
+  readonly ifindex: number;
+  /** "memory", or how the program is attached. */
+  readonly attach: "memory" | "native" | "skb";
+  readonly zeroCopy: boolean;
+  readonly queues: number[][];
+  readonly cpus: readonly number[];
+  /** Why this mode, in words. */
+  readonly reason: string;
+}
+
+/** What another thread needs to join: post it there and call Engine.attach. */
+export interface EngineDescriptor {
+  readonly wiring: Wiring;
+}
+
+/** A thread's hold on a running engine: sockets and counters. */
+export class EngineThread {
+  protected readonly wiring: Wiring;
+  protected readonly endpoint: ThreadEndpoint;
+  private readonly board: CounterBoard;
+
+  protected constructor(wiring: Wiring) {
+    this.wiring = wiring;
+    const shared = openShared(wiring);
+    const thread = shared.mesh.takeThread(controlThread(wiring) + 1);
+    if (thread < 0) {
+      throw new RangeError(`the engine serves at most ${wiring.config.threads} threads: raise its option 'threads'`);
+    }
+    this.endpoint = new ThreadEndpoint(thread, shared, wiring.config.cpus.length);
+    this.board = new CounterBoard(wiring.counters);
+  }
+
+  /** Opens a UDP socket that this thread reads. Throws SysError. */
+  udp(options: UdpOptions = {}): UdpSocket {
+    return UdpSocket.open(this.endpoint, options);
+  }
+
+  /** Counters of one lcore, or of all threads together. */
+  counters(lcore?: number): Record<CounterName, number> {
+    this.board.commit(this.endpoint.thread, this.endpoint.counters);
+    return this.board.snapshot(lcore);
+  }
+
+  /** Structured-cloneable: lets another thread of this process attach. */
+  descriptor(): EngineDescriptor {
+    return { wiring: this.wiring };
+  }
+
+  /** Closes this thread's sockets and leaves. The engine goes on. */
+  detach(): void {
+    this.endpoint.close();
+  }
+}
+
+export class Engine extends EngineThread {
+  readonly info: EngineInfo;
+  /** Resolves when the engine has stopped; rejects with the error that stopped it. */
+  readonly closed: Promise<void>;
+  private readonly threads: Thread[];
+  private readonly kernel: KernelSide | null;
+  private ending: Promise<void> | null = null;
+  private settle: { resolve: () => void; reject: (error: Error) => void };
+
+  /** Starts an engine; resolves when it serves. Throws RangeError for bad options, SysError for what the host refuses. */
+  static async start(options: EngineOptions): Promise<Engine> {
+    const cpus = getAffinity(0);
+    const config = resolveConfig(options, cpus);
+    if (config.memory !== null) return Engine.startThreads(config, cpus, null);
+    const kernel = KernelSide.open(config);
+    try {
+      return await Engine.startThreads(config, cpus, kernel);
+    } catch (error) {
+      kernel.close();
+      throw error;
+    }
+  }
+
+  /** Joins a running engine from another thread of the process. */
+  static attach(descriptor: EngineDescriptor): EngineThread {
+    return new AttachedThread(descriptor.wiring);
+  }
+
+  private static async startThreads(
+    config: EngineConfig,
+    cpus: readonly number[],
+    kernel: KernelSide | null,
+  ): Promise<Engine> {
+    const all = kernel === null ? memoryQueues(config) : kernel.queues(config);
+    const queues = dealQueues(all, config.cpus.length);
+    const wiring = createWiring(config, queues, kernel?.wiring(config) ?? memoryWiring(config));
+    const threads: Thread[] = [];
+    try {
+      if (kernel === null) {
+        if (config.memory !== null) new FibWriter(wiring.fib).publish(memoryFib(config.memory));
+      } else {
+        threads.push(await Thread.start("control", new URL("./control-worker.ts", import.meta.url), { wiring, cpus }));
+      }
+      // One after another: concurrent first loads of the native shim have crashed the runtime.
+      for (let id = 0; id < config.cpus.length; id++) {
+        const url = new URL("./lcore-worker.ts", import.meta.url);
+        threads.push(await Thread.start(`lcore ${id}`, url, { wiring, id }));
+      }
+      kernel?.attach(config);
+      if (config.isolate && config.cpus.length < cpus.length) {
+        const state = new Int32Array(wiring.state);
+        moveThreadsOff(config.cpus, new Set(config.cpus.map((_, l) => state[1 + l])), cpus);
+      }
+      return new Engine(wiring, threads, kernel);
+    } catch (error) {
+      Atomics.store(new Int32Array(wiring.state), 0, 1);
+      await Promise.all(threads.map((thread) => thread.ended));
+      throw error;
+    }
+  }
+
+  private constructor(wiring: Wiring, threads: Thread[], kernel: KernelSide | null) {
+    super(wiring);
+    this.threads = threads;
+    this.kernel = kernel;
+    this.info = {
+      interface: wiring.config.interface,
+      ifindex: kernel?.link.ifindex ?? 0,
+      attach: kernel?.attached ?? "memory",
+      zeroCopy: kernel !== null && threads.slice(1).every((thread) => thread.zeroCopy),
+      queues: wiring.queues,
+      cpus: wiring.config.cpus,
+      reason: kernel?.reason ?? "a memory wire",
+    };
+    let settle: Engine["settle"] | undefined;
+    this.closed = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.settle = settle as unknown as Engine["settle"];
+    // Who never looks at `closed` must not be killed by an unhandled rejection on top of the failure it reports.
+    this.closed.catch(() => {});
+    for (const thread of threads) {
+      void thread.ended.then((error) => {
+        void this.end(error ?? undefined);
+      });
+    }
+  }
+
+  /**
+   * Stops: sockets closed, lcores stopped, the XDP program detached, placeholders and descriptors closed. Resolves when
+   * all is done. Calling it again gives the same promise.
+   */
+  close(): Promise<void> {
+    return this.end();
+  }
+
+  /** Counters of the XDP program: frames redirected and passed, by reason. Null on a memory wire. */
+  steeringCounters(): Record<string, number> | null {
+    return this.kernel?.steering.counters() ?? null;
+  }
+
+  private end(error?: Error): Promise<void> {
+    this.ending ??= this.shutDown(error);
+    return this.ending;
+  }
+
+  private async shutDown(error?: Error): Promise<void> {
+    this.detach();
+    // First no more frames from the program, then the loops.
+    this.kernel?.detach();
+    Atomics.store(new Int32Array(this.wiring.state), 0, 1);
+    const { mesh } = this.endpoint.shared;
+    for (let thread = 0; thread < mesh.lcores; thread++) mesh.ring(thread);
+    const timeout = Bun.sleep(STOP_TIMEOUT_MS).then(() => new Error(`a thread did not stop in ${STOP_TIMEOUT_MS} ms`));
+    const ends = await Promise.all(this.threads.map((thread) => Promise.race([thread.ended, timeout])));
+    this.closePlaceholders();
+    this.kernel?.close();
+    const failure = error ?? ends.find((end) => end !== null);
+    if (failure) this.settle.reject(failure);
+    else this.settle.resolve();
+  }
+
+  /** Sockets of lcores and of threads that never closed them hold placeholders still. */
+  private closePlaceholders(): void {
+    const { table, binder } = this.endpoint.shared;
+    for (const placeholder of table.closeAll()) binder.release(placeholder);
+  }
+}
+
+class AttachedThread extends EngineThread {
+  // The base class's constructor is protected so that an Engine is not built by hand.
+  constructor(wiring: Wiring) {
+    super(wiring);
+  }
+}
+
+/** A worker thread of the engine, from its start to its end. */
+class Thread {
+  readonly name: string;
+  /** Resolves with the error that ended it, or null. Never rejects. */
+  readonly ended: Promise<Error | null>;
+  zeroCopy = false;
+
+  private constructor(name: string, ended: Promise<Error | null>) {
+    this.name = name;
+    this.ended = ended;
+  }
+
+  /** Resolves when the thread says that it is ready; rejects with what it failed with. */
+  static start(name: string, url: URL, workerData: unknown): Promise<Thread> {
+    const worker = new Worker(url, { workerData });
+    let end: (error: Error | null) => void = () => {};
+    const thread = new Thread(
+      name,
+      new Promise((resolve) => {
+        end = resolve;
+      }),
+    );
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new Error(`${name} was not ready after ${START_TIMEOUT_MS} ms`)),
+        START_TIMEOUT_MS,
+      );
+      const finish = (error: Error | null): void => {
+        clearTimeout(timer);
+        end(error);
+        reject(error ?? new Error(`${name} ended before it was ready`));
+      };
+      worker.on("message", (message: FromThread) => {
+        if (message.type === "ready") {
+          clearTimeout(timer);
+          thread.zeroCopy = message.zeroCopy;
+          resolve(thread);
+        } else {
+          finish(message.type === "failed" ? restoreError(name, message.error) : null);
+        }
+      });
+      worker.on("error", (error: Error) => finish(error));
+      worker.on("exit", () => finish(null));
+    });
+  }
+}
+
+/** What the engine holds of the kernel: the program, its link, the namespace, the epoll instance. */
+class KernelSide {
+  readonly link: LinkDescriptor;
+  readonly steering: Steering;
+  attached: "native" | "skb" = "skb";
+  reason = "";
+  private readonly netns: NetNs;
+  private readonly netnsPath: string | null;
+  private readonly epoll: number;
+  private readonly queueCount: number;
+  private xdpLink: Link | null = null;
+
+  static open(config: EngineConfig): KernelSide {
+    const netns = openNetns(config.netns);
+    try {
+      return new KernelSide(config, netns);
+    } catch (error) {
+      netns.close();
+      throw error;
+    }
+  }
+
+  private constructor(config: EngineConfig, netns: NetNs) {
+    this.netns = netns;
+    this.netnsPath = config.netns;
+    const name = config.interface as string;
+    const found = netns.run(() => findInterface(name));
+    this.queueCount = found.link.rxQueues;
+    this.link = {
+      name,
+      ifindex: found.link.ifindex,
+      mtu: found.link.mtu,
+      partialChecksums: mayBePartial(found),
+    };
+    this.steering = Steering.load({ mac: found.link.mac, queues: this.queueCount });
+    this.epoll = check(sys.sys3(sys.SYS.epoll_create1, EPOLL_CLOEXEC, 0, 0), "epoll_create1");
+    const choice = chooseMode(config.mode, found);
+    this.attached = choice.attach;
+    this.reason = choice.reason;
+  }
+
+  queues(config: EngineConfig): number[] {
+    const all = Array.from({ length: this.queueCount }, (_, queue) => queue);
+    for (const queue of config.queues ?? []) {
+      if (!all.includes(queue)) {
+        throw new RangeError(`queue ${queue}: ${this.link.name} has queues 0 to ${this.queueCount - 1}`);
+      }
+    }
+    return [...(config.queues ?? all)];
+  }
+
+  wiring(config: EngineConfig): KernelWiring {
+    return {
+      kind: "kernel",
+      link: this.link,
+      netnsPath: this.netnsPath,
+      steering: this.steering.descriptors(),
+      epoll: this.epoll,
+      attach: this.attached,
+      copy:
+        config.mode === "zerocopy"
+          ? "zerocopy"
+          : config.mode === "auto" && this.attached === "native"
+            ? "auto"
+            : "copy",
+    };
+  }
+
+  attach(config: EngineConfig): void {
+    const result = this.netns.run(() => attachSteering(this.steering, this.link, this.attached, config.mode));
+    this.xdpLink = result.link;
+    if (result.fallback !== "") {
+      this.attached = "skb";
+      this.reason = result.fallback;
+    }
+  }
+
+  detach(): void {
+    this.xdpLink?.close();
+    this.xdpLink = null;
+  }
+
+  close(): void {
+    this.detach();
+    this.steering.close();
+    sys.close(this.epoll);
+    this.netns.close();
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * Reads what the kernel passed to the placeholder sockets, and gives it the form of a received frame: IP and UDP headers
+ * before the payload, so that a datagram is read in one way, whichever way it came.
+ */
+import { sys } from "af-xdp-bindings";
+import type { FramePool } from "../queues/pool.ts";
+import { readSockaddr, SOCKADDR_IN6_BYTES } from "../sockets/sockaddr.ts";
+import type { Stack } from "../sockets/stack.ts";
+import { LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
+import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "../sockets/wire/ethernet.ts";
+import { IPPROTO_UDP, IPV4_HEADER, writeIpv4 } from "../sockets/wire/ipv4.ts";
+import { IPV6_DST, IPV6_HEADER, IPV6_SRC } from "../sockets/wire/ipv6.ts";
+import { UDP_HEADER, writeUdp } from "../sockets/wire/udp.ts";
+import { type FrameViews, writeInt32, writeUint16 } from "../sockets/wire/views.ts";
+
+const MSG_DONTWAIT = 0x40;
+const IPPROTO_IP = 0;
+const IPPROTO_IPV6 = 41;
+const IP_PKTINFO = 8;
+const IPV6_PKTINFO = 50;
+/** Room before the payload for the headers that are put there. */
+const HEADROOM = 256;
+/** struct msghdr and iovec, LP64: include/linux/socket.h. */
+const MSGHDR_BYTES = 56;
+const CONTROL_BYTES = 256;
+/** Datagrams read from one socket before the next has its turn. */
+const READ_MAX = 64;
+
+export class KernelIntake {
+  private readonly table: SocketTable;
+  private readonly stack: Stack;
+  private readonly pool: FramePool;
+  private readonly views: FrameViews;
+  private readonly base: number;
+  private readonly frameSize: number;
+  private readonly name = new Uint8Array(SOCKADDR_IN6_BYTES);
+  private readonly nameView = new DataView(this.name.buffer);
+  private readonly control = new Uint8Array(CONTROL_BYTES);
+  private readonly controlView = new DataView(this.control.buffer);
+  private readonly message = new BigUint64Array(MSGHDR_BYTES / 8);
+  private readonly messageView = new DataView(this.message.buffer);
+  private readonly vector = new BigUint64Array(2);
+  private readonly remote = new Int32Array(4);
+  private readonly local = new Int32Array(4);
+
+  constructor(table: SocketTable, stack: Stack, pool: FramePool, views: FrameViews) {
+    this.table = table;
+    this.stack = stack;
+    this.pool = pool;
+    this.views = views;
+    this.base = sys.addressOf(views.bytes);
+    this.frameSize = pool.frameSize;
+  }
+
+  /** Reads what waits at the socket's placeholder. Returns how many datagrams were delivered. */
+  read(id: number): number {
+    const fd = this.table.get(id, PLACEHOLDER);
+    let count = 0;
+    for (; fd >= 0 && count < READ_MAX; count++) {
+      const frame = this.pool.take();
+      // No frame: readers hold all of them. The datagrams wait in the kernel, under its own receive buffer.
+      if (frame < 0) break;
+      const length = this.receive(fd, frame + HEADROOM);
+      if (length < 0) {
+        this.pool.give(frame);
+        break;
+      }
+      this.deliver(id, frame + HEADROOM, length);
+    }
+    return count;
+  }
+
+  private receive(fd: number, payload: number): number {
+    const { message, messageView, vector } = this;
+    vector[0] = BigInt(this.base + payload);
+    vector[1] = BigInt(this.frameSize - HEADROOM);
+    messageView.setBigUint64(0, BigInt(sys.addressOf(this.name)), true);
+    messageView.setUint32(8, SOCKADDR_IN6_BYTES, true);
+    messageView.setBigUint64(16, BigInt(sys.addressOf(vector)), true);
+    messageView.setBigUint64(24, 1n, true);
+    messageView.setBigUint64(32, BigInt(sys.addressOf(this.control)), true);
+    messageView.setBigUint64(40, BigInt(CONTROL_BYTES), true);
+    messageView.setUint32(48, 0, true);
+    return sys.sys3(sys.SYS.recvmsg, fd, sys.addressOf(message), MSG_DONTWAIT);
+  }
+
+  private deliver(id: number, payload: number, length: number): void {
+    const { bytes } = this.views;
+    const remotePort = readSockaddr(this.nameView, this.remote);
+    this.readDestination(id);
+    const { local, remote } = this;
+    const udp = payload - UDP_HEADER;
+    writeUdp(bytes, udp, remotePort, this.table.get(id, LOCAL_PORT), length + UDP_HEADER);
+    const mapped = remote[0] === 0 && remote[1] === 0 && remote[2] === 0xffff;
+    const ip = udp - (mapped ? IPV4_HEADER : IPV6_HEADER);
+    if (mapped) {
+      const total = Math.min(length + UDP_HEADER + IPV4_HEADER, 65535);
+      writeIpv4(this.views, ip, 0, total, 0, 0, 64, IPPROTO_UDP, remote[3], local[3]);
+    } else {
+      writeInt32(bytes, ip, 6 << 28);
+      writeUint16(bytes, ip + 4, Math.min(length + UDP_HEADER, 65535));
+      bytes[ip + 6] = IPPROTO_UDP;
+      bytes[ip + 7] = 64;
+      for (let i = 0; i < 4; i++) {
+        writeInt32(bytes, ip + IPV6_SRC + 4 * i, remote[i]);
+        writeInt32(bytes, ip + IPV6_DST + 4 * i, local[i]);
+      }
+    }
+    const frame = ip - ETH_HEADER;
+    bytes.fill(0, frame, frame + 12);
+    writeUint16(bytes, frame + 12, mapped ? ETH_P_IP : ETH_P_IPV6);
+    this.stack.inject(id, frame, payload + length - frame, ip, udp);
+  }
+
+  /** The address the datagram was sent to: from the control message, or the socket's own. */
+  private readDestination(id: number): void {
+    const { controlView, local } = this;
+    for (let i = 0; i < 4; i++) local[i] = this.table.get(id, LOCAL + i);
+    const end = Number(this.messageView.getBigUint64(40, true));
+    for (let at = 0; at + 16 <= end; ) {
+      const size = Number(controlView.getBigUint64(at, true));
+      if (size < 16) return;
+      const level = controlView.getInt32(at + 8, true);
+      const type = controlView.getInt32(at + 12, true);
+      if (level === IPPROTO_IP && type === IP_PKTINFO) {
+        // struct in_pktinfo: interface, local address of the route, destination in the header.
+        local[0] = 0;
+        local[1] = 0;
+        local[2] = 0xffff;
+        local[3] = controlView.getInt32(at + 24);
+        return;
+      }
+      if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO) {
+        for (let i = 0; i < 4; i++) local[i] = controlView.getInt32(at + 16 + 4 * i);
+        return;
+      }
+      at += (size + 7) & ~7;
+    }
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * The thread of one lcore: opens its queues, runs the module, says that it is ready, loops until it is told to stop.
+ * Whatever goes wrong is posted to the thread that started the engine.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { sys, Umem } from "af-xdp-bindings";
+import type { Port } from "../queues/driver.ts";
+import { MemoryPort } from "../queues/memory.ts";
+import { FramePool } from "../queues/pool.ts";
+import { RSS_KEY_SYMMETRIC, rssHash, Toeplitz } from "../queues/rss.ts";
+import { XdpPort } from "../queues/xdp.ts";
+import { CounterBoard } from "../sockets/counters.ts";
+import type { Shared } from "../sockets/endpoint.ts";
+import { Fib } from "../sockets/fib.ts";
+import { KernelPath } from "../sockets/kernel-path.ts";
+import { Stack } from "../sockets/stack.ts";
+import { getAffinity, setAffinity } from "./host/affinity.ts";
+import { Lcore } from "./lcore.ts";
+import { describeError, type FromThread } from "./protocol.ts";
+import { Steering } from "./steering/program.ts";
+import { type KernelWiring, MEMORY_IFINDEX, type MemoryWiring, openNetns, openShared, type Wiring } from "./wiring.ts";
+
+/** What the thread is started with. */
+export interface LcoreStart {
+  readonly wiring: Wiring;
+  readonly id: number;
+}
+
+/** A module's default export. */
+export type LcoreModule = { default?: (lcore: Lcore) => void | Promise<void> };
+
+const post = (message: FromThread): void => parentPort?.postMessage(message);
+
+async function main({ wiring, id }: LcoreStart): Promise<void> {
+  const cpu = wiring.config.cpus[id];
+  setAffinity(0, [cpu]);
+  const state = new Int32Array(wiring.state);
+  Atomics.store(state, 1 + id, sys.gettid());
+  const shared = openShared(wiring);
+  const pool = new FramePool(wiring.config.frames, wiring.config.frameSize);
+  const opened =
+    wiring.way.kind === "kernel"
+      ? openXdpPorts(wiring, wiring.way, id, pool)
+      : openMemoryPorts(wiring, wiring.way, id, pool, shared);
+  try {
+    const fib = new Fib(wiring.fib);
+    const kernelPath = new KernelPath(shared.memories[id].bytes);
+    const stack = new Stack(id, shared, opened.ports, pool, fib, kernelPath, wiring.seed);
+    stack.control();
+    for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
+    const settings = { ...wiring.config, id, cpu };
+    const lcore = new Lcore(settings, stack, new CounterBoard(wiring.counters), state);
+    if (wiring.config.module !== null) {
+      const module = (await import(wiring.config.module)) as LcoreModule;
+      if (typeof module.default !== "function") {
+        throw new TypeError(`${wiring.config.module}: its default export must be a function that takes the Lcore`);
+      }
+      await module.default(lcore);
+    }
+    post({ type: "ready", thread: id, zeroCopy: opened.zeroCopy, affinity: getAffinity(0) });
+    lcore.run();
+    lcore.close();
+  } finally {
+    opened.close();
+  }
+}
+
+interface OpenedPorts {
+  readonly ports: Port[];
+  readonly zeroCopy: boolean;
+  close(): void;
+}
+
+function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: FramePool): OpenedPorts {
+  const { config } = wiring;
+  const umem = new Umem({
+    chunks: config.frames,
+    chunkSize: config.frameSize,
+    buffer: wiring.memories[id],
+    mode: way.copy,
+  });
+  const steering = Steering.fromDescriptors(way.steering);
+  const netns = openNetns(way.netnsPath);
+  const ports: XdpPort[] = [];
+  const close = (): void => {
+    for (const port of ports) port.close();
+    umem.close();
+    steering.close();
+    netns.close();
+  };
+  try {
+    for (const queue of wiring.queues[id]) {
+      const port = netns.run(
+        () =>
+          new XdpPort(umem, pool, {
+            ifindex: way.link.ifindex,
+            queue,
+            busyPoll: config.poll === "busy",
+            partialChecksums: way.link.partialChecksums,
+          }),
+      );
+      ports.push(port);
+      steering.xskmap.set(queue, port.fd);
+    }
+    return { ports, zeroCopy: ports.every((port) => port.xsk.zeroCopy), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function openMemoryPorts(wiring: Wiring, way: MemoryWiring, id: number, pool: FramePool, shared: Shared): OpenedPorts {
+  const memory = shared.memories[id].bytes;
+  const toeplitz = new Toeplitz(RSS_KEY_SYMMETRIC);
+  const hash = (bytes: Uint8Array, frame: number, length: number): number => rssHash(toeplitz, bytes, frame, length);
+  const ports = wiring.queues[id].map((queue) =>
+    MemoryPort.attach(way.wire, way.side, pool, memory, { queue, ifindex: MEMORY_IFINDEX, hash }),
+  );
+  return {
+    ports,
+    zeroCopy: false,
+    close: () => {
+      for (const port of ports) port.close();
+    },
+  };
+}
+
+main(workerData as LcoreStart).then(
+  () => post({ type: "stopped", thread: (workerData as LcoreStart).id }),
+  (error: unknown) => post({ type: "failed", thread: (workerData as LcoreStart).id, error: describeError(error) }),
+);

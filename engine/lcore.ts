@@ -1,0 +1,205 @@
+/**
+ * An lcore: one thread, pinned to one CPU, that polls its queues and runs the protocol code and the application's module
+ * for the flows that arrive there. This is its loop, and what a module may ask of it.
+ *
+ *   turn:  control   lookup tables, routes: a load each when nothing has changed
+ *          receive   a burst from each port, through the stack to the sockets
+ *          drain     messages from other threads, a bounded number
+ *          tick      the module's own work, where it asked for it
+ *          transmit  messages out, TX rings published, the kernel told once
+ *          reclaim   sent frames back to the pool, free frames into the fill rings
+ *          idle      when nothing came: spin, poll the NAPI, or sleep, as the policy says
+ */
+import { sys } from "af-xdp-bindings";
+import { Burst, type Port } from "../queues/driver.ts";
+import { C, type CounterBoard } from "../sockets/counters.ts";
+import type { Stack } from "../sockets/stack.ts";
+import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
+import type { PollPolicy } from "./config.ts";
+
+/** Turns between two commits of the counters to shared memory: a busy loop makes about a million turns a second. */
+const COMMIT_TURNS = 4096;
+/** Turns between two readings of the clock while spinning: an adaptive lcore oversleeps its spin by at most as many. */
+const CLOCK_TURNS = 16;
+/** The longest sleep, milliseconds: bounds how late a stop is seen should a wakeup be lost. */
+const SLEEP_MAX_MS = 500;
+
+const POLLIN = 1;
+const POLLFD_BYTES = 8;
+const EFD_NONBLOCK = 0x800;
+const EFD_CLOEXEC = 0x80000;
+
+export interface LcoreSettings {
+  readonly id: number;
+  readonly cpu: number;
+  readonly poll: PollPolicy;
+  readonly spinUs: number;
+  readonly data: unknown;
+}
+
+export class Lcore {
+  /** Number of this lcore, from 0. */
+  readonly id: number;
+  /** CPU it is pinned to. */
+  readonly cpu: number;
+  /** What the engine was given as `data`. */
+  readonly data: unknown;
+  readonly stack: Stack;
+  readonly ports: readonly Port[];
+
+  private readonly settings: LcoreSettings;
+  private readonly board: CounterBoard;
+  private readonly stopWord: Int32Array;
+  private readonly burst = new Burst();
+  private readonly counters: Float64Array;
+  private readonly pollfds: Uint8Array;
+  private readonly pollfdsAddress: number;
+  private readonly timespec = new BigInt64Array([0n, BigInt(SLEEP_MAX_MS) * 1_000_000n]);
+  private readonly timespecAddress: number;
+  private readonly eventfd: number;
+  private readonly drainBuffer = new BigUint64Array(1);
+  private readonly drainAddress: number;
+  private tick: (() => number) | null = null;
+  private now = performance.now();
+  private idleSince = 0;
+  private turns = 0;
+
+  constructor(settings: LcoreSettings, stack: Stack, board: CounterBoard, stopWord: Int32Array) {
+    this.id = settings.id;
+    this.cpu = settings.cpu;
+    this.data = settings.data;
+    this.settings = settings;
+    this.stack = stack;
+    this.ports = stack.ports;
+    this.board = board;
+    this.stopWord = stopWord;
+    this.counters = stack.counters;
+    this.eventfd = sys.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    stack.shared.mesh.setEventfd(settings.id, this.eventfd);
+    const fds = this.ports.map((port) => port.fd).filter((fd) => fd >= 0);
+    this.pollfds = new Uint8Array((fds.length + 1) * POLLFD_BYTES);
+    const view = new DataView(this.pollfds.buffer);
+    [this.eventfd, ...fds].forEach((fd, i) => {
+      view.setInt32(i * POLLFD_BYTES, fd, true);
+      view.setInt16(i * POLLFD_BYTES + 4, POLLIN, true);
+    });
+    this.pollfdsAddress = sys.addressOf(this.pollfds);
+    this.timespecAddress = sys.addressOf(this.timespec);
+    this.drainAddress = sys.addressOf(this.drainBuffer);
+  }
+
+  /** Opens a UDP socket that this lcore reads. Throws SysError. */
+  udp(options: UdpOptions): UdpSocket {
+    return UdpSocket.open(this.stack, options);
+  }
+
+  /**
+   * Has `work` called once a turn, after the received datagrams: for generators and periodic jobs. It returns how much
+   * it did; 0 lets an idle lcore sleep. Null takes it away.
+   */
+  onTurn(work: (() => number) | null): void {
+    this.tick = work;
+  }
+
+  /** Milliseconds of the loop's clock (performance.now()), read every few turns. */
+  get time(): number {
+    return this.now;
+  }
+
+  /** Runs until the engine stops. Whatever a handler throws comes out of here. */
+  run(): void {
+    this.board.commit(this.id, this.counters);
+    while (Atomics.load(this.stopWord, 0) === 0) {
+      if (this.turn() > 0) this.idleSince = 0;
+      else this.idle();
+    }
+    this.stack.flush();
+    this.transmit();
+    this.board.commit(this.id, this.counters);
+  }
+
+  /** One turn of the loop. Returns how much it did. */
+  turn(): number {
+    const { counters, stack } = this;
+    if ((++this.turns & (CLOCK_TURNS - 1)) === 0) this.readClock();
+    stack.control();
+    let work = this.receive();
+    work += stack.poll();
+    if (this.tick !== null) work += this.tick();
+    stack.flush();
+    this.transmit();
+    if (work > 0) this.reclaim();
+    counters[C.Turns]++;
+    return work;
+  }
+
+  /** Closes ports and descriptors. Nothing of the lcore may be used afterwards. */
+  close(): void {
+    this.stack.shared.mesh.setEventfd(this.id, -1);
+    sys.close(this.eventfd);
+    for (const port of this.ports) port.close();
+  }
+
+  private receive(): number {
+    const { burst, ports, stack } = this;
+    let received = 0;
+    for (let p = 0; p < ports.length; p++) {
+      const count = ports[p].rxBurst(burst, this.now);
+      if (count > 0) stack.input(p, burst);
+      received += count;
+    }
+    return received;
+  }
+
+  private transmit(): void {
+    const { ports } = this;
+    for (let p = 0; p < ports.length; p++) ports[p].txFlush();
+  }
+
+  private reclaim(): void {
+    const { ports } = this;
+    for (let p = 0; p < ports.length; p++) {
+      ports[p].txComplete();
+      ports[p].refill();
+    }
+  }
+
+  private readClock(): void {
+    this.now = performance.now();
+    if ((this.turns & (COMMIT_TURNS - 1)) === 0) this.board.commit(this.id, this.counters);
+  }
+
+  private idle(): void {
+    const { ports, settings } = this;
+    this.counters[C.IdleTurns]++;
+    // Frames may sit in the completion rings after the last burst; the queues must not run dry for them.
+    this.reclaim();
+    if (settings.poll === "busy") {
+      for (let p = 0; p < ports.length; p++) ports[p].busyPoll();
+      return;
+    }
+    if (settings.poll === "adaptive") {
+      if (this.idleSince === 0) {
+        this.now = performance.now();
+        this.idleSince = this.now;
+        return;
+      }
+      if ((this.now - this.idleSince) * 1000 < settings.spinUs) return;
+    }
+    this.sleep();
+  }
+
+  /** Sleeps in poll(2) until a frame or a message comes. */
+  private sleep(): void {
+    const { stack } = this;
+    this.board.commit(this.id, this.counters);
+    if (stack.prepareWait()) {
+      this.counters[C.Sleeps]++;
+      const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, this.timespecAddress);
+      if (ready > 0 && this.pollfds[6] !== 0) sys.read(this.eventfd, this.drainAddress, 8);
+    }
+    stack.cancelWait();
+    this.now = performance.now();
+    this.idleSince = 0;
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * What the threads of an engine are handed to find each other: descriptors of the shared memory and of the kernel's
+ * objects, all structured-cloneable. Each thread makes its own views and objects of them.
+ */
+import { PAGE_SIZE, SharedArea } from "af-xdp-bindings";
+import type { MemoryWire } from "../queues/memory.ts";
+import type { Binder } from "../sockets/binder.ts";
+import { CounterBoard } from "../sockets/counters.ts";
+import { PORTS_MAX, type Shared } from "../sockets/endpoint.ts";
+import { FIB_BYTES } from "../sockets/fib.ts";
+import { Mesh, type MeshDescriptor } from "../sockets/mesh.ts";
+import { SocketTable, type TableDescriptor } from "../sockets/table.ts";
+import { ip } from "../sockets/wire/address.ts";
+import { FrameViews } from "../sockets/wire/views.ts";
+import type { AttachMode, EngineConfig } from "./config.ts";
+import { NetNs } from "./host/netns.ts";
+import { KernelBinder } from "./kernel-binder.ts";
+import { MemoryBinder } from "./memory-binder.ts";
+import { Steering, type SteeringDescriptors } from "./steering/program.ts";
+
+/** Frames of the control thread: whole datagrams of 64 KiB that the kernel has put together. */
+export const CONTROL_FRAME_SIZE = 131072;
+export const CONTROL_FRAMES = 64;
+
+/** Interface index that a memory port reports: it has no interface. */
+export const MEMORY_IFINDEX = 1;
+
+/** The interface as it was found at start. */
+export interface LinkDescriptor {
+  readonly name: string;
+  readonly ifindex: number;
+  readonly mtu: number;
+  /** Frames may come with checksums that the sender's kernel left unfinished. */
+  readonly partialChecksums: boolean;
+}
+
+export interface KernelWiring {
+  readonly kind: "kernel";
+  readonly link: LinkDescriptor;
+  readonly netnsPath: string | null;
+  readonly steering: SteeringDescriptors;
+  /** epoll instance of the control thread. */
+  readonly epoll: number;
+  readonly attach: "native" | "skb";
+  readonly copy: Extract<AttachMode, "auto" | "zerocopy"> | "copy";
+}
+
+export interface MemoryWiring {
+  readonly kind: "memory";
+  readonly wire: MemoryWire;
+  readonly side: 0 | 1;
+  readonly addresses: string[];
+}
+
+export interface Wiring {
+  readonly config: Omit<EngineConfig, "memory">;
+  readonly table: TableDescriptor;
+  readonly mesh: MeshDescriptor;
+  /** Frame memory of each lcore, the control thread's last. */
+  readonly memories: SharedArrayBuffer[];
+  readonly frameSizes: number[];
+  readonly counters: SharedArrayBuffer;
+  readonly fib: SharedArrayBuffer;
+  readonly portInfo: SharedArrayBuffer;
+  /** Word 0: 1 tells every thread to stop. Words 1..: thread id of each lcore and of the control thread. */
+  readonly state: SharedArrayBuffer;
+  /** Queues of each lcore. */
+  readonly queues: number[][];
+  readonly seed: number;
+  readonly way: KernelWiring | MemoryWiring;
+}
+
+/** Lays out the shared memory of an engine. */
+export function createWiring(config: EngineConfig, queues: number[][], way: KernelWiring | MemoryWiring): Wiring {
+  const lcores = config.cpus.length + 1;
+  const { memory: _memory, ...rest } = config;
+  const frameSizes = [...config.cpus.map(() => config.frameSize), CONTROL_FRAME_SIZE];
+  const frames = [...config.cpus.map(() => config.frames), CONTROL_FRAMES];
+  return {
+    config: rest,
+    table: SocketTable.create(config.sockets, lcores).descriptor(),
+    mesh: Mesh.create(lcores, config.threads, config.ringSlots).descriptor(),
+    memories: frames.map((count, l) => new SharedArrayBuffer(count * frameSizes[l] + PAGE_SIZE)),
+    frameSizes,
+    counters: CounterBoard.create(lcores + config.threads).buffer,
+    fib: new SharedArrayBuffer(FIB_BYTES),
+    portInfo: new SharedArrayBuffer(lcores * PORTS_MAX * 8),
+    state: new SharedArrayBuffer(256 * 4),
+    queues,
+    seed: crypto.getRandomValues(new Int32Array(1))[0],
+    way,
+  };
+}
+
+export function memoryWiring(config: EngineConfig): MemoryWiring {
+  if (config.memory === null) throw new TypeError("not a memory wire");
+  const { wire, side, addresses } = config.memory;
+  return { kind: "memory", wire, side, addresses };
+}
+
+/** Queues of a memory wire's end that are to be driven. Throws RangeError. */
+export function memoryQueues(config: EngineConfig): number[] {
+  if (config.memory === null) throw new TypeError("not a memory wire");
+  const { wire, side } = config.memory;
+  const all = Array.from({ length: wire.queues[side] }, (_, queue) => queue);
+  for (const queue of config.queues ?? []) {
+    if (!all.includes(queue)) throw new RangeError(`queue ${queue}: the wire has queues 0 to ${all.length - 1}`);
+  }
+  return [...(config.queues ?? all)];
+}
+
+/** Number of the control thread in the mesh. */
+export const controlThread = (wiring: Wiring): number => wiring.config.cpus.length;
+
+/** This thread's views of what is shared. */
+export function openShared(wiring: Wiring): Shared {
+  return {
+    table: new SocketTable(wiring.table),
+    mesh: new Mesh(wiring.mesh),
+    memories: openMemories(wiring),
+    frameSizes: wiring.frameSizes,
+    binder: openBinder(wiring),
+    portInfo: new Int32Array(wiring.portInfo),
+  };
+}
+
+/** Frame memory of every lcore, as this thread sees it. */
+function openMemories(wiring: Wiring): FrameViews[] {
+  return wiring.memories.map((buffer) => {
+    const area = new SharedArea(buffer.byteLength - PAGE_SIZE, buffer);
+    return new FrameViews(new Uint8Array(buffer, area.byteOffset, area.byteLength));
+  });
+}
+
+export function openNetns(path: string | null): NetNs {
+  return path === null ? NetNs.current() : NetNs.open(path);
+}
+
+function openBinder(wiring: Wiring): Binder {
+  const { way } = wiring;
+  if (way.kind === "memory") return new MemoryBinder(way.addresses.map((address) => ip(address.split("/")[0])));
+  return new KernelBinder(openNetns(way.netnsPath), Steering.fromDescriptors(way.steering), way.epoll);
+}
