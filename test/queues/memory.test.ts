@@ -228,6 +228,7 @@ describe("queues", () => {
     attach(wire, 0, { hash }).close();
     expect(() => attach(wire, 0)).toThrow("a hash must spread the frames");
     expect(() => attach(wire, 1, { queue: 2 })).toThrow("queue 2: side 1 has 2");
+    expect(() => attach(wire, 1, { queue: -1 })).toThrow("queue -1");
     expect(() => attach(wire, 1, {}, 8, 256)).toThrow("only headroom");
     expect(() => createMemoryWire({ queues: [0, 1] })).toThrow("0 queues");
     expect(() => createMemoryWire({ slotBytes: 32 })).toThrow("32 bytes");

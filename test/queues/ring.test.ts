@@ -115,36 +115,41 @@ test("against a queue, with cursors that cross 2^31 and 2^32", () => {
   });
   const start = fc.constantFrom(0, -3, 0x7ffffffd, 12345);
   fc.assert(
-    fc.property(fc.constantFrom(1, 2, 8), start, fc.array(command, { maxLength: 120 }), (slots, from, commands) => {
-      const { producer, consumer } = ring(slots, 2, from);
-      const claimed: number[] = [];
-      const published: number[] = [];
-      let unreleased = 0;
-      let value = 0;
-      const used = () => claimed.length + published.length + unreleased;
-      for (const { op, times } of commands) {
-        if (op === "free") expect(producer.free()).toBe(slots - used());
-        else if (op === "available") expect(consumer.available()).toBe(published.length);
-        else if (op === "publish") {
-          producer.publish();
-          published.push(...claimed.splice(0));
-        } else if (op === "release") {
-          consumer.release();
-          unreleased = 0;
-        } else
-          for (let i = 0; i < times; i++) {
-            if (op === "claim") {
-              const fits = used() < slots;
-              expect(put(producer, value)).toBe(fits);
-              if (fits) claimed.push(value++);
-            } else {
-              const want = published.shift();
-              expect(take(consumer)).toBe(want as number);
-              if (want !== undefined) unreleased++;
+    fc.property(
+      fc.constantFrom(1, 2, 8),
+      start,
+      fc.array(command, { maxLength: 120, size: "max" }),
+      (slots, from, commands) => {
+        const { producer, consumer } = ring(slots, 2, from);
+        const claimed: number[] = [];
+        const published: number[] = [];
+        let unreleased = 0;
+        let value = 0;
+        const used = () => claimed.length + published.length + unreleased;
+        for (const { op, times } of commands) {
+          if (op === "free") expect(producer.free()).toBe(slots - used());
+          else if (op === "available") expect(consumer.available()).toBe(published.length);
+          else if (op === "publish") {
+            producer.publish();
+            published.push(...claimed.splice(0));
+          } else if (op === "release") {
+            consumer.release();
+            unreleased = 0;
+          } else
+            for (let i = 0; i < times; i++) {
+              if (op === "claim") {
+                const fits = used() < slots;
+                expect(put(producer, value)).toBe(fits);
+                if (fits) claimed.push(value++);
+              } else {
+                const want = published.shift();
+                expect(take(consumer)).toBe(want as number);
+                if (want !== undefined) unreleased++;
+              }
             }
-          }
-      }
-    }),
+        }
+      },
+    ),
     { numRuns: 400 },
   );
 });

@@ -64,8 +64,8 @@ class Mapped6 implements Table {
 }
 
 const kinds = [
-  { name: "IPv4", make: (flows: number, max: number): Table => new FlowTable(flows, max, SEED) },
-  { name: "IPv6", make: (flows: number, max: number): Table => new Mapped6(flows, max, SEED) },
+  { name: "IPv4", make: (flows: number, max: number, seed = SEED): Table => new FlowTable(flows, max, seed) },
+  { name: "IPv6", make: (flows: number, max: number, seed = SEED): Table => new Mapped6(flows, max, seed) },
 ];
 
 describe.each(kinds)("$name", ({ make }) => {
@@ -120,15 +120,15 @@ describe.each(kinds)("$name", ({ make }) => {
   });
 
   test("against a Map, over few keys and many", () => {
-    for (const keys of [20, 3000]) {
+    for (const keys of [20, 200, 3000]) {
       const command = fc.record({
         op: fc.constantFrom("insert", "insert", "remove", "lookup"),
         key: fc.nat(keys - 1),
         value: fc.nat(FLOW_VALUE_MAX),
       });
       fc.assert(
-        fc.property(fc.array(command, { maxLength: 400 }), (commands) => {
-          const table = make(1, 150);
+        fc.property(fc.integer(), fc.array(command, { maxLength: 400, size: "max" }), (seed, commands) => {
+          const table = make(1, 150, seed);
           const model = new Map<number, number>();
           for (const { op, key, value } of commands) {
             // The bits of the key spread over the fields.
