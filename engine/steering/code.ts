@@ -6,6 +6,10 @@
  * → (stamp) → XSKMAP; each way out counts itself. The MAC comes before the port because a host that forwards gets
  * frames for its MAC with addresses not its own, and the address comes last because only a matching port needs it.
  *
+ * A tag that was taken off a frame before XDP is invisible here, and the frame looks untagged: hardware with
+ * rx-vlan-offload on, in both modes; on veth the sender's tx-vlan-offload (its default), in both modes, whatever the
+ * receiver's setting. Whoever attaches turns these off (`ethtool -K … rxvlan off`, on a veth peer `txvlan off`).
+ *
  * Registers kept throughout: r6 the context, r7 the IP header, r8 the transport header, r9 the flags that matched.
  */
 import {

@@ -3,10 +3,12 @@ import { describe, expect, test } from "bun:test";
 import {
   Assembler,
   BPF_EXIST,
+  BPF_F_MMAPABLE,
   BPF_NOEXIST,
   BpfMap,
   createMap,
   loadXdp,
+  MappedArray,
   type MapTypeName,
   r0,
   r1,
@@ -156,6 +158,39 @@ describe.skipIf(requires("bpf") !== "")("maps", () => {
     const counts = new BigUint64Array((map.lookup(key(0)) as Uint8Array).buffer);
     expect(counts.length).toBe(map.copies);
     expect(counts.reduce((sum, count) => sum + count)).toBe(100n);
+  });
+
+  test("an array mapped into a SharedArrayBuffer: programs, system calls and JavaScript see the same bytes", () => {
+    const shape = { type: "BPF_MAP_TYPE_ARRAY", keySize: 4, valueSize: 12, maxEntries: 3 } as const;
+    using map = createMap({ ...shape, flags: BPF_F_MMAPABLE });
+    const mapped = new MappedArray(map);
+    expect(mapped.stride).toBe(16);
+    const words = new Uint32Array(mapped.buffer, mapped.byteOffset, (3 * mapped.stride) / 4);
+    const code = new Assembler()
+      .store32(r10, -4, 2)
+      .mov(r2, r10)
+      .add(r2, -4)
+      .mapFd(r1, map)
+      .call("map_lookup_elem")
+      .jeq(r0, 0, "out")
+      .mov(r1, 1)
+      .atomicAdd32(r0, 8, r1)
+      .label("out")
+      .mov(r0, XDP_PASS)
+      .exit();
+    using program = loadXdp(code);
+    Atomics.store(words, 2 * 4 + 2, 41);
+    testRunXdp(program, new Uint8Array(64));
+    expect(Atomics.load(words, 2 * 4 + 2)).toBe(42);
+    expect(map.lookup(key(2))?.toHex()).toBe("00000000000000002a000000");
+    map.update(key(1), new Uint8Array(12).fill(1));
+    expect(words[4]).toBe(0x01010101);
+    mapped.close();
+    expect(words[4]).toBe(0);
+    expect(map.lookup(key(1))?.[0]).toBe(1);
+
+    using plain = createMap({ ...shape, name: "plain" });
+    expect(() => new MappedArray(plain)).toThrow('map "plain" is not BPF_F_MMAPABLE');
   });
 
   test("a pinned map opens again, and its entries are still there", () => {

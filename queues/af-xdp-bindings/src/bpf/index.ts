@@ -5,6 +5,7 @@ export { disassemble } from "./disassembler.ts";
 export { HELPER, type HelperName } from "./helpers.ts";
 export * from "./link.ts";
 export { BpfMap, createMap, type MapInfo, type MapOptions, type MapTypeName } from "./map.ts";
+export { MappedArray } from "./mapped-array.ts";
 export * from "./program.ts";
 export * from "./test-run.ts";
 export {

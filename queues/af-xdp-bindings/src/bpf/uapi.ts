@@ -5,7 +5,7 @@
  * field is `__aligned_u64`). `test/queues/bpf/layout.test.ts` compares them with a C compiler's.
  */
 
-/** enum bpf_cmd. */
+/** enum bpf_cmd: the commands this package uses. */
 export const CMD = {
   BPF_MAP_CREATE: 0,
   BPF_MAP_LOOKUP_ELEM: 1,
@@ -17,16 +17,12 @@ export const CMD = {
   BPF_OBJ_GET: 7,
   BPF_PROG_TEST_RUN: 10,
   BPF_PROG_GET_FD_BY_ID: 13,
-  BPF_MAP_GET_FD_BY_ID: 14,
   BPF_OBJ_GET_INFO_BY_FD: 15,
   BPF_MAP_LOOKUP_AND_DELETE_ELEM: 21,
-  BPF_MAP_LOOKUP_BATCH: 24,
   BPF_MAP_UPDATE_BATCH: 26,
   BPF_MAP_DELETE_BATCH: 27,
   BPF_LINK_CREATE: 28,
   BPF_LINK_UPDATE: 29,
-  BPF_LINK_GET_FD_BY_ID: 30,
-  BPF_LINK_GET_NEXT_ID: 31,
   BPF_LINK_DETACH: 34,
 } as const;
 
@@ -47,9 +43,6 @@ export const PROG_TYPE = { BPF_PROG_TYPE_SOCKET_FILTER: 1, BPF_PROG_TYPE_XDP: 6 
 /** enum bpf_attach_type. */
 export const BPF_XDP = 37;
 
-/** enum bpf_link_type. */
-export const BPF_LINK_TYPE_XDP = 6;
-
 /** Flags of BPF_MAP_UPDATE_ELEM: create or replace, create only (EEXIST), replace only (ENOENT). */
 export const BPF_ANY = 0;
 export const BPF_NOEXIST = 1;
@@ -57,28 +50,19 @@ export const BPF_EXIST = 2;
 
 /** Flags of BPF_MAP_CREATE. */
 export const BPF_F_NO_PREALLOC = 1 << 0;
-export const BPF_F_NO_COMMON_LRU = 1 << 1;
 export const BPF_F_RDONLY_PROG = 1 << 7;
 export const BPF_F_WRONLY_PROG = 1 << 8;
 export const BPF_F_MMAPABLE = 1 << 10;
 
-/** Flags of BPF_PROG_LOAD. */
-export const BPF_F_STRICT_ALIGNMENT = 1 << 0;
-export const BPF_F_ANY_ALIGNMENT = 1 << 1;
-export const BPF_F_SLEEPABLE = 1 << 4;
-/** The program understands multi-buffer frames (jumbo, XDP_USE_SG); Linux 5.18. */
+/** Flag of BPF_PROG_LOAD: the program understands multi-buffer frames (jumbo, XDP_USE_SG); Linux 5.18. */
 export const BPF_F_XDP_HAS_FRAGS = 1 << 5;
 
-/** Flags of BPF_LINK_UPDATE: `old_prog_fd` must be the program attached now. */
+/** Flag of BPF_LINK_UPDATE: `old_prog_fd` must be the program attached now. */
 export const BPF_F_REPLACE = 1 << 2;
-
-/** Flags of BPF_PROG_TEST_RUN. */
-export const BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1;
 
 /** if_link.h: the attach mode, in BPF_LINK_CREATE's `flags`. */
 export const XDP_FLAGS_SKB_MODE = 1 << 1;
 export const XDP_FLAGS_DRV_MODE = 1 << 2;
-export const XDP_FLAGS_HW_MODE = 1 << 3;
 
 /** enum xdp_action: what an XDP program returns. */
 export const XDP_ABORTED = 0;
