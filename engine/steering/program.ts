@@ -92,7 +92,7 @@ export class Steering {
         host: open(array("host", 1, HOST.size)),
         ports: open(array("ports", PORTS, PORT.size)),
         bound: open(hash("bound", BOUND_MAX, BOUND.size)),
-        locals: open(hash("locals", LOCALS_MAX, 16)),
+        locals: open(hash("locals", 2 * LOCALS_MAX, 16)),
         counters: open(
           createMap({
             type: "BPF_MAP_TYPE_PERCPU_ARRAY",
