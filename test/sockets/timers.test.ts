@@ -51,6 +51,9 @@ test("moved and cancelled", () => {
   expect(fired(timers, 699)).toEqual([2]);
   expect(fired(timers, 700)).toEqual([0]);
   expect(timers.nextMs()).toBe(Number.POSITIVE_INFINITY);
+  timers.schedule(1, 900);
+  timers.cancel(1);
+  expect(timers.nextMs()).toBe(Number.POSITIVE_INFINITY);
 });
 
 test("in the order of deadlines, and of setting where they are the same", () => {
