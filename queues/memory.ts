@@ -218,10 +218,7 @@ export class MemoryPort implements Port {
     const length = words[at];
     const offset = this.frameFor(length);
     if (offset < 0) return;
-    const to = offset >> 2;
-    const from = at + SLOT_HEADER_WORDS;
-    const count = (length + 3) >> 2;
-    for (let i = 0; i < count; i++) this.words[to + i] = words[from + i];
+    copyWords(this.words, offset >> 2, words, at + SLOT_HEADER_WORDS, (length + 3) >> 2);
     this.deliver(burst, offset, length);
   }
 
@@ -326,8 +323,32 @@ function noHash(): number {
   return 0;
 }
 
+/**
+ * Eight words a turn: 1514 bytes in 195 ns instead of 331 (Bun 1.4.5, AMD EPYC 7003). set() of a subarray takes 97, but
+ * allocates, and 53 instead of 17 for 60 bytes.
+ */
 function copyWords(to: Int32Array, toWord: number, from: Int32Array, fromWord: number, count: number): void {
-  for (let i = 0; i < count; i++) to[toWord + i] = from[fromWord + i];
+  let at = fromWord;
+  let put = toWord;
+  for (const end = at + (count & -8); at < end; at += 8, put += 8) {
+    const w0 = from[at];
+    const w1 = from[at + 1];
+    const w2 = from[at + 2];
+    const w3 = from[at + 3];
+    const w4 = from[at + 4];
+    const w5 = from[at + 5];
+    const w6 = from[at + 6];
+    const w7 = from[at + 7];
+    to[put] = w0;
+    to[put + 1] = w1;
+    to[put + 2] = w2;
+    to[put + 3] = w3;
+    to[put + 4] = w4;
+    to[put + 5] = w5;
+    to[put + 6] = w6;
+    to[put + 7] = w7;
+  }
+  for (const end = fromWord + count; at < end; at++, put++) to[put] = from[at];
 }
 
 /** The bytes of a frame that does not begin on a word, put together into words. */
