@@ -187,7 +187,7 @@ try {
   const start = workerData as ControlStart;
   if (start.wiring.way.kind !== "kernel") throw new TypeError("a memory wire has no control thread");
   const control = new Control(start, start.wiring.way);
-  post({ type: "ready", thread: controlThread(start.wiring), zeroCopy: false, affinity: getAffinity(0) });
+  post({ type: "ready", thread: controlThread(start.wiring), zeroCopy: false, affinity: getAffinity(0), xsks: [] });
   control.run();
   control.close();
   post({ type: "stopped", thread: controlThread(start.wiring) });

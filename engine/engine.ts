@@ -18,6 +18,7 @@ import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
+import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
 import { Steering } from "./steering/program.ts";
 import {
   controlThread,
@@ -79,8 +80,13 @@ export class EngineThread {
 
   /** Counters of one lcore, or of all threads together. */
   counters(lcore?: number): Record<CounterName, number> {
-    this.board.commit(this.endpoint.thread, this.endpoint.counters);
+    this.commit();
     return this.board.snapshot(lcore);
+  }
+
+  /** Puts this thread's counters where every thread sees them. */
+  protected commit(): void {
+    this.board.commit(this.endpoint.thread, this.endpoint.counters);
   }
 
   /** Structured-cloneable: lets another thread of this process attach. */
@@ -195,6 +201,31 @@ export class Engine extends EngineThread {
     return this.kernel?.steering.counters() ?? null;
   }
 
+  /** Counters of each thread, verdicts of the XDP program, statistics of the AF_XDP sockets, now. */
+  stats(): StatsSnapshot {
+    const { wiring } = this;
+    this.commit();
+    const steering = this.steeringCounters();
+    const lcores = this.threads.slice(-wiring.config.cpus.length);
+    return collectStats(
+      this.info,
+      wiring,
+      lcores.map((thread) => thread.xsks),
+      steering,
+    );
+  }
+
+  /**
+   * Answers `lcore stats` on a Unix socket until the engine stops: at `path`, or where stats.ts says that it is looked
+   * for. Throws where no socket can be made.
+   */
+  serveStats(path?: string): StatsServer {
+    const server = new StatsServer(() => this.stats(), path);
+    const close = (): void => server.close();
+    this.closed.then(close, close);
+    return server;
+  }
+
   private end(error?: Error): Promise<void> {
     this.ending ??= this.shutDown(error);
     return this.ending;
@@ -236,6 +267,8 @@ class Thread {
   /** Resolves with the error that ended it, or null. Never rejects. */
   readonly ended: Promise<Error | null>;
   zeroCopy = false;
+  /** Descriptors of its AF_XDP sockets, in the order of its queues. */
+  xsks: readonly number[] = [];
 
   private constructor(name: string, ended: Promise<Error | null>) {
     this.name = name;
@@ -266,6 +299,7 @@ class Thread {
         if (message.type === "ready") {
           clearTimeout(timer);
           thread.zeroCopy = message.zeroCopy;
+          thread.xsks = message.xsks;
           resolve(thread);
         } else {
           finish(message.type === "failed" ? restoreError(name, message.error) : null);

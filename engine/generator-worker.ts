@@ -99,7 +99,7 @@ function main({ link, options, cpu, shared }: GeneratorStart): void {
   try {
     const counters = new Float64Array(shared, GENERATOR_COUNTERS, (GENERATOR_LATENCY - GENERATOR_COUNTERS) / 8);
     const generator = new Generator(opened.ports, options, counters, new LatencyCounts(shared, GENERATOR_LATENCY));
-    post({ type: "ready", thread: 0, zeroCopy: false, affinity: getAffinity(0) });
+    post({ type: "ready", thread: 0, zeroCopy: false, affinity: getAffinity(0), xsks: [] });
     while (Atomics.load(state, GENERATOR_STOP) === 0) {
       generator.send(Atomics.load(state, GENERATOR_SENDING) !== 0);
       for (let i = 0; i < CONTROL_TURNS; i++) generator.turn();

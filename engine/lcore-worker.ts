@@ -57,7 +57,8 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
       }
       await module.default(lcore);
     }
-    post({ type: "ready", thread: id, zeroCopy: opened.zeroCopy, affinity: getAffinity(0) });
+    const xsks = opened.ports.map((port) => port.fd).filter((fd) => fd >= 0);
+    post({ type: "ready", thread: id, zeroCopy: opened.zeroCopy, affinity: getAffinity(0), xsks });
     lcore.run();
     lcore.close();
   } finally {

@@ -8,7 +8,14 @@ export interface ErrorDescription {
 }
 
 export type FromThread =
-  | { readonly type: "ready"; readonly thread: number; readonly zeroCopy: boolean; readonly affinity: number[] }
+  | {
+      readonly type: "ready";
+      readonly thread: number;
+      readonly zeroCopy: boolean;
+      readonly affinity: number[];
+      /** Descriptors of the thread's AF_XDP sockets, in the order of its queues. */
+      readonly xsks: number[];
+    }
   | { readonly type: "stopped"; readonly thread: number }
   | { readonly type: "failed"; readonly thread: number; readonly error: ErrorDescription };
 

@@ -13,4 +13,4 @@ export { TxMetadata } from "./tx-metadata.ts";
 export { TxRing } from "./tx-ring.ts";
 export * from "./u64.ts";
 export { Umem, type UmemOptions, type XskMode } from "./umem.ts";
-export { type BusyPoll, Xsk, type XskOptions, type XskStatistics } from "./xsk.ts";
+export { type BusyPoll, Xsk, type XskOptions, type XskStatistics, xskStatistics } from "./xsk.ts";

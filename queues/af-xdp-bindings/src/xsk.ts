@@ -204,17 +204,7 @@ export class Xsk {
   }
 
   statistics(): XskStatistics {
-    const words = new Uint32Array(xdp_statistics.size >> 2);
-    check(sys.getsockopt(this.fd, SOL_XDP, XDP_STATISTICS, words), "getsockopt(XDP_STATISTICS)");
-    const at = (offset: number): number => u64(words[offset >> 2], words[(offset >> 2) + 1]);
-    return {
-      rxDropped: at(xdp_statistics.rx_dropped),
-      rxInvalidDescs: at(xdp_statistics.rx_invalid_descs),
-      txInvalidDescs: at(xdp_statistics.tx_invalid_descs),
-      rxRingFull: at(xdp_statistics.rx_ring_full),
-      rxFillRingEmptyDescs: at(xdp_statistics.rx_fill_ring_empty_descs),
-      txRingEmptyDescs: at(xdp_statistics.tx_ring_empty_descs),
-    };
+    return xskStatistics(this.fd);
   }
 
   /**
@@ -342,6 +332,21 @@ export class Xsk {
   private setInt(level: number, option: number, value: number, name: string, hints: Hints): void {
     check(sys.setsockoptInt(this.fd, level, option, value), `setsockopt(${name})`, hints);
   }
+}
+
+/** XDP_STATISTICS of the AF_XDP socket behind a descriptor, from any thread of the process. Throws SysError. */
+export function xskStatistics(fd: number): XskStatistics {
+  const words = new Uint32Array(xdp_statistics.size >> 2);
+  check(sys.getsockopt(fd, SOL_XDP, XDP_STATISTICS, words), "getsockopt(XDP_STATISTICS)");
+  const at = (offset: number): number => u64(words[offset >> 2], words[(offset >> 2) + 1]);
+  return {
+    rxDropped: at(xdp_statistics.rx_dropped),
+    rxInvalidDescs: at(xdp_statistics.rx_invalid_descs),
+    txInvalidDescs: at(xdp_statistics.tx_invalid_descs),
+    rxRingFull: at(xdp_statistics.rx_ring_full),
+    rxFillRingEmptyDescs: at(xdp_statistics.rx_fill_ring_empty_descs),
+    txRingEmptyDescs: at(xdp_statistics.tx_ring_empty_descs),
+  };
 }
 
 function registerUmem(fd: number, umem: Umem): void {
