@@ -198,7 +198,7 @@ export class Engine extends EngineThread {
 
   /** Counters of the XDP program: frames redirected and passed, by reason. Null on a memory wire. */
   steeringCounters(): Record<string, number> | null {
-    return this.kernel?.steering.counters() ?? null;
+    return this.kernel?.counters() ?? null;
   }
 
   /** Counters of each thread, verdicts of the XDP program, statistics of the AF_XDP sockets, now. */
@@ -322,6 +322,8 @@ class KernelSide {
   private readonly epoll: number;
   private readonly queueCount: number;
   private xdpLink: Link | null = null;
+  private closed = false;
+  private lastCounters: Record<string, number> = {};
 
   static open(config: EngineConfig): KernelSide {
     const netns = openNetns(config.netns);
@@ -393,8 +395,17 @@ class KernelSide {
     this.xdpLink = null;
   }
 
+  /** The program's counters; after the end, the last ones. */
+  counters(): Record<string, number> {
+    if (!this.closed) this.lastCounters = this.steering.counters();
+    return this.lastCounters;
+  }
+
   close(): void {
+    if (this.closed) return;
     this.detach();
+    this.counters();
+    this.closed = true;
     this.steering.close();
     sys.close(this.epoll);
     this.netns.close();

@@ -25,8 +25,6 @@ import {
   REMOTE,
   REMOTE_PORT,
   type SocketTable,
-  TOS,
-  TTL,
 } from "../sockets/table.ts";
 import type { NetNs } from "./host/netns.ts";
 import { STAMP, V4_ANY, V6_ANY } from "./steering/layout.ts";
@@ -136,8 +134,8 @@ export class KernelBinder implements Binder {
       [SOL_SOCKET, SO_REUSEADDR, flags & F_REUSEADDR ? 1 : 0],
       [SOL_SOCKET, SO_REUSEPORT, flags & F_REUSEPORT ? 1 : 0],
       v6 ? [IPPROTO_IPV6, IPV6_RECVPKTINFO, 1] : [IPPROTO_IP, IP_PKTINFO, 1],
-      v6 ? [IPPROTO_IPV6, IPV6_UNICAST_HOPS, table.get(id, TTL)] : [IPPROTO_IP, IP_TTL, table.get(id, TTL)],
-      v6 ? [IPPROTO_IPV6, IPV6_TCLASS, table.get(id, TOS)] : [IPPROTO_IP, IP_TOS, table.get(id, TOS)],
+      v6 ? [IPPROTO_IPV6, IPV6_UNICAST_HOPS, table.ttlTos[id] & 0xff] : [IPPROTO_IP, IP_TTL, table.ttlTos[id] & 0xff],
+      v6 ? [IPPROTO_IPV6, IPV6_TCLASS, table.ttlTos[id] >> 8] : [IPPROTO_IP, IP_TOS, table.ttlTos[id] >> 8],
     ];
     if (v6) options.push([IPPROTO_IPV6, IPV6_V6ONLY, flags & F_V6ONLY ? 1 : 0], [IPPROTO_IP, IP_PKTINFO, 1]);
     if (table.get(id, DEVICE) !== 0) options.push([SOL_SOCKET, SO_BINDTOIFINDEX, table.get(id, DEVICE)]);

@@ -6,19 +6,21 @@
  * placeholder socket, and the kernel's work (ARP, ND) makes the next lookup succeed.
  */
 import type { Fib } from "./fib.ts";
+import { swap16 } from "./wire/checksum.ts";
 
 /** Entries, a power of two. Two busy destinations that share an entry cost a route lookup (about 0.1 us) a packet. */
 const ENTRIES = 4096;
+
+/** Halfwords an entry of `macs` takes. */
+export const MAC_STRIDE = 8;
 
 export const VIA_KERNEL = -1;
 
 export class Destinations {
   /** Port to send on, per entry. */
   readonly port = new Int32Array(ENTRIES);
-  /** Destination and source MAC as the first 12 bytes of the frame, three big-endian words. */
-  readonly mac0 = new Int32Array(ENTRIES);
-  readonly mac1 = new Int32Array(ENTRIES);
-  readonly mac2 = new Int32Array(ENTRIES);
+  /** Destination and source MAC, the first 12 bytes of a frame, as six halfwords in memory order; eight an entry. */
+  readonly macs = new Uint16Array(ENTRIES * MAC_STRIDE);
   /** Largest IP packet, bytes. */
   readonly mtu = new Int32Array(ENTRIES);
   /** Source address the kernel would choose, four words. */
@@ -48,7 +50,7 @@ export class Destinations {
       key[at] === w0 &&
       this.version[entry] === this.fib.version
     ) {
-      return this.port[entry]! >= 0 ? entry : VIA_KERNEL;
+      return this.port[entry] >= 0 ? entry : VIA_KERNEL;
     }
     return this.fill(entry, w0, w1, w2, w3);
   }
@@ -61,7 +63,7 @@ export class Destinations {
     this.key[at + 3] = w3;
     this.version[entry] = this.fib.version;
     this.port[entry] = this.route(entry, w0, w1, w2, w3);
-    return this.port[entry]! >= 0 ? entry : VIA_KERNEL;
+    return this.port[entry] >= 0 ? entry : VIA_KERNEL;
   }
 
   /** Fills the entry's headers; returns the port, or -1 where only the kernel can deliver. */
@@ -74,30 +76,35 @@ export class Destinations {
     const route = fib.findRoute(w0, w1, w2, w3);
     if (route < 0) return -1;
     const r = fib.route;
-    const ifindex = r[route + 5]!;
+    const ifindex = r[route + 5];
     const port = this.findPort(ifindex);
     const link = fib.findLink(ifindex);
     if (port < 0 || link < 0 || fib.link[link + 4] === 0) return -1;
     // A subnet's own broadcast address has no neighbour entry, so it falls to the kernel below.
     const neighbour =
       r[route + 6] === 1
-        ? fib.findNeighbour(ifindex, r[route + 7]!, r[route + 8]!, r[route + 9]!, r[route + 10]!)
+        ? fib.findNeighbour(ifindex, r[route + 7], r[route + 8], r[route + 9], r[route + 10])
         : fib.findNeighbour(ifindex, w0, w1, w2, w3);
     if (neighbour < 0) return -1;
     const n = fib.neighbour;
     const l = fib.link;
-    this.mac0[entry] = n[neighbour + 5]!;
-    this.mac1[entry] = n[neighbour + 6]! | (l[link + 1]! >>> 16);
-    this.mac2[entry] = (l[link + 1]! << 16) | (l[link + 2]! >>> 16);
-    const mtu = l[link + 3]!;
-    this.mtu[entry] = r[route + 11]! > 0 ? Math.min(r[route + 11]!, mtu) : mtu;
-    for (let i = 0; i < 4; i++) this.source[entry * 4 + i] = r[route + 12 + i]!;
+    this.putMac(entry * MAC_STRIDE, n[neighbour + 5], n[neighbour + 6]);
+    this.putMac(entry * MAC_STRIDE + 3, l[link + 1], l[link + 2]);
+    const mtu = l[link + 3];
+    this.mtu[entry] = r[route + 11] > 0 ? Math.min(r[route + 11], mtu) : mtu;
+    for (let i = 0; i < 4; i++) this.source[entry * 4 + i] = r[route + 12 + i];
     return port;
+  }
+
+  private putMac(at: number, high: number, low: number): void {
+    this.macs[at] = swap16(high >>> 16);
+    this.macs[at + 1] = swap16(high & 0xffff);
+    this.macs[at + 2] = swap16(low >>> 16);
   }
 
   private findPort(ifindex: number): number {
     const { portOf } = this;
-    for (let i = 0; i < portOf.length; i += 2) if (portOf[i] === ifindex) return portOf[i + 1]!;
+    for (let i = 0; i < portOf.length; i += 2) if (portOf[i] === ifindex) return portOf[i + 1];
     return -1;
   }
 }

@@ -172,8 +172,8 @@ export class FibWriter {
 }
 
 function putMac(words: Int32Array, at: number, mac: Uint8Array): void {
-  words[at] = (mac[0]! << 24) | (mac[1]! << 16) | (mac[2]! << 8) | mac[3]!;
-  words[at + 1] = (mac[4]! << 24) | (mac[5]! << 16);
+  words[at] = (mac[0] << 24) | (mac[1] << 16) | (mac[2] << 8) | mac[3];
+  words[at + 1] = (mac[4] << 24) | (mac[5] << 16);
 }
 
 /** Reader's side: a private copy, brought up to date by `refresh`. All arrays keep their place and are only refilled. */
@@ -209,10 +209,10 @@ export class Fib {
     for (;;) {
       const version = Atomics.load(this.control, 0);
       const area = this.areas[version & 1] as Int32Array;
-      this.links = Math.min(area[H_LINKS]!, LINKS_MAX);
-      this.addresses = Math.min(area[H_ADDRESSES]!, ADDRESSES_MAX);
-      this.routes = Math.min(area[H_ROUTES]!, ROUTES_MAX);
-      this.neighbours = Math.min(area[H_NEIGHBOURS]!, NEIGHBOURS_MAX);
+      this.links = Math.min(area[H_LINKS], LINKS_MAX);
+      this.addresses = Math.min(area[H_ADDRESSES], ADDRESSES_MAX);
+      this.routes = Math.min(area[H_ROUTES], ROUTES_MAX);
+      this.neighbours = Math.min(area[H_NEIGHBOURS], NEIGHBOURS_MAX);
       copy(this.link, area, LINKS_AT, this.links * LINK_WORDS);
       copy(this.address, area, ADDRESSES_AT, this.addresses * ADDRESS_WORDS);
       copy(this.route, area, ROUTES_AT, this.routes * ROUTE_WORDS);
@@ -244,7 +244,7 @@ export class Fib {
   findRoute(w0: number, w1: number, w2: number, w3: number): number {
     const { route } = this;
     for (let i = 0, at = 0; i < this.routes; i++, at += ROUTE_WORDS) {
-      if (underPrefix(route, at, route[at + 4]!, w0, w1, w2, w3)) return at;
+      if (underPrefix(route, at, route[at + 4], w0, w1, w2, w3)) return at;
     }
     return -1;
   }
@@ -253,8 +253,8 @@ export class Fib {
   findNeighbour(ifindex: number, w0: number, w1: number, w2: number, w3: number): number {
     const { neighbour, buckets } = this;
     const mask = buckets.length - 1;
-    for (let b = hash(ifindex, w0, w1, w2, w3) & mask; buckets[b]! >= 0; b = (b + 1) & mask) {
-      const at = buckets[b]! * NEIGHBOUR_WORDS;
+    for (let b = hash(ifindex, w0, w1, w2, w3) & mask; buckets[b] >= 0; b = (b + 1) & mask) {
+      const at = buckets[b] * NEIGHBOUR_WORDS;
       if (
         neighbour[at + 4] === w3 &&
         neighbour[at + 3] === w2 &&
@@ -273,9 +273,8 @@ export class Fib {
     const mask = buckets.length - 1;
     buckets.fill(-1);
     for (let i = 0, at = 0; i < this.neighbours; i++, at += NEIGHBOUR_WORDS) {
-      let b =
-        hash(neighbour[at]!, neighbour[at + 1]!, neighbour[at + 2]!, neighbour[at + 3]!, neighbour[at + 4]!) & mask;
-      while (buckets[b]! >= 0) b = (b + 1) & mask;
+      let b = hash(neighbour[at], neighbour[at + 1], neighbour[at + 2], neighbour[at + 3], neighbour[at + 4]) & mask;
+      while (buckets[b] >= 0) b = (b + 1) & mask;
       buckets[b] = i;
     }
   }
@@ -283,7 +282,7 @@ export class Fib {
 
 /** Word by word: `subarray` would allocate, and a snapshot may come while packets flow. */
 function copy(to: Int32Array, from: Int32Array, at: number, count: number): void {
-  for (let i = 0; i < count; i++) to[i] = from[at + i]!;
+  for (let i = 0; i < count; i++) to[i] = from[at + i];
 }
 
 function underPrefix(
@@ -298,10 +297,10 @@ function underPrefix(
   // IPv4 is mapped into IPv6: a shorter prefix of IPv6, the default route above all, must not take it.
   if (length < 96 && w0 === 0 && w1 === 0 && w2 === 0xffff) return false;
   return (
-    covers(route[at]!, w0, length) &&
-    covers(route[at + 1]!, w1, length - 32) &&
-    covers(route[at + 2]!, w2, length - 64) &&
-    covers(route[at + 3]!, w3, length - 96)
+    covers(route[at], w0, length) &&
+    covers(route[at + 1], w1, length - 32) &&
+    covers(route[at + 2], w2, length - 64) &&
+    covers(route[at + 3], w3, length - 96)
   );
 }
 

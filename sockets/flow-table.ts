@@ -93,6 +93,30 @@ export class FlowTable {
     }
   }
 
+  /**
+   * Loads the slots at which the searches for `count` keys begin, so that their cache misses overlap. A key is three words
+   * of `keys`: local and remote address, local port << 16 | remote port. `values[i]` becomes the value found there, that
+   * of the key or not, 0 for an empty slot.
+   */
+  touch(keys: Int32Array, values: Int32Array, count: number): void {
+    const { words, mask } = this;
+    const k = this.keys;
+    const k0 = k[0];
+    const k1 = k[1];
+    const k2 = k[2];
+    const k3 = k[3];
+    const k4 = k[4];
+    const k5 = k[5];
+    for (let i = 0, at = 0; i < count; i++, at += 3) {
+      const hash = mix(mix(mix(0, keys[at], k0, k1), keys[at + 1], k2, k3), keys[at + 2], k4, k5);
+      values[i] = (hash ^ (hash >>> 13)) & mask;
+    }
+    for (let i = 0; i < count; i++) {
+      const meta = words[values[i] * SLOT_WORDS + META];
+      values[i] = meta === EMPTY ? 0 : meta & 0xffffff;
+    }
+  }
+
   /** The value of a flow, or -1. */
   lookup(protocol: number, local: number, localPort: number, remote: number, remotePort: number): number {
     const meta = this.words[this.find(protocol, local, remote, (localPort << 16) | remotePort) + META];

@@ -7,7 +7,6 @@
  */
 
 import { PORTS_MAX } from "./endpoint.ts";
-import type { Fib } from "./fib.ts";
 import { FlowTable } from "./flow-table.ts";
 import { FlowTable6 } from "./flow-table6.ts";
 import {
@@ -59,13 +58,14 @@ export class Lookup {
   private readonly table: SocketTable;
   private readonly lcore: number;
   private readonly portInfo: Int32Array;
-  private readonly flows4: FlowTable;
+  /** Connected sockets by 4-tuple, and bound addresses with remote address and port 0. */
+  readonly flows4: FlowTable;
   private readonly flows6: FlowTable6;
   /** Wildcard bindings by local port, per family. */
   private readonly any4 = new Int32Array(65536).fill(NOBODY);
   private readonly any6 = new Int32Array(65536).fill(NOBODY);
   /** Sockets connected on a local port, and distinct addresses bound at it: 0 spares a look into the flow table. */
-  private readonly connected = new Int32Array(65536);
+  readonly connected = new Int32Array(65536);
   private readonly specific = new Int32Array(65536);
   private readonly keys: Int32Array;
   /** Addresses for which the flow table has an entry, per local port: cold. */
@@ -73,9 +73,6 @@ export class Lookup {
   private readonly stamping = new Set<number>();
   private readonly seed: number;
   private seen = 0;
-  /** The local address found last: hosts have few. */
-  private local4 = 0;
-  private local4Version = 0;
 
   constructor(table: SocketTable, seed: number, lcore: number, portInfo: Int32Array) {
     this.table = table;
@@ -116,6 +113,18 @@ export class Lookup {
       const found = this.flows4.lookup(IPPROTO_UDP, local, localPort, remote, remotePort);
       if (found >= 0) return found;
     }
+    return this.bound4(local, localPort, remote, remotePort, portNumber, ifindex);
+  }
+
+  /** udp4() for a datagram to which no connected socket belongs. */
+  bound4(
+    local: number,
+    localPort: number,
+    remote: number,
+    remotePort: number,
+    portNumber: number,
+    ifindex: number,
+  ): number {
     let entry = NOBODY;
     if (this.specific[localPort] > 0) {
       const found = this.flows4.lookup(IPPROTO_UDP, local, localPort, 0, 0);
@@ -181,25 +190,6 @@ export class Lookup {
       GROUPS - entry,
       this.hash(l0 ^ l1 ^ l2, l3, localPort, r0 ^ r1 ^ r2 ^ r3, remotePort),
       portNumber,
-    );
-  }
-
-  /** Whether an IPv4 address is the host's own. */
-  isLocal4(address: number, fib: Fib): boolean {
-    if (address === this.local4 && fib.version === this.local4Version) return true;
-    if (!fib.isLocal(0, 0, 0xffff, address)) return false;
-    this.local4 = address;
-    this.local4Version = fib.version;
-    return true;
-  }
-
-  /** Whether the IPv6 address at `at` is the host's own. */
-  isLocal6(bytes: Uint8Array, at: number, fib: Fib): boolean {
-    return fib.isLocal(
-      readInt32(bytes, at),
-      readInt32(bytes, at + 4),
-      readInt32(bytes, at + 8),
-      readInt32(bytes, at + 12),
     );
   }
 

@@ -59,9 +59,6 @@ export const DROPS = 21;
 export const ERROR = 22;
 /** Next socket bound to the same port, -1 ends the chain. */
 const NEXT = 23;
-/** IP_TTL / IPV6_UNICAST_HOPS, and IP_TOS / IPV6_TCLASS. */
-export const TTL = 24;
-export const TOS = 25;
 export const SNDBUF = 26;
 const RECORD_WORDS = 32;
 
@@ -73,6 +70,8 @@ const C_HIGH_WATER = 33;
 const C_OPEN = 34;
 const C_GROUP_FREE = 35;
 
+/** net.ipv4.ip_default_ttl, net.ipv6.conf.default.hop_limit. */
+const TTL_DEFAULT = 64;
 /** Changes remembered; an lcore further behind rescans. */
 const LOG_SLOTS = 4096;
 /** Reuseport groups, and members a group. Linux allows 65,535 members; ours is bounded by memory set aside at start. */
@@ -104,6 +103,8 @@ export class SocketTable {
   readonly home: Uint8Array;
   /** Hot plane: receive buffer limit, bytes as getsockopt reports it. Written by the home thread. */
   readonly rcvbuf: Int32Array;
+  /** Hot plane: TTL or hop limit, and TOS or traffic class << 8, of what the socket sends. Written by the home thread. */
+  readonly ttlTos: Uint16Array;
   /** Hot plane: (CPU << 24 | NAPI ID & 0xffffff) + 1 of the last packet, 0 before it. Written by the delivering lcore. */
   readonly lastRx: Int32Array;
   /** Hot planes, one a lcore: bytes charged to the socket's queue, a running sum. Written by that lcore. */
@@ -125,6 +126,7 @@ export class SocketTable {
       GROUPS_MAX * GROUP_WORDS * 4 +
       capacity * RECORD_WORDS * 4 +
       pad(capacity) +
+      pad(capacity * 2) +
       pad(capacity * 4) * (2 + 2 * lcores)
     );
   }
@@ -159,6 +161,8 @@ export class SocketTable {
     this.records = words(capacity * RECORD_WORDS);
     this.home = new Uint8Array(buffer, at, capacity);
     at += pad(capacity);
+    this.ttlTos = new Uint16Array(buffer, at, capacity);
+    at += pad(capacity * 2);
     this.rcvbuf = words(capacity);
     this.lastRx = words(capacity);
     this.charged = [];
@@ -222,7 +226,7 @@ export class SocketTable {
       this.set(id, GROUP, -1);
       this.set(id, PLACEHOLDER, -1);
       this.set(id, NEXT, -1);
-      this.set(id, TTL, 64);
+      this.ttlTos[id] = TTL_DEFAULT;
       this.set(id, SNDBUF, sndbuf);
       this.home[id] = home;
       this.rcvbuf[id] = rcvbuf;

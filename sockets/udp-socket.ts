@@ -35,8 +35,6 @@ import {
   REMOTE,
   REMOTE_PORT,
   STATE,
-  TOS,
-  TTL,
   UID,
 } from "./table.ts";
 import { formatIp, ip } from "./wire/address.ts";
@@ -201,8 +199,8 @@ export class UdpSocket {
       ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'`,
     });
     table.mutex.hold(() => {
-      for (const field of [LOCAL_PORT, DEVICE, TTL, TOS, UID, PLACEHOLDER])
-        table.set(child, field, table.get(id, field));
+      for (const field of [LOCAL_PORT, DEVICE, UID, PLACEHOLDER]) table.set(child, field, table.get(id, field));
+      table.ttlTos[child] = table.ttlTos[id];
       table.set(child, FLAGS, table.get(id, FLAGS) | F_CHILD);
       for (let i = 0; i < 4; i++) {
         table.set(child, LOCAL + i, local[i]);
@@ -382,8 +380,7 @@ export class UdpSocket {
       table.set(id, DEVICE, options.device ?? 0);
       table.set(id, INCOMING_CPU, options.incomingCpu ?? -1);
       table.set(id, INCOMING_NAPI, options.incomingNapiId ?? 0);
-      table.set(id, TTL, options.ttl ?? 64);
-      table.set(id, TOS, options.tos ?? 0);
+      table.ttlTos[id] = (options.ttl ?? 64) | ((options.tos ?? 0) << 8);
       let reserved = shared.binder.reserve(table, id);
       if (reserved === 0) reserved = table.bindLocked(id);
       if (reserved === 0) shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), null);
