@@ -9,12 +9,14 @@
 import { Worker } from "node:worker_threads";
 import { check, type Link, sys } from "af-xdp-bindings";
 import { CounterBoard, type CounterName } from "../sockets/counters.ts";
+import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { dealQueues, type EngineConfig, type EngineOptions, resolveConfig } from "./config.ts";
 import { memoryFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
+import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
@@ -149,6 +151,7 @@ export class Engine extends EngineThread {
         threads.push(await Thread.start(`lcore ${id}`, url, { wiring, id }));
       }
       kernel?.attach(config);
+      kernel?.publishNapiIds(wiring);
       if (config.isolate && config.cpus.length < cpus.length) {
         const state = new Int32Array(wiring.state);
         moveThreadsOff(config.cpus, new Set(config.cpus.map((_, l) => state[1 + l])), cpus);
@@ -388,6 +391,18 @@ class KernelSide {
       this.attached = "skb";
       this.reason = result.fallback;
     }
+  }
+
+  /** Notes each queue's NAPI ID for SO_INCOMING_NAPI_ID: on veth there is one only now that the program is attached. */
+  publishNapiIds(wiring: Wiring): void {
+    const ids = this.netns.run(() => queueNapiIds(this.link.ifindex, this.queueCount));
+    const portInfo = new Int32Array(wiring.portInfo);
+    wiring.queues.forEach((queues, lcore) => {
+      queues.forEach((queue, port) => {
+        const at = (lcore * PORTS_MAX + port) * 2 + 1;
+        if (portInfo[at] === 0) portInfo[at] = ids[queue];
+      });
+    });
   }
 
   detach(): void {
