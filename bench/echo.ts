@@ -1,0 +1,164 @@
+/**
+ * UDP echo on veth, side by side: the same generator against each peer in turn, round after round, so that what the
+ * machine does meanwhile falls on all of them alike.
+ */
+
+import type { GeneratorOptions, GeneratorResult } from "./generator.ts";
+import type { Peer, XdpMode } from "./peers.ts";
+import { Rounds } from "./ratio.ts";
+import { type Child, cpuTime, GENERATOR_CPU, linesOf, PEER_CPU, PORT, Testbed } from "./testbed.ts";
+
+export interface EchoOptions {
+  modes: readonly XdpMode[];
+  rounds: number;
+  measureMs: number;
+  warmupMs: number;
+  window: number;
+  size: number;
+  flows: number;
+}
+
+/** One peer in one round. */
+export interface EchoRun {
+  readonly perSecond: number;
+  /** Nanoseconds the peer's CPU was busy a returned frame: its own code, the kernel's, and that of the softirqs there. */
+  readonly cpuNs: number;
+  readonly lost: number;
+  /** Part of the time the generator had nothing to do, 0 to 1. */
+  readonly generatorIdle: number;
+}
+
+/** A row of the table: a peer in a mode. Kernel sockets have the mode "". */
+export interface EchoRow {
+  readonly peer: string;
+  readonly title: string;
+  readonly mode: XdpMode | "";
+  readonly perSecond: Rounds;
+  readonly cpuNs: Rounds;
+  readonly generatorIdle: Rounds;
+  lost: number;
+}
+
+/** Runs every peer in every round; `progress` hears of each run. Throws when a peer does not echo, or echoes rubbish. */
+export async function measureEcho(
+  peers: readonly Peer[],
+  options: EchoOptions,
+  progress: (text: string) => void,
+): Promise<EchoRow[]> {
+  const rows = peers.flatMap((peer) =>
+    (peer.usesXdp ? options.modes : ([""] as const)).map((mode) => ({ peer, row: newRow(peer, mode) })),
+  );
+  for (let round = 0; round < options.rounds; round++) {
+    for (const { peer, row } of rows) {
+      const run = await echoOnce(peer, row.mode === "" ? "skb" : row.mode, options);
+      row.perSecond.add(run.perSecond);
+      row.cpuNs.add(run.cpuNs);
+      row.generatorIdle.add(run.generatorIdle);
+      row.lost += run.lost;
+      progress(`${round + 1}/${options.rounds} ${peer.title} ${row.mode}: ${Math.round(run.perSecond)} echoes/s`);
+    }
+  }
+  return rows.map(({ row }) => row);
+}
+
+function newRow(peer: Peer, mode: XdpMode | ""): EchoRow {
+  return {
+    peer: peer.name,
+    title: peer.title,
+    mode,
+    perSecond: new Rounds(),
+    cpuNs: new Rounds(),
+    generatorIdle: new Rounds(),
+    lost: 0,
+  };
+}
+
+/** Starts a peer, loads it, stops it: on a veth pair of its own, since a closed XSK leaves its queue some time later. */
+export async function echoOnce(peer: Peer, mode: XdpMode, options: EchoOptions): Promise<EchoRun> {
+  const testbed = new Testbed();
+  try {
+    return await echoOn(testbed, peer, mode, options);
+  } finally {
+    testbed.close();
+  }
+}
+
+async function echoOn(testbed: Testbed, peer: Peer, mode: XdpMode, options: EchoOptions): Promise<EchoRun> {
+  const child = peer.start(testbed, mode);
+  // A peer that prints statistics must not fill its pipe.
+  void drain(child.stdout);
+  try {
+    return await loadPeer(testbed, options);
+  } catch (error) {
+    child.kill("SIGKILL");
+    const complaint = (await new Response(child.stderr).text()).trim();
+    throw new Error(`${peer.title}, ${mode}: ${(error as Error).message}; it said: ${complaint}`);
+  } finally {
+    await testbed.stop(child);
+  }
+}
+
+async function drain(stream: ReadableStream<Uint8Array>): Promise<void> {
+  for await (const _chunk of stream);
+}
+
+/** The generator's command line against whatever answers in `b`. */
+export function generatorOptions(testbed: Testbed, options: EchoOptions): GeneratorOptions {
+  const { a, b } = testbed.hosts;
+  const word = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getInt32(0);
+  return {
+    interface: a.name,
+    // The peer's mode is what is compared; the generator stays the same.
+    mode: "skb",
+    sourceMac: a.mac.toHex(),
+    destinationMac: b.mac.toHex(),
+    source: word(a.ipv4),
+    destination: word(b.ipv4),
+    port: PORT,
+    size: options.size,
+    flows: options.flows,
+    window: options.window,
+    burst: Math.min(64, options.window),
+    warmupMs: options.warmupMs,
+    measureMs: options.measureMs,
+    patienceMs: 10_000,
+  };
+}
+
+export function startGenerator(testbed: Testbed, options: EchoOptions): Child {
+  const command = [
+    process.execPath,
+    new URL("./generator.ts", import.meta.url).pathname,
+    JSON.stringify(generatorOptions(testbed, options)),
+  ];
+  return testbed.spawn(testbed.hosts.a, command, GENERATOR_CPU);
+}
+
+async function loadPeer(testbed: Testbed, options: EchoOptions): Promise<EchoRun> {
+  const generator = startGenerator(testbed, options);
+  try {
+    let before = cpuTime(PEER_CPU);
+    let result: GeneratorResult | null = null;
+    let after = before;
+    for await (const line of linesOf(generator.stdout)) {
+      if (line === "measuring") before = cpuTime(PEER_CPU);
+      else if (line.startsWith("{")) {
+        after = cpuTime(PEER_CPU);
+        result = JSON.parse(line) as GeneratorResult;
+      }
+    }
+    if (result === null) throw new Error((await new Response(generator.stderr).text()).trim());
+    if (result.bad > 0) throw new Error(`${result.bad} of ${result.sampled} sampled echoes are not what was sent`);
+    const perSecond = (result.received * 1000) / result.elapsedMs;
+    // Busy as part of the time the CPU was ours: what the host stole is in neither.
+    const busyPart = (after.busy - before.busy) / (after.total - before.total - (after.steal - before.steal));
+    return {
+      perSecond,
+      cpuNs: (busyPart * 1e9) / perSecond,
+      lost: result.lost,
+      generatorIdle: result.idle,
+    };
+  } finally {
+    await testbed.stop(generator);
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Where the peers are measured: two namespaces joined by a veth pair, the generator (or the client) in `a` on one CPU, the
+ * peer in `b` on another. Programs are born in their namespace and on their CPU, so every peer is placed the same way.
+ */
+import { readFileSync } from "node:fs";
+import { getAffinity, setAffinity } from "../engine/host/affinity.ts";
+import { type Host, VethPair } from "../engine/host/hosts.ts";
+
+export const GENERATOR_CPU = 0;
+export const PEER_CPU = 1;
+export const PORT = 9000;
+
+export type Child = Bun.Subprocess<"ignore", "pipe", "pipe">;
+
+export class Testbed {
+  readonly hosts: VethPair;
+  private readonly children = new Set<Child>();
+
+  constructor() {
+    const cpus = getAffinity(0);
+    if (!cpus.includes(GENERATOR_CPU) || !cpus.includes(PEER_CPU))
+      throw new Error(`needs CPUs ${GENERATOR_CPU} and ${PEER_CPU}; this process may use ${cpus.join()}`);
+    this.hosts = new VethPair({ ipv6: false });
+    const { a, b } = this.hosts;
+    // The generator answers no ARP, and a question in between would be counted by nobody but cost somebody.
+    a.rtnl.setNeighbour(a.ifindex, b.ipv4, b.mac);
+    b.rtnl.setNeighbour(b.ifindex, a.ipv4, a.mac);
+  }
+
+  /** Starts a program in a host's namespace, on one CPU or, for a program that places its own threads, on all. */
+  spawn(host: Host, command: string[], cpu: number | null, cwd?: string): Child {
+    const before = getAffinity(0);
+    if (cpu !== null) setAffinity(0, [cpu]);
+    try {
+      const child = host.ns.run(() =>
+        Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", ...(cwd === undefined ? {} : { cwd }) }),
+      );
+      this.children.add(child);
+      return child;
+    } finally {
+      setAffinity(0, before);
+    }
+  }
+
+  /** Ends a program and waits until it is gone; returns what it printed after what has been read. */
+  async stop(child: Child): Promise<void> {
+    child.kill("SIGTERM");
+    const killer = setTimeout(() => child.kill("SIGKILL"), 3000);
+    await child.exited;
+    clearTimeout(killer);
+    this.children.delete(child);
+  }
+
+  close(): void {
+    for (const child of this.children) child.kill("SIGKILL");
+    this.hosts.close();
+  }
+}
+
+/** Lines of a stream, one at a time. */
+export async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of stream) {
+    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = parts.pop() as string;
+    yield* parts;
+  }
+  if (rest !== "") yield rest;
+}
+
+/** Time a CPU has spent since boot, seconds, from /proc/stat. */
+export interface CpuTime {
+  readonly busy: number;
+  readonly steal: number;
+  readonly total: number;
+}
+
+/** USER_HZ: the unit of /proc/stat, 100 on every architecture that Bun runs on. */
+const USER_HZ = 100;
+
+/** One CPU's time, or that of all (`cpu` null). */
+export function cpuTime(cpu: number | null): CpuTime {
+  const name = cpu === null ? "cpu" : `cpu${cpu}`;
+  const line = readFileSync("/proc/stat", "utf8")
+    .split("\n")
+    .find((text) => text.startsWith(`${name} `));
+  if (line === undefined) throw new Error(`/proc/stat knows no ${name}`);
+  const [user, nice, system, idle, iowait, irq, softirq, steal] = line.trim().split(/\s+/).slice(1).map(Number);
+  const busy = (user + nice + system + irq + softirq) / USER_HZ;
+  return { busy, steal: steal / USER_HZ, total: busy + (idle + iowait + steal) / USER_HZ };
+}
