@@ -1,0 +1,21 @@
+/** `lcore demo`: what the engine does, on any machine, in a few seconds. */
+import { type Command, Option } from "commander";
+import { seconds } from "./arguments.ts";
+
+export interface DemoOptions {
+  /** Time of each measurement. */
+  seconds: number;
+  memory?: boolean;
+}
+
+export function demoCommand(program: Command): void {
+  program
+    .command("demo")
+    .description("serve and measure UDP echo on a wire of its own: AF_XDP over veth as root, else in memory")
+    .option("--memory", "the in-memory wire, whatever the privileges")
+    .addOption(new Option("--seconds <s>", "time of each measurement").argParser(seconds(2)).default(2).hideHelp())
+    .action(async (options: DemoOptions) => {
+      const { runDemo } = await import("./demo-run.ts");
+      await runDemo(options);
+    });
+}

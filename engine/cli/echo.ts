@@ -1,0 +1,52 @@
+/** `lcore echo`: a UDP echo server on an interface, run to completion on each lcore. */
+import { existsSync } from "node:fs";
+import { type Command, Option } from "commander";
+import type { AttachMode, PollPolicy } from "../config.ts";
+import { address, numberList, port, queueList } from "./arguments.ts";
+
+export interface EchoOptions {
+  interface: string;
+  udp: number;
+  address?: string;
+  queues: "all" | number[];
+  cpus?: number[];
+  mode: AttachMode;
+  poll: PollPolicy;
+  json?: boolean;
+}
+
+/** What the module on each lcore is told. */
+export interface EchoData {
+  readonly address: string;
+  readonly port: number;
+  readonly lcores: number;
+}
+
+export function echoCommand(program: Command): void {
+  program
+    .command("echo")
+    .description("serve UDP echo on an interface over AF_XDP")
+    .requiredOption("--interface <if>", "interface to serve")
+    .requiredOption("--udp <port>", "UDP port", port)
+    .option("--address <address>", "address to bind; default every one of the host, IPv4 and IPv6", address)
+    .option("--queues <list>", "queues to take, as 0-3 or all", queueList, "all")
+    .option("--cpus <list>", "CPUs, one lcore each; default the last this process may use", numberList)
+    .addOption(
+      new Option("--mode <mode>", "how frames are taken")
+        .choices(["auto", "native", "skb", "zerocopy"])
+        .default("auto"),
+    )
+    .addOption(
+      new Option("--poll <policy>", "what an idle lcore does")
+        .choices(["busy", "adaptive", "interrupt"])
+        .default("adaptive"),
+    )
+    .option("--json", "print JSON, a line an event")
+    .action(async (options: EchoOptions) => {
+      const { runEcho } = await import("./echo-run.ts");
+      await runEcho(options);
+    });
+}
+
+/** The wildcard of both families, where the kernel has IPv6. */
+export const wildcard = (): string => (existsSync("/proc/net/if_inet6") ? "::" : "0.0.0.0");

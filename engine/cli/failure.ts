@@ -1,0 +1,30 @@
+/** How commands end: exit status, and one line that says what to do. */
+
+/** Bad arguments. */
+export const EXIT_USAGE = 2;
+/** The command could not do what it was asked to. */
+export const EXIT_FAILURE = 1;
+/** Interrupted before it was done: 128 + SIGINT, as shells have it. */
+export const EXIT_INTERRUPTED = 130;
+
+/** A failure whose message is written for the user. */
+export class CliError extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode = EXIT_FAILURE) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** Exit status of an error. RangeErrors are what the engine says of options that it cannot take. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof CliError) return error.exitCode;
+  return error instanceof RangeError ? EXIT_USAGE : EXIT_FAILURE;
+}
+
+/** An error's message on one line. */
+export function oneLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.trim().replace(/\s*\n\s*/g, " ");
+}

@@ -1,0 +1,93 @@
+/** Running `lcore stats`. */
+import { type ServedEngine, type StatsSnapshot, servedEngines, statsDirectories } from "../stats.ts";
+import { counterTables } from "./counter-tables.ts";
+import { CliError, EXIT_USAGE } from "./failure.ts";
+import { colour } from "./output.ts";
+import { StopRequest } from "./signals.ts";
+import type { StatsOptions } from "./stats.ts";
+
+/** An engine answers within a millisecond, unless its main thread is held up. */
+const ANSWER_TIMEOUT_MS = 3000;
+const INTERVAL_S = 1;
+
+export async function runStats(options: StatsOptions): Promise<void> {
+  check(options);
+  const path = options.socket ?? findEngine(options.pid).path;
+  const stop = new StopRequest();
+  const last = await snapshot(path);
+  if (options.prometheus) {
+    const { exposition } = await import("./prometheus.ts");
+    process.stdout.write(await exposition(last));
+    return;
+  }
+  // One line of totals is all that was asked for; rates need a second look.
+  if (options.json && options.interval === undefined && options.count === undefined) {
+    process.stdout.write(`${JSON.stringify(last)}\n`);
+    return;
+  }
+  await follow(path, last, options, stop);
+}
+
+function check({ pid, socket, interval, count, json, prometheus }: StatsOptions): void {
+  if (pid !== undefined && socket !== undefined) throw new CliError("stats: either --pid or --socket", EXIT_USAGE);
+  if (!prometheus) return;
+  if (json) throw new CliError("stats: either --json or --prometheus", EXIT_USAGE);
+  if (interval !== undefined || count !== undefined) {
+    throw new CliError("stats: --prometheus prints totals once, without --interval and --count", EXIT_USAGE);
+  }
+}
+
+/** The engine that is meant. Throws CliError where there is none, or more than one. */
+function findEngine(pid: number | undefined): ServedEngine {
+  const all = servedEngines();
+  const found = pid === undefined ? all : all.filter((engine) => engine.pid === pid);
+  if (found.length === 1) return found[0];
+  if (found.length === 0) {
+    const which = pid === undefined ? "no running engine serves statistics" : `process ${pid} serves no statistics`;
+    throw new CliError(
+      `${which} in ${statsDirectories().join(", ")}: start \`lcore echo\`, or call engine.serveStats()`,
+    );
+  }
+  const choice = pid === undefined ? `--pid ${found.map((engine) => engine.pid).join("|")}` : "";
+  const paths = pid === undefined ? "" : `--socket ${found.map((engine) => engine.path).join("|")}`;
+  throw new CliError(`several engines run: choose one with ${choice}${paths}`, EXIT_USAGE);
+}
+
+/** Shows the time from one snapshot to the next, until the count is reached, a signal comes or the engine ends. */
+async function follow(path: string, first: StatsSnapshot, options: StatsOptions, stop: StopRequest): Promise<void> {
+  const count = options.count ?? (options.interval === undefined ? 1 : Number.POSITIVE_INFINITY);
+  const interval = (options.interval ?? INTERVAL_S) * 1000;
+  let before = first;
+  let due = performance.now();
+  for (let i = 0; i < count; i++) {
+    due = Math.max(due + interval, performance.now());
+    await Promise.race([Bun.sleep(due - performance.now()), stop.requested]);
+    if (stop.abort.aborted) return;
+    const last = await snapshot(path);
+    process.stdout.write(
+      options.json ? `${JSON.stringify(last)}\n` : `${heading(last)}\n${counterTables(last, before)}`,
+    );
+    before = last;
+  }
+}
+
+function heading({ pid, info }: StatsSnapshot): string {
+  const what = info.interface === null ? "memory wire" : `${info.interface}, ${info.attach} mode`;
+  return colour.dim(`${new Date().toISOString()}  pid ${pid}, ${what}, ${info.zeroCopy ? "zero-copy" : "copy"}`);
+}
+
+/** Asks once. Throws CliError in words. */
+async function snapshot(path: string): Promise<StatsSnapshot> {
+  let response: Response;
+  try {
+    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
+    response = await fetch("http://lcore/stats", { unix: path, signal });
+  } catch (error) {
+    if ((error as Error).name === "TimeoutError") {
+      throw new CliError(`the engine at ${path} did not answer in ${ANSWER_TIMEOUT_MS} ms: its main thread is busy`);
+    }
+    throw new CliError(`no engine answers at ${path}: it has ended, or the socket is another user's`);
+  }
+  if (!response.ok) throw new CliError(`the engine at ${path} is stopping`);
+  return (await response.json()) as StatsSnapshot;
+}
