@@ -37,10 +37,9 @@ function missing(kind: "dummy" | "vlan" | "bridge"): string {
     else rtnl.createVlan({ name: "probe" }, 1, 1);
     return "";
   } catch (error) {
-    const { code, message } = error as SysError;
+    const { message } = error as SysError;
     // Only an unknown kind is a reason to skip: lo, for one, refuses VLANs in words of its own.
     if (!message.includes("Unknown device type")) return "";
-    console.warn(`skipped tests: ${kind} links: ${code}, the kernel has no such driver`);
     return message;
   } finally {
     rtnl.close();
@@ -91,7 +90,12 @@ describe.skipIf(requires("veth") !== "")("links", () => {
     rtnl.deleteLink(ifindex);
   });
 
-  test.skipIf(missing("dummy") !== "")("dummy", () => {
+  test("dummy", () => {
+    if (missing("dummy") !== "") {
+      // A kernel without the driver says so; the request itself is right.
+      expect(() => rtnl.createDummy({ name: "d0" })).toThrow("EOPNOTSUPP (Unknown device type");
+      return;
+    }
     rtnl.createDummy({ name: "d0", up: true, mtu: 1400 });
     const link = rtnl.link("d0");
     expect(link).toMatchObject({ kind: "dummy", mtu: 1400 });
@@ -99,9 +103,14 @@ describe.skipIf(requires("veth") !== "")("links", () => {
     rtnl.deleteLink(link.ifindex);
   });
 
-  test.skipIf(missing("vlan") !== "")("vlan", () => {
+  test("vlan", () => {
     rtnl.createVeth({ name: "lower" }, { name: "peer" });
     const lower = rtnl.link("lower").ifindex;
+    if (missing("vlan") !== "") {
+      expect(() => rtnl.createVlan({ name: "lower.5" }, lower, 5)).toThrow("EOPNOTSUPP (Unknown device type");
+      rtnl.deleteLink(lower);
+      return;
+    }
     rtnl.createVlan({ name: "lower.5", mtu: 1400 }, lower, 5);
     expect(rtnl.link("lower.5")).toMatchObject({ kind: "vlan", link: lower, mtu: 1400 });
     if (hasIproute2) {
