@@ -41,6 +41,8 @@ const REFRESH_MS = 10_000;
 /** Neighbours refreshed at a time. */
 const REFRESH_MAX = 256;
 const EVENTS_MAX = 64;
+/** The longest wait, below a second: bounds how late housekeeping is done and a stop is seen. */
+const WAIT_MAX_NS = 200_000_000;
 const EPOLL_EVENT_BYTES = process.arch === "x64" ? 12 : 16;
 const EPOLL_DATA = process.arch === "x64" ? 4 : 8;
 const POLLIN = 1;
@@ -63,7 +65,8 @@ class Control {
   private readonly eventfd: number;
   private readonly events = new Uint8Array(EVENTS_MAX * EPOLL_EVENT_BYTES);
   private readonly pollfds = new Uint8Array(3 * 8);
-  private readonly timespec = new BigInt64Array([0n, 200_000_000n]);
+  /** struct timespec; ppoll(2) leaves the time that was not slept in it. */
+  private readonly timespec = new Int32Array(4);
   private readonly drainBuffer = new BigUint64Array(1);
   private housekeepingAt = 0;
   private refreshAt = 0;
@@ -104,6 +107,7 @@ class Control {
       this.stack.poll();
       this.stack.flush();
       this.board.commit(this.thread, this.stack.counters);
+      this.timespec[2] = WAIT_MAX_NS;
       if (this.stack.prepareWait()) sys.ppoll(sys.addressOf(this.pollfds), 3, sys.addressOf(this.timespec));
       this.stack.cancelWait();
       if (this.pollfds[6] !== 0) this.follow();

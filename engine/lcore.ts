@@ -21,8 +21,8 @@ import type { PollPolicy } from "./config.ts";
 const COMMIT_TURNS = 4096;
 /** Turns between two readings of the clock while spinning: an adaptive lcore oversleeps its spin by at most as many. */
 const CLOCK_TURNS = 16;
-/** The longest sleep, milliseconds: bounds how late a stop is seen should a wakeup be lost. */
-const SLEEP_MAX_MS = 500;
+/** The longest sleep, below a second: bounds how late a stop is seen should a wakeup be lost. */
+const SLEEP_MAX_NS = 500_000_000;
 
 const POLLIN = 1;
 const POLLFD_BYTES = 8;
@@ -54,8 +54,7 @@ export class Lcore {
   private readonly counters: Float64Array;
   private readonly pollfds: Uint8Array;
   private readonly pollfdsAddress: number;
-  private readonly timespec = new BigInt64Array([0n, BigInt(SLEEP_MAX_MS) * 1_000_000n]);
-  private readonly timespecAddress: number;
+  /** struct timespec; ppoll(2) leaves the time that was not slept in it. */
   private readonly eventfd: number;
   private readonly drainBuffer = new BigUint64Array(1);
   private readonly drainAddress: number;
@@ -84,7 +83,6 @@ export class Lcore {
       view.setInt16(i * POLLFD_BYTES + 4, POLLIN, true);
     });
     this.pollfdsAddress = sys.addressOf(this.pollfds);
-    this.timespecAddress = sys.addressOf(this.timespec);
     this.drainAddress = sys.addressOf(this.drainBuffer);
   }
 
@@ -195,7 +193,8 @@ export class Lcore {
     this.board.commit(this.id, this.counters);
     if (stack.prepareWait()) {
       this.counters[C.Sleeps]++;
-      const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, this.timespecAddress);
+      this.timespec[2] = SLEEP_MAX_NS;
+      const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, SLEEP_MAX_MS);
       if (ready > 0 && this.pollfds[6] !== 0) sys.read(this.eventfd, this.drainAddress, 8);
     }
     stack.cancelWait();
