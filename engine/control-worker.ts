@@ -126,6 +126,7 @@ class Control {
     sys.close(this.eventfd);
     this.watcher.close();
     this.steering.close();
+    this.stack.shared.binder.close();
   }
 
   private follow(): void {

@@ -8,9 +8,10 @@
  */
 import { Worker } from "node:worker_threads";
 import { check, type Link, sys } from "af-xdp-bindings";
-import { CounterBoard, type CounterName } from "../sockets/counters.ts";
+import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
+import { SocketTable } from "../sockets/table.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { dealQueues, type EngineConfig, type EngineOptions, resolveConfig } from "./config.ts";
@@ -63,6 +64,7 @@ export class EngineThread {
   protected readonly wiring: Wiring;
   protected readonly endpoint: ThreadEndpoint;
   private readonly board: CounterBoard;
+  private detached = false;
 
   protected constructor(wiring: Wiring) {
     this.wiring = wiring;
@@ -72,7 +74,7 @@ export class EngineThread {
       throw new RangeError(`the engine serves at most ${wiring.config.threads} threads: raise its option 'threads'`);
     }
     this.endpoint = new ThreadEndpoint(thread, shared, wiring.config.cpus.length);
-    this.board = new CounterBoard(wiring.counters);
+    this.board = shared.board;
   }
 
   /** Opens a UDP socket that this thread reads. Throws SysError. */
@@ -98,7 +100,15 @@ export class EngineThread {
 
   /** Closes this thread's sockets and leaves. The engine goes on. */
   detach(): void {
+    if (this.detached) return;
+    this.detached = true;
     this.endpoint.close();
+    this.leave();
+  }
+
+  /** What follows when the thread's sockets are closed. */
+  protected leave(): void {
+    this.endpoint.shared.binder.close();
   }
 }
 
@@ -160,6 +170,8 @@ export class Engine extends EngineThread {
     } catch (error) {
       Atomics.store(new Int32Array(wiring.state), 0, 1);
       await Promise.all(threads.map((thread) => thread.ended));
+      // Sockets that a module opened before another lcore failed.
+      for (const placeholder of new SocketTable(wiring.table).closeAll()) sys.close(placeholder);
       throw error;
     }
   }
@@ -229,6 +241,9 @@ export class Engine extends EngineThread {
     return server;
   }
 
+  /** The engine's own thread closes the others' placeholders still: see shutDown. */
+  protected override leave(): void {}
+
   private end(error?: Error): Promise<void> {
     this.ending ??= this.shutDown(error);
     return this.ending;
@@ -254,6 +269,7 @@ export class Engine extends EngineThread {
   private closePlaceholders(): void {
     const { table, binder } = this.endpoint.shared;
     for (const placeholder of table.closeAll()) binder.release(placeholder);
+    binder.close();
   }
 }
 

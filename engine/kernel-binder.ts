@@ -127,6 +127,11 @@ export class KernelBinder implements Binder {
     sys.close(placeholder);
   }
 
+  close(): void {
+    this.steering.close();
+    this.netns.close();
+  }
+
   private prepare(fd: number, table: SocketTable, id: number): number {
     const flags = table.get(id, FLAGS);
     const v6 = table.get(id, FAMILY) === AF_INET6;

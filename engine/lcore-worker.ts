@@ -63,6 +63,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
     lcore.close();
   } finally {
     opened.close();
+    shared.binder.close();
   }
 }
 

@@ -55,6 +55,8 @@ export class Lcore {
   private readonly pollfds: Uint8Array;
   private readonly pollfdsAddress: number;
   /** struct timespec; ppoll(2) leaves the time that was not slept in it. */
+  private readonly timespec = new Int32Array(4);
+  private readonly timespecAddress: number;
   private readonly eventfd: number;
   private readonly drainBuffer = new BigUint64Array(1);
   private readonly drainAddress: number;
@@ -83,6 +85,7 @@ export class Lcore {
       view.setInt16(i * POLLFD_BYTES + 4, POLLIN, true);
     });
     this.pollfdsAddress = sys.addressOf(this.pollfds);
+    this.timespecAddress = sys.addressOf(this.timespec);
     this.drainAddress = sys.addressOf(this.drainBuffer);
   }
 
@@ -131,11 +134,10 @@ export class Lcore {
     return work;
   }
 
-  /** Closes ports and descriptors. Nothing of the lcore may be used afterwards. */
+  /** Closes what the lcore opened itself; the ports are its opener's. */
   close(): void {
     this.stack.shared.mesh.setEventfd(this.id, -1);
     sys.close(this.eventfd);
-    for (const port of this.ports) port.close();
   }
 
   private receive(): number {
@@ -194,7 +196,7 @@ export class Lcore {
     if (stack.prepareWait()) {
       this.counters[C.Sleeps]++;
       this.timespec[2] = SLEEP_MAX_NS;
-      const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, SLEEP_MAX_MS);
+      const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, this.timespecAddress);
       if (ready > 0 && this.pollfds[6] !== 0) sys.read(this.eventfd, this.drainAddress, 8);
     }
     stack.cancelWait();

@@ -58,4 +58,6 @@ export class MemoryBinder implements Binder {
   steer(): void {}
 
   release(): void {}
+
+  close(): void {}
 }

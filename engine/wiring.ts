@@ -120,6 +120,7 @@ export function openShared(wiring: Wiring): Shared {
     memories: openMemories(wiring),
     frameSizes: wiring.frameSizes,
     binder: openBinder(wiring),
+    board: new CounterBoard(wiring.counters),
     portInfo: new Int32Array(wiring.portInfo),
   };
 }

@@ -27,4 +27,7 @@ export interface Binder {
 
   /** Lets go of the placeholder. Called after the mutex is released and steering is up to date. */
   release(placeholder: number): void;
+
+  /** Lets go of what the binder itself holds: this thread opens and closes no more sockets. */
+  close(): void;
 }

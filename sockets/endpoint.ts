@@ -5,7 +5,7 @@
 import { ERRNO } from "af-xdp-bindings";
 import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import type { Binder } from "./binder.ts";
-import { C, newCounters } from "./counters.ts";
+import { C, type CounterBoard, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
 import type { Mesh } from "./mesh.ts";
 import {
@@ -40,6 +40,7 @@ export interface Shared {
   /** Bytes a frame of each lcore, powers of two. */
   readonly frameSizes: readonly number[];
   readonly binder: Binder;
+  readonly board: CounterBoard;
   /** CPU and NAPI ID of each port: pairs at (lcore * PORTS_MAX + port) * 2. Written by the lcore. */
   readonly portInfo: Int32Array;
 }

@@ -22,6 +22,8 @@ const B_COUNT = 0;
 const B_EVENTFD = 1;
 /** 1 while the thread number is taken. */
 const B_TAKEN = 2;
+/** In thread 0's record: one past the highest number ever taken. */
+const B_HIGH_WATER = 3;
 
 const one = new BigUint64Array([1n]);
 const oneAddress = sys.addressOf(one);
@@ -69,9 +71,18 @@ export class Mesh {
   /** Takes a free thread number from `first` on; -1 when all are taken. */
   takeThread(first = this.lcores): number {
     for (let t = first; t < this.threads; t++) {
-      if (Atomics.compareExchange(this.bells, t * BELL_WORDS + B_TAKEN, 0, 1) === 0) return t;
+      if (Atomics.compareExchange(this.bells, t * BELL_WORDS + B_TAKEN, 0, 1) !== 0) continue;
+      while (true) {
+        const high = Atomics.load(this.bells, B_HIGH_WATER);
+        if (high > t || Atomics.compareExchange(this.bells, B_HIGH_WATER, high, t + 1) === high) return t;
+      }
     }
     return -1;
+  }
+
+  /** Bound of the threads that ever joined, lcores included: rings beyond it are empty. It only grows. */
+  activeThreads(): number {
+    return Math.max(Atomics.load(this.bells, B_HIGH_WATER), this.lcores);
   }
 
   leaveThread(thread: number): void {

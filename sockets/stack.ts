@@ -145,6 +145,8 @@ export class Stack extends Endpoint {
   private readonly portTag: number;
   private readonly warmKeys = new Int32Array(3 * BURST_MAX);
   private readonly warmed = new Int32Array(BURST_MAX);
+  /** Threads whose rings are looked at: see Mesh.activeThreads. */
+  private active = 0;
   /** Datagrams handed to handlers since the last burst's end. */
   private delivered = 0;
   private readonly handlers: (Handler | null)[] = [null];
@@ -852,7 +854,8 @@ export class Stack extends Endpoint {
   override poll(): number {
     let handled = 0;
     const { fromThread } = this;
-    for (let t = 0; t < fromThread.length; t++) {
+    this.active = this.shared.mesh.activeThreads();
+    for (let t = 0; t < this.active; t++) {
       const ring = fromThread[t];
       if (ring !== null) handled += this.drain(t, ring);
     }
@@ -876,7 +879,7 @@ export class Stack extends Endpoint {
   override flush(): void {
     super.flush();
     const { toThread } = this;
-    for (let t = 0; t < toThread.length; t++) {
+    for (let t = 0; t < this.active; t++) {
       const ring = toThread[t];
       if (ring === null) continue;
       if (this.owed[t] > 0) this.lend(t, ring);

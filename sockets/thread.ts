@@ -108,6 +108,7 @@ export class ThreadEndpoint extends Endpoint {
     let handled = 0;
     for (let l = 0; l < this.fromLcore.length; l++) handled += this.drain(l);
     this.flush();
+    this.shared.board.commit(this.thread, this.counters);
     if (handled > 0) this.wakeWaiters();
     return handled;
   }
