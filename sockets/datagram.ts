@@ -10,6 +10,7 @@ import { addressBytes } from "./fib.ts";
 import {
   M_CHARGE,
   M_FRAME,
+  M_GENERATION,
   M_HOME,
   M_L3,
   M_L4,
@@ -49,8 +50,9 @@ export class Datagram {
   /** lcore whose memory it is in, and the port of that lcore on which it came. */
   home = 0;
   port = 0;
-  /** Receive-buffer charge still to be credited, bytes. */
+  /** Receive-buffer charge still to be credited, bytes, and the socket's generation to which it was charged. */
   charge = 0;
+  generation = 0;
   /** True while the frame is this object's to give back. */
   owned = false;
   views: FrameViews;
@@ -169,6 +171,7 @@ export class Datagram {
     this.home = other.home;
     this.port = other.port;
     this.charge = other.charge;
+    this.generation = other.generation;
     this.owned = other.owned;
   }
 
@@ -186,6 +189,7 @@ export class Datagram {
     this.length = words[at + M_PAYLOAD_LENGTH];
     this.port = words[at + M_PORT];
     this.charge = words[at + M_CHARGE];
+    this.generation = words[at + M_GENERATION];
     this.seconds = words[at + M_SECONDS];
     this.nanoseconds = words[at + M_NANOSECONDS];
     this.owned = true;

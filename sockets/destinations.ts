@@ -72,6 +72,7 @@ export class Destinations {
     const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
     // Multicast (224.0.0.0/4, ff00::/8), limited broadcast, unspecified, loopback.
     if (mapped ? w3 >>> 28 === 14 || w3 === -1 || w3 >>> 24 === 127 || w3 === 0 : w0 >>> 24 === 0xff) return -1;
+    if ((w0 | w1 | w2) === 0 && w3 >>> 0 <= 1) return -1;
     if (fib.isLocal(w0, w1, w2, w3)) return -1;
     const route = fib.findRoute(w0, w1, w2, w3);
     if (route < 0) return -1;

@@ -24,7 +24,7 @@ import {
   MSG_FREE,
   MSG_REPLY,
 } from "./message.ts";
-import type { SocketTable } from "./table.ts";
+import { GENERATION, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import type { FrameViews } from "./wire/views.ts";
 
@@ -109,6 +109,12 @@ export abstract class Endpoint {
   /** Ends every wait for arrivals on this thread, so that waiters look again. */
   abstract wakeWaiters(): void;
 
+  /** Called when this thread has bound, connected or closed a socket: its own lookups must not be older than that. */
+  tableChanged(): void {}
+
+  /** Called before a socket is closed: what it has sent must have left before its address is given up. */
+  settle(): void {}
+
   /** An empty datagram to receive into. */
   newDatagram(): Datagram {
     return new Datagram(this, this.shared.memories[0]);
@@ -118,6 +124,19 @@ export abstract class Endpoint {
   frameEnd(home: number, frame: number): number {
     const size = this.shared.frameSizes[home];
     return (frame & -size) + size;
+  }
+
+  /** A handler set while datagrams wait takes those first, in order, each as an object of its own. */
+  protected drainQueue(socket: UdpSocket, handler: (datagram: Datagram) => void): void {
+    if (socket.queue.length === 0) return;
+    const datagram = this.newDatagram();
+    while (socket.onDatagram === handler && socket.queue.shift(datagram, this.shared.memories)) {
+      try {
+        handler(datagram);
+      } finally {
+        datagram.release();
+      }
+    }
   }
 
   /** See Datagram.reply. */
@@ -182,16 +201,20 @@ export abstract class Endpoint {
   /** Credits what the datagram was charged to its socket's receive buffer: it has been taken. */
   private credit(datagram: Datagram): void {
     if (datagram.charge === 0) return;
-    this.table.credited[datagram.home][datagram.socketId] += datagram.charge;
+    // A datagram that outlived its socket was charged to it: whoever has the id now starts from nothing.
+    if (this.table.get(datagram.socketId, GENERATION) === datagram.generation) {
+      const plane = this.table.credited[datagram.home];
+      plane[datagram.socketId] = (plane[datagram.socketId] + datagram.charge) | 0;
+    }
     datagram.charge = 0;
   }
 
   private pushFrees(home: number): void {
     const ring = this.toLcore[home];
     let at = ring.claim();
-    // The ring holds more messages than an lcore lends frames, so it is full only while the lcore is far behind: wait,
-    // for a frame that is not given back is lost.
-    while (at < 0) {
+    // Full only while the lcore is far behind: wait, for a frame that is not given back is lost. Without lcores the
+    // frames are of no more use to anybody.
+    while (at < 0 && !this.shared.mesh.isStopped()) {
       if (ring.publish()) this.wake(home);
       at = ring.claim();
     }
@@ -199,9 +222,10 @@ export abstract class Endpoint {
     const { freeBatch, freeCount } = this;
     const count = freeCount[home];
     const from = home * FRAMES_PER_MESSAGE;
+    freeCount[home] = 0;
+    if (at < 0) return;
     words[at + M_KIND] = MSG_FREE;
     words[at + M_COUNT] = count;
     for (let i = 0; i < count; i++) words[at + M_FRAMES + i] = freeBatch[from + i];
-    freeCount[home] = 0;
   }
 }

@@ -19,6 +19,7 @@ import {
   FAMILY,
   FLAGS,
   FREE,
+  GENERATION,
   GROUP,
   INCOMING_CPU,
   INCOMING_NAPI,
@@ -50,6 +51,7 @@ const K_REMOTE = 6;
 const K_REMOTE_PORT = 10;
 const K_CONNECTED = 11;
 const K_CHILD = 12;
+const K_GENERATION = 13;
 
 export class Lookup {
   /** True while some socket wants arrival times: only then does the packet path look for them. */
@@ -64,13 +66,15 @@ export class Lookup {
   /** Wildcard bindings by local port, per family. */
   private readonly any4 = new Int32Array(65536).fill(NOBODY);
   private readonly any6 = new Int32Array(65536).fill(NOBODY);
-  /** Sockets connected on a local port, and distinct addresses bound at it: 0 spares a look into the flow table. */
+  /** Sockets connected on a local port (to a port that is not 0), and distinct addresses bound at it: 0 spares a look into the flow table. */
   readonly connected = new Int32Array(65536);
   private readonly specific = new Int32Array(65536);
   private readonly keys: Int32Array;
   /** Addresses for which the flow table has an entry, per local port: cold. */
   private readonly specificOf = new Map<number, Int32Array[]>();
   private readonly stamping = new Set<number>();
+  /** Connected sockets that a later one on the same 4-tuple hides. */
+  private shadowed = 0;
   private readonly seed: number;
   private seen = 0;
 
@@ -80,10 +84,16 @@ export class Lookup {
     this.lcore = lcore;
     this.portInfo = portInfo;
     // Connected sockets and bound addresses: at most two entries a socket.
-    this.flows4 = new FlowTable(1024, 2 * table.capacity, seed);
-    this.flows6 = new FlowTable6(1024, 2 * table.capacity, seed);
+    const flows = Math.min(1024, 2 * table.capacity);
+    this.flows4 = new FlowTable(flows, 2 * table.capacity, seed);
+    this.flows6 = new FlowTable6(flows, 2 * table.capacity, seed);
     this.keys = new Int32Array(table.capacity * KEY_WORDS);
     table.mutex.hold(() => this.rescan(table.version()));
+  }
+
+  /** Generation of the socket that these tables know by the id: another one may have it since. */
+  generation(id: number): number {
+    return this.keys[id * KEY_WORDS + K_GENERATION];
   }
 
   isStale(): boolean {
@@ -111,7 +121,7 @@ export class Lookup {
   ): number {
     if (this.connected[localPort] > 0) {
       const found = this.flows4.lookup(IPPROTO_UDP, local, localPort, remote, remotePort);
-      if (found >= 0) return found;
+      if (found >= 0 && remotePort !== 0) return found;
     }
     return this.bound4(local, localPort, remote, remotePort, portNumber, ifindex);
   }
@@ -167,7 +177,7 @@ export class Lookup {
       key[6] = r2;
       key[7] = r3;
       const found = this.flows6.lookup(IPPROTO_UDP, localPort, remotePort);
-      if (found >= 0) return found;
+      if (found >= 0 && remotePort !== 0) return found;
     }
     let entry = NOBODY;
     if (this.specific[localPort] > 0) {
@@ -195,7 +205,8 @@ export class Lookup {
 
   /**
    * A member of a reuseport group, as reuseport_select_sock_by_hash (net/core/sock_reuseport.c): the hash names where to
-   * begin, and the first member from there that asked for this NAPI ID, then this CPU, is preferred.
+   * begin, and the first member from there that asked for this NAPI ID, then this CPU, is preferred. A connected member
+   * takes its own flow only.
    */
   private select(group: number, hash: number, portNumber: number): number {
     const { table } = this;
@@ -207,14 +218,17 @@ export class Lookup {
     const info = (this.lcore * PORTS_MAX + portNumber) * 2;
     const napi = this.portInfo[info + 1];
     const cpu = this.portInfo[info];
+    let byHash = NOBODY;
     let byCpu = NOBODY;
     for (let i = 0; i < count; i++) {
       const at = first + i;
       const member = table.groupMember(group, at < count ? at : at - count);
+      if (table.get(member, STATE) === CONNECTED) continue;
+      if (byHash === NOBODY) byHash = member;
       if (napi !== 0 && table.get(member, INCOMING_NAPI) === napi) return member;
       if (byCpu === NOBODY && table.get(member, INCOMING_CPU) === cpu) byCpu = member;
     }
-    return byCpu === NOBODY ? table.groupMember(group, first) : byCpu;
+    return byCpu === NOBODY ? byHash : byCpu;
   }
 
   /** Sockets one by one, by Linux's compute_score: the best, the latest binding among equals; or its group. */
@@ -268,7 +282,8 @@ export class Lookup {
       return -1;
     }
     let score = table.get(id, FAMILY) === AF_INET ? 2 : 1;
-    if (!any) score += 4;
+    // Linux looks among the bound to the address first, and among the wildcards only when none of them takes it.
+    if (!any) score += 16;
     const device = table.get(id, DEVICE);
     if (device !== 0) {
       if (device !== ifindex) return -1;
@@ -317,9 +332,12 @@ export class Lookup {
     }
     keys[at + K_REMOTE_PORT] = table.get(id, REMOTE_PORT);
     keys[at + K_CONNECTED] = table.get(id, STATE) === CONNECTED ? 1 : 0;
+    keys[at + K_GENERATION] = table.get(id, GENERATION);
     keys[at + K_CHILD] = (table.get(id, FLAGS) & F_CHILD) === 0 ? 0 : 1;
     if (keys[at + K_CONNECTED] === 1) {
-      this.insert(this.flowOf(at), id);
+      const flow = this.flowOf(at);
+      if (this.valueOf(flow) >= 0) this.shadowed++;
+      this.insert(flow, id);
       this.connected[port]++;
     }
     if (keys[at + K_CHILD] === 0) this.rebuild(port);
@@ -331,9 +349,10 @@ export class Lookup {
     const port = keys[at + K_PORT];
     keys[at + K_PRESENT] = 0;
     if (keys[at + K_CONNECTED] === 1) {
-      this.remove(this.flowOf(at));
+      this.removeConnected(id, this.flowOf(at));
       this.connected[port]--;
     }
+    keys[at + K_GENERATION] = 0;
     if (keys[at + K_CHILD] === 0) this.rebuild(port);
   }
 
@@ -398,6 +417,40 @@ export class Lookup {
       this.loadKey6(flow);
       this.flows6.remove(IPPROTO_UDP, port, remotePort);
     }
+  }
+
+  /** Takes a connected socket's flow out; where another socket is connected to the same peer, that one has it now. */
+  private removeConnected(id: number, flow: Flow): void {
+    if (this.valueOf(flow) !== id) {
+      this.shadowed--;
+      return;
+    }
+    this.remove(flow);
+    if (this.shadowed === 0) return;
+    const { keys, table } = this;
+    for (let other = 0; other < table.highWater; other++) {
+      const at = other * KEY_WORDS;
+      if (other !== id && keys[at + K_PRESENT] === 1 && keys[at + K_CONNECTED] === 1 && this.sameFlow(at, flow)) {
+        this.insert(flow, other);
+        this.shadowed--;
+        return;
+      }
+    }
+  }
+
+  private sameFlow(at: number, { local, l, port, remote, r, remotePort }: Flow): boolean {
+    const { keys } = this;
+    if (keys[at + K_PORT] !== port || keys[at + K_REMOTE_PORT] !== remotePort) return false;
+    for (let i = 0; i < 4; i++)
+      if (keys[at + K_LOCAL + i] !== local[l + i] || keys[at + K_REMOTE + i] !== remote[r + i]) return false;
+    return true;
+  }
+
+  private valueOf(flow: Flow): number {
+    const { local, l, port, remote, r, remotePort } = flow;
+    if (isMapped(local, l)) return this.flows4.lookup(IPPROTO_UDP, local[l + 3], port, remote[r + 3], remotePort);
+    this.loadKey6(flow);
+    return this.flows6.lookup(IPPROTO_UDP, port, remotePort);
   }
 
   private loadKey6({ local, l, remote, r }: Flow): void {

@@ -24,6 +24,8 @@ const B_EVENTFD = 1;
 const B_TAKEN = 2;
 /** In thread 0's record: one past the highest number ever taken. */
 const B_HIGH_WATER = 3;
+/** There too: 1 once an lcore has left its loop, for whatever reason. */
+const B_STOPPED = 4;
 
 const one = new BigUint64Array([1n]);
 const oneAddress = sys.addressOf(one);
@@ -106,6 +108,17 @@ export class Mesh {
     Atomics.notify(this.bells, at + B_COUNT);
     const fd = Atomics.load(this.bells, at + B_EVENTFD);
     if (fd >= 0) sys.write(fd, oneAddress, 8);
+  }
+
+  /** Says that messages to lcores are handled no more, and wakes everybody who sleeps. Any thread. */
+  stop(): void {
+    Atomics.store(this.bells, B_STOPPED, 1);
+    for (let thread = 0; thread < this.threads; thread++) this.ring(thread);
+  }
+
+  /** Whether stop() was called. */
+  isStopped(): boolean {
+    return Atomics.load(this.bells, B_STOPPED) === 1;
   }
 
   /** The bell's count now: read it before looking at the rings, and pass it to `wait`. */

@@ -70,6 +70,7 @@ import {
   checkIpv6,
   IPV6_DST,
   IPV6_HEADER,
+  IPV6_HOP_LIMIT,
   IPV6_NEXT_HEADER,
   IPV6_OK,
   IPV6_PAYLOAD_LENGTH,
@@ -122,10 +123,16 @@ export class Stack extends Endpoint {
   readonly lookup: Lookup;
   /** Nanoseconds from CLOCK_MONOTONIC to CLOCK_REALTIME; the loop keeps it true. */
   realtimeOffsetNs = 0;
-  /** Frames each thread holds or has in its ring. */
+  /** Frames of datagrams that each thread holds or has in its ring. */
   readonly outstanding: Int32Array;
-  /** The most frames a thread may hold. */
-  quota: number;
+  /** Frames lent to each thread to send from. */
+  readonly lent: Int32Array;
+  /**
+   * The most frames a thread may hold. It may not hold more than are free either, so that threads which never give any
+   * back leave as many to each other and to the lcore: the rule of shared switch buffers (Choudhury and Hahne, Dynamic
+   * queue length thresholds for shared-memory packet switches, 1998, with alpha 1).
+   */
+  readonly quota: number;
 
   private readonly views: FrameViews;
   private readonly bytes: Uint8Array;
@@ -149,6 +156,8 @@ export class Stack extends Endpoint {
   private active = 0;
   /** Datagrams handed to handlers since the last burst's end. */
   private delivered = 0;
+  /** True while frames or messages are being handled, perhaps by a handler. */
+  private handling = false;
   private readonly handlers: (Handler | null)[] = [null];
   private readonly handlerNumbers = new Map<Handler, number>();
   private readonly handlerUsers: number[] = [0];
@@ -186,8 +195,9 @@ export class Stack extends Endpoint {
     this.lookup = new Lookup(shared.table, seed, lcore, shared.portInfo);
     const { mesh } = shared;
     this.outstanding = new Int32Array(mesh.threads);
+    this.lent = new Int32Array(mesh.threads);
     this.owed = new Int32Array(mesh.threads);
-    this.quota = Math.max(64, Math.floor((pool.frames * 3) / 8));
+    this.quota = Math.floor((pool.frames * 3) / 8);
     this.handlerOf = new Uint16Array(shared.table.capacity);
     this.lastRx = shared.table.lastRx;
     this.portTag = (lcore << 8) + 1;
@@ -219,6 +229,7 @@ export class Stack extends Endpoint {
     const { counters } = this;
     const count = burst.count;
     let received = 0;
+    this.handling = true;
     if (this.lookup.flows4.count > WARM_FLOWS) this.warm(burst);
     for (let i = 0; i < count; i++) {
       const frame = burst.offset[i];
@@ -233,6 +244,7 @@ export class Stack extends Endpoint {
     counters[C.RxBursts]++;
     counters[C.UdpInDatagrams] += this.delivered;
     this.delivered = 0;
+    this.handling = false;
   }
 
   /**
@@ -300,11 +312,12 @@ export class Stack extends Endpoint {
     const local = (swap16(h8) << 16) | swap16(h9);
     if (local !== this.local4 && !this.isOwn4(local)) return NOBODY;
     const remote = (swap16(h6) << 16) | swap16(h7);
+    if (remote >>> 24 >= 224 || remote >>> 24 === 127 || remote >>> 24 === 0) return NOBODY;
     const localPort = swap16(u1);
     const { lookup } = this;
     if (lookup.connected[localPort] > 0) {
       const socket = lookup.flows4.lookup(IPPROTO_UDP, local, localPort, remote, swap16(u0));
-      if (socket >= 0) return socket;
+      if (socket >= 0 && u0 !== 0) return socket;
     }
     return lookup.bound4(local, localPort, remote, swap16(u0), portNumber, port.ifindex);
   }
@@ -364,11 +377,11 @@ export class Stack extends Endpoint {
     const check = checkUdp4(views, udp, ipv4TotalLength(bytes, ip) - (udp - ip), ip);
     if (check !== UDP_OK && !this.acceptUdp(port, frame, check)) return;
     const local = readInt32(bytes, ip + IPV4_DST);
-    if (local !== this.local4 && !this.isOwn4(local)) {
+    const remote = readInt32(bytes, ip + IPV4_SRC);
+    if (isMartian4(remote) || (local !== this.local4 && !this.isOwn4(local))) {
       this.drop(frame, C.IpInAddrErrors);
       return;
     }
-    const remote = readInt32(bytes, ip + IPV4_SRC);
     const localPort = readUint16(bytes, udp + UDP_DST);
     const remotePort = readUint16(bytes, udp + UDP_SRC);
     let socket = this.lookup.udp4(local, localPort, remote, remotePort, portNumber, port.ifindex);
@@ -395,7 +408,7 @@ export class Stack extends Endpoint {
     const udp = ip + IPV6_HEADER;
     const check = checkUdp6(views, udp, ipv6PayloadLength(bytes, ip), ip);
     if (check !== UDP_OK && !this.acceptUdp(port, frame, check)) return;
-    if (!this.isOwn6(ip + IPV6_DST)) {
+    if (isMartian6(bytes, ip + IPV6_SRC) || !this.isOwn6(ip + IPV6_DST)) {
       this.drop(frame, C.IpInAddrErrors);
       return;
     }
@@ -425,6 +438,7 @@ export class Stack extends Endpoint {
    * the kernel passed on.
    */
   inject(socket: number, frame: number, length: number, ip: number, udp: number): void {
+    if (this.lookup.isStale()) this.control();
     this.counters[C.UdpInViaKernel]++;
     this.deliver(socket, 0, frame, length, ip, udp);
   }
@@ -474,7 +488,12 @@ export class Stack extends Endpoint {
     const { counters, table } = this;
     const thread = table.home[socket];
     const charge = udpLength(this.bytes, udp) + CHARGE_OVERHEAD;
-    if (this.outstanding[thread] >= this.quota) {
+    if (table.get(socket, GENERATION) !== this.lookup.generation(socket)) {
+      // Closed since this turn's control(); the id may have gone to a socket on another port.
+      this.drop(frame, C.UdpNoPorts);
+      return;
+    }
+    if (this.outstanding[thread] >= Math.min(this.quota, this.pool.available)) {
       this.dropFor(socket, frame, C.QuotaDrops);
       return;
     }
@@ -524,7 +543,7 @@ export class Stack extends Endpoint {
   ): void {
     words[at + M_KIND] = MSG_DELIVER;
     words[at + M_SOCKET] = socket;
-    words[at + M_GENERATION] = this.table.get(socket, GENERATION);
+    words[at + M_GENERATION] = this.lookup.generation(socket);
     words[at + M_FRAME] = frame;
     words[at + M_LENGTH] = length;
     words[at + M_L3] = ip;
@@ -659,10 +678,7 @@ export class Stack extends Endpoint {
       );
       finishUdp4(views, udp, length + UDP_HEADER, ip);
     } else {
-      writeInt32(bytes, ip, (6 << 28) | ((table.ttlTos[socket] >> 8) << 20));
-      writeUint16(bytes, ip + IPV6_PAYLOAD_LENGTH, length + UDP_HEADER);
-      bytes[ip + 6] = IPPROTO_UDP;
-      bytes[ip + 7] = table.ttlTos[socket];
+      this.writeIpv6Start(ip, socket, length);
       this.writeSource6(ip, record, entry);
       writeInt32(bytes, ip + IPV6_DST, w0);
       writeInt32(bytes, ip + IPV6_DST + 4, w1);
@@ -750,7 +766,7 @@ export class Stack extends Endpoint {
   }
 
   /**
-   * Sends a received frame back to its sender, headers rewritten in place.
+   * Sends a received frame back to its sender, from the address it was sent to, headers rewritten in place.
    *
    * The plain frame (see plainUdp4) is done here in one function on halfwords, as through writeIpv4, writeUdp, finishUdp4
    * and writeLink it took 50 ns more (Bun 1.4.5, AMD EPYC 7003). All its fields are written, none trusted.
@@ -765,7 +781,7 @@ export class Stack extends Endpoint {
     length: number,
   ): number {
     if (udp - frame !== PLAIN_UDP || (frame & 1) !== 0 || this.bytes[ip] !== 0x45) {
-      return this.turnRoundSlow(socket, frame, ip, udp, payload, length);
+      return this.turnRoundSlow(socket, portNumber, frame, ip, udp, payload, length);
     }
     const { destinations, half, table } = this;
     const i = ip >> 1;
@@ -777,7 +793,7 @@ export class Stack extends Endpoint {
     const datagram = length + UDP_HEADER;
     const packet = datagram + IPV4_HEADER;
     if (entry === VIA_KERNEL || packet > destinations.mtu[entry]) {
-      return this.turnRoundSlow(socket, frame, ip, udp, payload, length);
+      return this.turnRoundSlow(socket, portNumber, frame, ip, udp, payload, length);
     }
     const local0 = half[i + 8];
     const local1 = half[i + 9];
@@ -820,15 +836,10 @@ export class Stack extends Endpoint {
     return this.transmit(this.outPort(entry, portNumber), frame, frame, PLAIN_PAYLOAD + length, length);
   }
 
-  /** The port a frame came on is as good as the route's, when it is a queue of the same interface: keeps queues apart. */
-  private outPort(entry: number, portNumber: number): number {
-    const port = this.destinations.port[entry];
-    const { ports } = this;
-    return portNumber < ports.length && ports[portNumber].ifindex === ports[port].ifindex ? portNumber : port;
-  }
-
+  /** turnRound() of every other frame: with tags, with options, of IPv6, or for the kernel to send. */
   private turnRoundSlow(
     socket: number,
+    portNumber: number,
     frame: number,
     ip: number,
     udp: number,
@@ -836,22 +847,97 @@ export class Stack extends Endpoint {
     length: number,
   ): number {
     const { bytes } = this;
-    const port = readUint16(bytes, udp + UDP_SRC);
-    if (bytes[ip] >> 4 === 4) {
-      const remote = readInt32(bytes, ip + IPV4_SRC);
-      return this.output(socket, frame, payload, length, 0, 0, 0xffff, remote, port);
+    if (bytes[ip] >> 4 === 6) return this.turnRound6(socket, portNumber, frame, ip, payload, length);
+    const remote = readInt32(bytes, ip + IPV4_SRC);
+    const { destinations, table } = this;
+    const entry = destinations.resolve(0, 0, 0xffff, remote);
+    const remotePort = readUint16(bytes, udp + UDP_SRC);
+    const total = length + IPV4_HEADER + UDP_HEADER;
+    if (entry === VIA_KERNEL || total > destinations.mtu[entry]) {
+      if (entry !== VIA_KERNEL) this.counters[C.UdpOutTooBig]++;
+      return this.outputViaKernel(socket, frame, payload, length, 0, 0, 0xffff, remote, remotePort);
     }
-    const at = ip + IPV6_SRC;
-    const w0 = readInt32(bytes, at);
-    const w1 = readInt32(bytes, at + 4);
-    const w2 = readInt32(bytes, at + 8);
-    const w3 = readInt32(bytes, at + 12);
-    return this.output(socket, frame, payload, length, w0, w1, w2, w3, port);
+    const localPort = readUint16(bytes, udp + UDP_DST);
+    const local = readInt32(bytes, ip + IPV4_DST);
+    // The answer carries no options: its header may begin later than the question's.
+    const header = udp - IPV4_HEADER;
+    writeIpv4(
+      this.views,
+      header,
+      table.ttlTos[socket] >> 8,
+      total,
+      0,
+      IPV4_DF,
+      table.ttlTos[socket] & 0xff,
+      IPPROTO_UDP,
+      local,
+      remote,
+    );
+    writeUdp(bytes, udp, localPort, remotePort, length + UDP_HEADER);
+    finishUdp4(this.views, udp, length + UDP_HEADER, header);
+    // An answer to a tagged frame goes out as the route says, without the tag of the question.
+    const ethernet = header - ETH_HEADER;
+    this.writeLink(ethernet, entry, ETH_P_IP);
+    return this.transmit(this.outPort(entry, portNumber), frame, ethernet, ETH_HEADER + total, length);
+  }
+
+  private turnRound6(
+    socket: number,
+    portNumber: number,
+    frame: number,
+    ip: number,
+    payload: number,
+    length: number,
+  ): number {
+    const { bytes, destinations } = this;
+    const udp = payload - UDP_HEADER;
+    const w0 = readInt32(bytes, ip + IPV6_SRC);
+    const w1 = readInt32(bytes, ip + IPV6_SRC + 4);
+    const w2 = readInt32(bytes, ip + IPV6_SRC + 8);
+    const w3 = readInt32(bytes, ip + IPV6_SRC + 12);
+    const remotePort = readUint16(bytes, udp + UDP_SRC);
+    const entry = destinations.resolve(w0, w1, w2, w3);
+    const total = length + IPV6_HEADER + UDP_HEADER;
+    if (entry === VIA_KERNEL || total > destinations.mtu[entry]) {
+      if (entry !== VIA_KERNEL) this.counters[C.UdpOutTooBig]++;
+      return this.outputViaKernel(socket, frame, payload, length, w0, w1, w2, w3, remotePort);
+    }
+    for (let i = 0; i < 16; i += 4) writeInt32(bytes, ip + IPV6_SRC + i, readInt32(bytes, ip + IPV6_DST + i));
+    writeInt32(bytes, ip + IPV6_DST, w0);
+    writeInt32(bytes, ip + IPV6_DST + 4, w1);
+    writeInt32(bytes, ip + IPV6_DST + 8, w2);
+    writeInt32(bytes, ip + IPV6_DST + 12, w3);
+    this.writeIpv6Start(ip, socket, length);
+    writeUdp(bytes, udp, readUint16(bytes, udp + UDP_DST), remotePort, length + UDP_HEADER);
+    finishUdp6(this.views, udp, length + UDP_HEADER, ip);
+    const ethernet = ip - ETH_HEADER;
+    this.writeLink(ethernet, entry, ETH_P_IPV6);
+    return this.transmit(this.outPort(entry, portNumber), frame, ethernet, ETH_HEADER + total, length);
+  }
+
+  /** The eight bytes before the addresses, for `length` bytes of payload after a UDP header. */
+  private writeIpv6Start(ip: number, socket: number, length: number): void {
+    const { bytes } = this;
+    const ttlTos = this.table.ttlTos[socket];
+    writeInt32(bytes, ip, (6 << 28) | ((ttlTos >> 8) << 20));
+    writeUint16(bytes, ip + IPV6_PAYLOAD_LENGTH, length + UDP_HEADER);
+    bytes[ip + IPV6_NEXT_HEADER] = IPPROTO_UDP;
+    bytes[ip + IPV6_HOP_LIMIT] = ttlTos & 0xff;
+  }
+
+  /** The port a frame came on is as good as the route's, when it is a queue of the same interface: keeps queues apart. */
+  private outPort(entry: number, portNumber: number): number {
+    const port = this.destinations.port[entry];
+    const { ports } = this;
+    return portNumber < ports.length && ports[portNumber].ifindex === ports[port].ifindex ? portNumber : port;
   }
 
   // ---- rings ----
 
   override poll(): number {
+    // A handler that receives from another socket comes back here: its datagram, and the message at hand, must stay.
+    if (this.handling) return 0;
+    this.handling = true;
     let handled = 0;
     const { fromThread } = this;
     this.active = this.shared.mesh.activeThreads();
@@ -859,6 +945,7 @@ export class Stack extends Endpoint {
       const ring = fromThread[t];
       if (ring !== null) handled += this.drain(t, ring);
     }
+    this.handling = false;
     return handled;
   }
 
@@ -927,6 +1014,9 @@ export class Stack extends Endpoint {
         this.owed[thread] = LOAN_FRAMES;
         return;
       case MSG_BYE:
+        // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
+        this.outstanding[thread] += this.lent[thread];
+        this.lent[thread] = 0;
         this.owed[thread] = 0;
         return;
       default:
@@ -943,7 +1033,7 @@ export class Stack extends Endpoint {
   private sendFor(thread: number, words: Int32Array, at: number): void {
     const socket = words[at + M_SOCKET];
     const frame = words[at + M_FRAME];
-    this.outstanding[thread]--;
+    this.lent[thread]--;
     this.owed[thread]++;
     if (this.table.get(socket, GENERATION) !== words[at + M_GENERATION]) {
       this.counters[C.StaleMessages]++;
@@ -1000,7 +1090,7 @@ export class Stack extends Endpoint {
       ring.words[at + M_KIND] = MSG_LEND;
       ring.words[at + M_COUNT] = count;
       for (let i = 0; i < count; i++) ring.words[at + M_FRAMES + i] = this.pool.take();
-      this.outstanding[thread] += count;
+      this.lent[thread] += count;
       this.owed[thread] -= count;
     }
   }
@@ -1015,7 +1105,13 @@ export class Stack extends Endpoint {
   override setHandler(socket: UdpSocket, handler: Handler | null): void {
     this.releaseHandler(this.handlerOf[socket.id]);
     this.handlerOf[socket.id] = 0;
-    if (handler !== null) this.handlerOf[socket.id] = this.handlerNumber(handler);
+    if (handler === null) return;
+    this.handlerOf[socket.id] = this.handlerNumber(handler);
+    this.drainQueue(socket, handler);
+  }
+
+  override tableChanged(): void {
+    this.control();
   }
 
   /** The number of a handler, a new one if no socket has it yet. */
@@ -1063,4 +1159,24 @@ export class Stack extends Endpoint {
     this.shared.portInfo[at] = cpu;
     this.shared.portInfo[at + 1] = this.ports[portNumber].napiId;
   }
+}
+
+/**
+ * Whether no packet on a wire may come from the address: this network, loopback, groups, broadcast (RFC 1122, 3.2.1.3).
+ * Linux drops them as martians (net/ipv4/route.c, ip_route_input_slow); answered, they would reach whole networks.
+ */
+function isMartian4(source: number): boolean {
+  const first = source >>> 24;
+  return first === 0 || first === 127 || first >> 4 === 14 || source === -1;
+}
+
+/** As isMartian4() over IPv6: groups and the loopback address (net/ipv6/ip6_input.c, ip6_rcv_core). */
+function isMartian6(bytes: Uint8Array, source: number): boolean {
+  if (bytes[source] === 0xff) return true;
+  return (
+    readInt32(bytes, source) === 0 &&
+    readInt32(bytes, source + 4) === 0 &&
+    readInt32(bytes, source + 8) === 0 &&
+    readInt32(bytes, source + 12) === 1
+  );
 }

@@ -79,7 +79,7 @@ export const GROUPS_MAX = 1024;
 export const GROUP_MEMBERS_MAX = 256;
 const GROUP_WORDS = GROUP_MEMBERS_MAX + 16;
 export const G_COUNT = 0;
-/** Members that ask for a CPU or a NAPI ID: while 0, the hash alone decides. */
+/** Members that ask for a CPU or a NAPI ID, or are connected: while 0, the hash alone decides. */
 const G_PREFERENCES = 1;
 export const G_MEMBERS = 16;
 
@@ -298,6 +298,8 @@ export class SocketTable {
     const group = this.get(id, GROUP);
     if (group >= 0) this.leave(group, id);
     this.set(id, STATE, FREE);
+    // The descriptor is about to be somebody else's.
+    this.set(id, PLACEHOLDER, -1);
     this.set(id, GENERATION, (this.get(id, GENERATION) + 1) | 0);
     this.changed(id);
     this.set(id, NEXT, this.control[C_FREE_HEAD] as number);
@@ -351,7 +353,7 @@ export class SocketTable {
     return this.groups[group * GROUP_WORDS + G_COUNT] as number;
   }
 
-  /** True while no member of the group asks for a CPU or NAPI ID. */
+  /** True while no member of the group asks for a CPU or NAPI ID, or is connected. */
   groupPlain(group: number): boolean {
     return this.groups[group * GROUP_WORDS + G_PREFERENCES] === 0;
   }
@@ -440,7 +442,8 @@ export class SocketTable {
     let count = 0;
     for (let i = 0; i < this.groupCount(group); i++) {
       const id = this.groupMember(group, i);
-      if (this.get(id, INCOMING_CPU) >= 0 || this.get(id, INCOMING_NAPI) !== 0) count++;
+      if (this.get(id, INCOMING_CPU) >= 0 || this.get(id, INCOMING_NAPI) !== 0 || this.get(id, STATE) === CONNECTED)
+        count++;
     }
     this.groups[group * GROUP_WORDS + G_PREFERENCES] = count;
   }

@@ -31,6 +31,12 @@ import type { Handler, UdpSocket } from "./udp-socket.ts";
 
 /** Messages handled from one ring before the next ring has its turn. */
 const DRAIN_MAX = 256;
+/**
+ * The longest a close waits for what was sent before it, milliseconds: a sleeping lcore is awake within one, a handler of
+ * the lcore's module may keep it longer.
+ */
+const SETTLE_MS = 100;
+const PAUSE_MS = 0.02;
 /** Frames an lcore lends a thread to send from. */
 export const LOAN_FRAMES = 256;
 
@@ -44,6 +50,10 @@ export class ThreadEndpoint extends Endpoint {
   private draining = false;
   private flushPending = false;
   private stopped = false;
+  /** True while the event loop's pump sleeps on the bell, its announcement standing in the rings. */
+  private pumpAsleep = false;
+  /** Nobody ever notifies it: a place to wait for time to pass. */
+  private readonly pause = new Int32Array(new SharedArrayBuffer(4));
 
   /** @param queueLcores lcores that have queues: the others cannot send */
   constructor(thread: number, shared: Shared, queueLcores: number) {
@@ -105,35 +115,58 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   override poll(): number {
+    if (this.shared.mesh.isStopped()) this.abandon();
     let handled = 0;
-    for (let l = 0; l < this.fromLcore.length; l++) handled += this.drain(l);
-    this.flush();
-    this.shared.board.commit(this.thread, this.counters);
-    if (handled > 0) this.wakeWaiters();
+    try {
+      for (let l = 0; l < this.fromLcore.length; l++) handled += this.drain(l);
+    } finally {
+      this.flush();
+      this.shared.board.commit(this.thread, this.counters);
+      if (handled > 0) this.wakeWaiters();
+    }
     return handled;
   }
 
   override block(timeoutMs: number): void {
     const { mesh } = this.shared;
     const count = mesh.bellCount(this.thread);
-    if (this.prepareWait()) mesh.wait(this.thread, count, timeoutMs);
+    if (this.prepareWait() && !mesh.isStopped()) mesh.wait(this.thread, count, timeoutMs);
     this.cancelWait();
+    // That was also the announcement of the event loop's own wait: it has to look and announce itself anew.
+    if (this.pumpAsleep) mesh.ring(this.thread);
+  }
+
+  /**
+   * Waits until the lcores have sent what is in the rings, or SETTLE_MS are over: a datagram names its socket, and after
+   * close() there is none.
+   */
+  override settle(): void {
+    this.flush();
+    const deadline = performance.now() + SETTLE_MS;
+    for (let l = 0; l < this.queueLcores; l++) {
+      const ring = this.toLcore[l];
+      while (ring.free() < ring.slots && !this.shared.mesh.isStopped() && performance.now() < deadline) {
+        // The lcore may share this thread's CPU.
+        Atomics.wait(this.pause, 0, 0, PAUSE_MS);
+      }
+    }
   }
 
   override arrival(): Promise<void> {
+    if (this.shared.mesh.isStopped()) {
+      this.abandon();
+      return Promise.resolve();
+    }
     return new Promise((resolve) => {
       this.waiters.push(resolve);
       this.pump();
     });
   }
 
-  override setHandler(_socket: UdpSocket, handler: Handler | null): void {
-    // A handler set while datagrams wait takes those first, in order.
-    if (handler !== null) {
-      const { queue } = _socket;
-      while (_socket.onDatagram === handler && queue.shift(this.datagram, this.shared.memories)) this.call(handler);
-      this.pump();
-    }
+  override setHandler(socket: UdpSocket, handler: Handler | null): void {
+    if (handler === null) return;
+    this.pump();
+    this.drainQueue(socket, handler);
   }
 
   override wakeWaiters(): void {
@@ -158,6 +191,14 @@ export class ThreadEndpoint extends Endpoint {
     this.shared.mesh.leaveThread(this.thread);
   }
 
+  /** The engine has stopped: closes the sockets, so that every wait on them ends. */
+  private abandon(): void {
+    if (this.stopped) return;
+    this.stopped = true;
+    for (const socket of [...this.sockets.values()]) socket.close();
+    this.wakeWaiters();
+  }
+
   /** Drains the rings from the event loop until the endpoint is closed, sleeping on the bell in between. */
   private pump(): void {
     if (this.pumping || this.stopped) return;
@@ -169,15 +210,32 @@ export class ThreadEndpoint extends Endpoint {
     const { mesh } = this.shared;
     while (!this.stopped && (this.waiters.length > 0 || this.sockets.size > 0)) {
       const count = mesh.bellCount(this.thread);
-      if (this.poll() > 0) {
+      if (this.pollGuarded() > 0) {
         // Let promises, timers and I/O have their turn between two bursts.
         await new Promise<void>((resolve) => setImmediate(resolve));
         continue;
       }
-      if (this.prepareWait()) await mesh.waitAsync(this.thread, count);
+      if (this.stopped) break;
+      if (this.prepareWait()) {
+        this.pumpAsleep = true;
+        await mesh.waitAsync(this.thread, count);
+        this.pumpAsleep = false;
+      }
       this.cancelWait();
     }
     this.pumping = false;
+  }
+
+  /** poll(), where what a handler throws becomes an uncaught exception, as from any callback, and the others go on. */
+  private pollGuarded(): number {
+    try {
+      return this.poll();
+    } catch (error) {
+      setImmediate(() => {
+        throw error;
+      });
+      return 1;
+    }
   }
 
   private prepareWait(): boolean {
@@ -196,16 +254,20 @@ export class ThreadEndpoint extends Endpoint {
     const ring = this.fromLcore[lcore];
     const { words } = ring;
     let handled = 0;
-    for (; handled < DRAIN_MAX; handled++) {
-      const at = ring.peek();
-      if (at < 0) break;
-      ring.next();
-      if (words[at + M_KIND] === MSG_DELIVER) this.deliver(words, at);
-      else if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
-      else this.counters[C.BadMessages]++;
+    try {
+      for (; handled < DRAIN_MAX; handled++) {
+        const at = ring.peek();
+        if (at < 0) break;
+        ring.next();
+        if (words[at + M_KIND] === MSG_DELIVER) this.deliver(words, at);
+        else if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
+        else this.counters[C.BadMessages]++;
+      }
+    } finally {
+      // Whatever a handler throws, the messages so far are done with.
+      ring.release();
+      this.draining = false;
     }
-    ring.release();
-    this.draining = false;
     return handled;
   }
 
@@ -241,7 +303,7 @@ export class ThreadEndpoint extends Endpoint {
 
   private borrow(lcore: number): number {
     // Loans lie in the ring from the lcore, behind datagrams perhaps.
-    if (this.loanCount[lcore] === 0) this.drain(lcore);
+    if (this.loanCount[lcore] === 0 && this.drain(lcore) > 0) this.wakeWaiters();
     return this.loanCount[lcore] === 0 ? -1 : this.loans[lcore][--this.loanCount[lcore]];
   }
 
@@ -264,10 +326,11 @@ export class ThreadEndpoint extends Endpoint {
   private tell(lcore: number, kind: number): void {
     const ring = this.toLcore[lcore];
     let at = ring.claim();
-    while (at < 0) {
+    while (at < 0 && !this.shared.mesh.isStopped()) {
       if (ring.publish()) this.wake(lcore);
       at = ring.claim();
     }
+    if (at < 0) return;
     ring.words[at + M_KIND] = kind;
     ring.words[at + M_SOCKET] = this.thread;
     ring.words[at + M_CHARGE] = 0;

@@ -30,7 +30,6 @@ import {
   IPPROTO_UDP,
   LOCAL,
   LOCAL_PORT,
-  OPEN,
   PLACEHOLDER,
   REMOTE,
   REMOTE_PORT,
@@ -87,6 +86,9 @@ export class UdpSocket {
   readonly queue = new DatagramQueue();
   private handler: Handler | null = null;
   private closed = false;
+  /** Flows of this socket, and the socket this one is a flow of. */
+  private flows: Set<UdpSocket> | null = null;
+  private parent: UdpSocket | null = null;
 
   /** Opens a socket and binds it as `options` say; use `Engine.udp` or `Lcore.udp`. Throws SysError. */
   static open(endpoint: Endpoint, options: UdpOptions): UdpSocket {
@@ -107,9 +109,15 @@ export class UdpSocket {
     return socket;
   }
 
+  private readonly family: number;
+  /** Which addresses it may send to, SPEAKS_... */
+  private speaks: number;
+
   private constructor(endpoint: Endpoint, id: number) {
     this.endpoint = endpoint;
     this.id = id;
+    this.family = endpoint.table.get(id, FAMILY);
+    this.speaks = this.oneFamily();
     this.generation = endpoint.table.get(id, GENERATION);
     endpoint.sockets.set(id, this);
   }
@@ -172,6 +180,7 @@ export class UdpSocket {
     check(this.setRemote(words, port), `connect(${address}, ${port})`, {
       ENETUNREACH: "no route leads there",
       EHOSTUNREACH: "no route leads there",
+      EISCONN: "it is a flow of another socket",
     });
   }
 
@@ -182,7 +191,8 @@ export class UdpSocket {
 
   /**
    * A connected socket for the flow of a datagram that this socket received: on the same address, port and thread, and
-   * from now on what comes from that sender goes to it. It is found by its 4-tuple, so a server may hold a million.
+   * from now on what comes from that sender goes to it. It is found by its 4-tuple, so a server may hold a million. It
+   * is closed with this socket. Throws SysError: EINVAL for a datagram from port 0, which cannot be answered.
    */
   flow(datagram: Datagram): UdpSocket {
     const local = Int32Array.from([0, 1, 2, 3], (i) => datagram.destinationWord(i));
@@ -194,6 +204,10 @@ export class UdpSocket {
   flowOf(local: Int32Array, remote: Int32Array, remotePort: number): UdpSocket {
     const { endpoint, id } = this;
     const { table } = endpoint;
+    check(this.closed ? -ERRNO.EBADF : remotePort === 0 ? -ERRNO.EINVAL : 0, "connect", {
+      EBADF: "the socket is closed",
+      EINVAL: "port 0 names nobody",
+    });
     const child = table.create(table.get(id, FAMILY), IPPROTO_UDP, endpoint.thread, table.rcvbuf[id], SNDBUF_DEFAULT);
     check(child, "socket", {
       ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'`,
@@ -209,20 +223,26 @@ export class UdpSocket {
       table.set(child, REMOTE_PORT, remotePort);
       table.connectLocked(child);
     });
-    return new UdpSocket(endpoint, child);
+    endpoint.tableChanged();
+    const flow = new UdpSocket(endpoint, child);
+    flow.parent = this;
+    this.flows ??= new Set();
+    this.flows.add(flow);
+    return flow;
   }
 
   /**
    * Sends a datagram: to `port` and `address`, or to the connected peer.
    * @returns bytes sent, or -errno: -EAGAIN when there is no room now, -EMSGSIZE when it fits no packet,
-   * -EDESTADDRREQ without destination or connection, -EBADF when the socket is closed.
+   * -EDESTADDRREQ without destination or connection, -EBADF when the socket is closed, -EINVAL for what is no port,
+   * -EAFNOSUPPORT or -ENETUNREACH for an address of the family that the socket does not speak.
    */
   send(data: Uint8Array | string, port = 0, address = ""): number {
     if (this.closed) return -ERRNO.EBADF;
     const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
     if (port === 0) return this.sendConnected(bytes, 0, bytes.length);
     const words = addressWords(parseCached(address));
-    return this.endpoint.send(this, bytes, 0, bytes.length, words[0], words[1], words[2], words[3], port);
+    return this.sendTo(bytes, 0, bytes.length, port, words[0], words[1], words[2], words[3]);
   }
 
   /** send() of a part of a buffer to the connected peer. Nothing is allocated. */
@@ -257,6 +277,11 @@ export class UdpSocket {
     w3: number,
   ): number {
     if (this.closed) return -ERRNO.EBADF;
+    if (!isPort(port)) return -ERRNO.EINVAL;
+    const speaks = this.speaks;
+    if (speaks !== SPEAKS_BOTH && (w0 === 0 && w1 === 0 && w2 === 0xffff) !== (speaks === SPEAKS_V4)) {
+      return this.family === AF_INET ? -ERRNO.EAFNOSUPPORT : -ERRNO.ENETUNREACH;
+    }
     return this.endpoint.send(this, bytes, offset, length, w0, w1, w2, w3, port);
   }
 
@@ -335,17 +360,22 @@ export class UdpSocket {
     }
   }
 
-  /** Closes. Waiting datagrams are dropped, the port is free. Closing twice does no harm. */
+  /** Closes. What was sent still leaves, waiting datagrams are dropped, the port is free. Twice does no harm. */
   close(): void {
     if (this.closed) return;
     this.closed = true;
     const { endpoint, id } = this;
     const { table, shared } = endpoint;
+    for (const flow of this.flows ?? []) flow.close();
+    this.parent?.flows?.delete(this);
+    endpoint.settle();
     endpoint.setHandler(this, null);
     this.queue.drain(endpoint);
     endpoint.sockets.delete(id);
     let placeholder = -1;
     table.mutex.hold(() => {
+      // The engine's end closes every socket; the id may be another's by now.
+      if (table.get(id, GENERATION) !== this.generation) return;
       const state = table.get(id, STATE);
       const child = (table.get(id, FLAGS) & F_CHILD) !== 0;
       const port = table.get(id, LOCAL_PORT);
@@ -355,6 +385,7 @@ export class UdpSocket {
       if (state >= BOUND && !child) shared.binder.steer(table, IPPROTO_UDP, port, local);
     });
     if (placeholder >= 0) shared.binder.release(placeholder);
+    endpoint.tableChanged();
     endpoint.flush();
     endpoint.wakeWaiters();
   }
@@ -392,7 +423,15 @@ export class UdpSocket {
       EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
       EADDRNOTAVAIL: "no interface has this address",
       ENOSPC: "too many reuseport groups, or members of one",
+      EINVAL: "an IPv4-mapped address on an IPv6-only socket",
     });
+    this.speaks =
+      table.get(id, FAMILY) === AF_INET || !table.isAny(id) || options.ipv6Only ? this.oneFamily() : SPEAKS_BOTH;
+    this.endpoint.tableChanged();
+  }
+
+  private oneFamily(): number {
+    return this.endpoint.table.isV4(this.id) ? SPEAKS_V4 : SPEAKS_V6;
   }
 
   private localWords(): Int32Array {
@@ -402,7 +441,10 @@ export class UdpSocket {
   private setRemote(words: Int32Array, port: number): number {
     const { table, shared } = this.endpoint;
     const { id } = this;
-    return table.mutex.hold(() => {
+    if (this.closed) return -ERRNO.EBADF;
+    // Datagrams on their way leave from the address they were sent from.
+    this.endpoint.settle();
+    const result = table.mutex.hold(() => {
       if (table.get(id, FLAGS) & F_CHILD) return -ERRNO.EISCONN;
       const local = this.localWords();
       const before = [0, 1, 2, 3].map((i) => table.get(id, REMOTE + i));
@@ -419,6 +461,8 @@ export class UdpSocket {
       shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), local);
       return 0;
     });
+    this.endpoint.tableChanged();
+    return result;
   }
 
   private addressAt(field: number, portField: number): SocketAddress {
@@ -430,12 +474,16 @@ export class UdpSocket {
 
   private wordsOf(address: string, call: string): Int32Array {
     const bytes = ip(address);
-    const family = this.endpoint.table.get(this.id, FAMILY);
-    if (family === AF_INET && bytes.length === 16) {
+    if (this.closed) throw new SysError(ERRNO.EBADF, call, "the socket is closed");
+    if (this.family === AF_INET && bytes.length === 16) {
       throw new SysError(ERRNO.EAFNOSUPPORT, call, "the socket is an IPv4 one, the address is not");
     }
-    if (this.endpoint.table.get(this.id, STATE) < OPEN) throw new SysError(ERRNO.EBADF, call, "the socket is closed");
-    return addressWords(bytes);
+    const words = addressWords(bytes);
+    const mapped = words[0] === 0 && words[1] === 0 && words[2] === 0xffff;
+    if (this.speaks !== SPEAKS_BOTH && mapped !== (this.speaks === SPEAKS_V4)) {
+      throw new SysError(ERRNO.ENETUNREACH, call, "the socket is bound to the other IP version");
+    }
+    return words;
   }
 
   private lastPort(): number {
@@ -443,6 +491,10 @@ export class UdpSocket {
     return last < 0 ? -1 : ((last >> 8) * PORTS_MAX + (last & 0xff)) * 2;
   }
 }
+
+const SPEAKS_V4 = 4;
+const SPEAKS_V6 = 6;
+const SPEAKS_BOTH = 0;
 
 function isPort(port: number): boolean {
   return Number.isInteger(port) && port > 0 && port <= 65535;
