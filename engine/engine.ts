@@ -256,8 +256,13 @@ export class Engine extends EngineThread {
     Atomics.store(new Int32Array(this.wiring.state), 0, 1);
     const { mesh } = this.endpoint.shared;
     for (let thread = 0; thread < mesh.lcores; thread++) mesh.ring(thread);
-    const timeout = Bun.sleep(STOP_TIMEOUT_MS).then(() => new Error(`a thread did not stop in ${STOP_TIMEOUT_MS} ms`));
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const timeout = new Promise<Error>((resolve) => {
+      timer = setTimeout(() => resolve(new Error(`a thread did not stop in ${STOP_TIMEOUT_MS} ms`)), STOP_TIMEOUT_MS);
+    });
     const ends = await Promise.all(this.threads.map((thread) => Promise.race([thread.ended, timeout])));
+    // Left running, it would keep the process alive for as long.
+    clearTimeout(timer);
     this.closePlaceholders();
     this.kernel?.close();
     const failure = error ?? ends.find((end) => end !== null);
