@@ -141,6 +141,8 @@ export interface GeneratorResult {
   readonly loss: number;
   /** Round-trip times, nanoseconds. */
   readonly latency: ReturnType<typeof toHistogram>;
+  /** The same as counts of the buckets of LatencyCounts. */
+  readonly latencyCounts: Float64Array;
 }
 
 export function difference(before: GeneratorSnapshot, after: GeneratorSnapshot): GeneratorResult {
@@ -155,5 +157,6 @@ export function difference(before: GeneratorSnapshot, after: GeneratorSnapshot):
     rate: counters.received / seconds,
     loss: settled === 0 ? 0 : counters.lost / settled,
     latency: toHistogram(after.latency, before.latency),
+    latencyCounts: after.latency.map((count, i) => count - before.latency[i]),
   };
 }

@@ -84,7 +84,10 @@ function threadTable(last: StatsSnapshot, rates: Rates): string {
   const unit = isRate ? "/s" : "";
   const format = isRate ? short : whole;
   const names = ["rx", "tx", "delivered", "lost", "sleeps"];
-  const rows = last.threads.map((thread) => {
+  const busy = ({ cpu, counters }: ThreadStats): boolean =>
+    cpu >= 0 ||
+    ["UdpInViaKernel", "UdpOutDatagrams", "UdpOutViaKernel"].some((name) => counters[name as CounterName] > 0);
+  const rows = last.threads.filter(busy).map((thread) => {
     const lost = rates.lost(thread);
     const cells = [
       thread.cpu < 0 ? thread.name : `${thread.name} (CPU ${thread.cpu})`,

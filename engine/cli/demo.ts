@@ -6,16 +6,18 @@ export interface DemoOptions {
   /** Time of each measurement. */
   seconds: number;
   memory?: boolean;
+  json?: boolean;
 }
 
 export function demoCommand(program: Command): void {
   program
     .command("demo")
     .description("serve and measure UDP echo on a wire of its own: AF_XDP over veth as root, else in memory")
-    .option("--memory", "the in-memory wire, whatever the privileges")
+    .option("--memory", "use the in-memory wire, whatever the privileges")
+    .option("--json", "print the figures as JSON")
     .addOption(new Option("--seconds <s>", "time of each measurement").argParser(seconds(2)).default(2).hideHelp())
     .action(async (options: DemoOptions) => {
-      const { runDemo } = await import("./demo-run.ts");
+      const { runDemo } = await import("./demo/run.ts");
       await runDemo(options);
     });
 }

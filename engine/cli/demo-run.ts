@@ -1,2 +1,0 @@
-import type { DemoOptions } from "./demo.ts";
-export async function runDemo(_o: DemoOptions): Promise<void> {}
