@@ -11,6 +11,10 @@ import { swap16 } from "./wire/checksum.ts";
 /** Entries, a power of two. Two busy destinations that share an entry cost a route lookup (about 0.1 us) a packet. */
 const ENTRIES = 4096;
 
+/** 2^32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4). */
+const HASH_MULTIPLIER = 0x9e3779b1;
+/** What the third word of a mapped address adds to the hash. */
+const MAPPED_HASH = 0xffff << 7;
 /** Halfwords an entry of `macs` takes. */
 export const MAC_STRIDE = 8;
 
@@ -40,7 +44,7 @@ export class Destinations {
 
   /** Entry of a destination, or VIA_KERNEL. */
   resolve(w0: number, w1: number, w2: number, w3: number): number {
-    const entry = (Math.imul(w3 ^ (w2 << 7) ^ w1 ^ (w0 << 3), 0x9e3779b1) >>> 20) & (ENTRIES - 1);
+    const entry = (Math.imul(w3 ^ (w2 << 7) ^ w1 ^ (w0 << 3), HASH_MULTIPLIER) >>> 20) & (ENTRIES - 1);
     const at = entry << 2;
     const { key } = this;
     if (
@@ -53,6 +57,23 @@ export class Destinations {
       return this.port[entry] >= 0 ? entry : VIA_KERNEL;
     }
     return this.fill(entry, w0, w1, w2, w3);
+  }
+
+  /** resolve() for an IPv4 address. */
+  resolve4(address: number): number {
+    const entry = (Math.imul(address ^ MAPPED_HASH, HASH_MULTIPLIER) >>> 20) & (ENTRIES - 1);
+    const at = entry << 2;
+    const { key } = this;
+    // An entry with this third and fourth word is a mapped address but for ::x:ffff:a.b.c.d, so the first two are asked too.
+    if (
+      key[at + 3] === address &&
+      key[at + 2] === 0xffff &&
+      (key[at + 1] | key[at]) === 0 &&
+      this.version[entry] === this.fib.version
+    ) {
+      return this.port[entry] >= 0 ? entry : VIA_KERNEL;
+    }
+    return this.fill(entry, 0, 0, 0xffff, address);
   }
 
   private fill(entry: number, w0: number, w1: number, w2: number, w3: number): number {

@@ -137,6 +137,7 @@ export class Stack extends Endpoint {
   private readonly views: FrameViews;
   private readonly bytes: Uint8Array;
   private readonly half: Uint16Array;
+  private readonly frameSize: number;
   /** The own IPv4 address found last. */
   private local4 = NO_ADDRESS;
   private readonly kernelPath: KernelPath;
@@ -150,6 +151,9 @@ export class Stack extends Endpoint {
   private readonly lastRx: Int32Array;
   /** What `lastRx` says of a datagram on port 0 of this lcore. */
   private readonly portTag: number;
+  /** Datagrams and bytes sent since the last flush. */
+  private sent = 0;
+  private sentBytes = 0;
   private readonly warmKeys = new Int32Array(3 * BURST_MAX);
   private readonly warmed = new Int32Array(BURST_MAX);
   /** Threads whose rings are looked at: see Mesh.activeThreads. */
@@ -186,6 +190,7 @@ export class Stack extends Endpoint {
     this.views = shared.memories[lcore];
     this.bytes = this.views.bytes;
     this.half = this.views.half;
+    this.frameSize = shared.frameSizes[lcore];
     const portOf = new Int32Array(ports.length * 2);
     for (let i = 0; i < ports.length; i++) {
       portOf[2 * i] = ports[i].ifindex;
@@ -315,6 +320,8 @@ export class Stack extends Endpoint {
     if (remote >>> 24 >= 224 || remote >>> 24 === 127 || remote >>> 24 === 0) return NOBODY;
     const localPort = swap16(u1);
     const { lookup } = this;
+    const only = lookup.only4[localPort];
+    if (only >= 0) return only;
     if (lookup.connected[localPort] > 0) {
       const socket = lookup.flows4.lookup(IPPROTO_UDP, local, localPort, remote, swap16(u0));
       if (socket >= 0 && u0 !== 0) return socket;
@@ -723,9 +730,8 @@ export class Stack extends Endpoint {
       this.pool.give(frame);
       return -ERRNO.EAGAIN;
     }
-    counters[C.TxFrames]++;
-    counters[C.TxBytes] += size;
-    counters[C.UdpOutDatagrams]++;
+    this.sent++;
+    this.sentBytes += size;
     return length;
   }
 
@@ -751,18 +757,20 @@ export class Stack extends Endpoint {
     return result;
   }
 
+  override reply(datagram: Datagram, length: number): number {
+    // A frame of another lcore, and one that was queued and charged, take the common way.
+    if (!datagram.owned || datagram.home !== this.thread || datagram.charge !== 0) return super.reply(datagram, length);
+    const { frame, offset } = datagram;
+    if (length < 0 || offset + length > (frame & -this.frameSize) + this.frameSize) return -ERRNO.EMSGSIZE;
+    datagram.owned = false;
+    return this.turnRound(datagram.socketId, datagram.port, frame, datagram.l3, datagram.l4, offset, length);
+  }
+
   protected override sendReply(datagram: Datagram, length: number): number {
     if (datagram.home !== this.thread) return super.sendReply(datagram, length);
     datagram.owned = false;
-    return this.turnRound(
-      datagram.socketId,
-      datagram.port,
-      datagram.frame,
-      datagram.l3,
-      datagram.l4,
-      datagram.offset,
-      length,
-    );
+    const { socketId, port, frame, l3, l4, offset } = datagram;
+    return this.turnRound(socketId, port, frame, l3, l4, offset, length);
   }
 
   /**
@@ -789,7 +797,7 @@ export class Stack extends Endpoint {
     const remote0 = half[i + 6];
     const remote1 = half[i + 7];
     const remotePort = half[u];
-    const entry = destinations.resolve(0, 0, 0xffff, (swap16(remote0) << 16) | swap16(remote1));
+    const entry = destinations.resolve4((swap16(remote0) << 16) | swap16(remote1));
     const datagram = length + UDP_HEADER;
     const packet = datagram + IPV4_HEADER;
     if (entry === VIA_KERNEL || packet > destinations.mtu[entry]) {
@@ -850,7 +858,7 @@ export class Stack extends Endpoint {
     if (bytes[ip] >> 4 === 6) return this.turnRound6(socket, portNumber, frame, ip, payload, length);
     const remote = readInt32(bytes, ip + IPV4_SRC);
     const { destinations, table } = this;
-    const entry = destinations.resolve(0, 0, 0xffff, remote);
+    const entry = destinations.resolve4(remote);
     const remotePort = readUint16(bytes, udp + UDP_SRC);
     const total = length + IPV4_HEADER + UDP_HEADER;
     if (entry === VIA_KERNEL || total > destinations.mtu[entry]) {
@@ -965,6 +973,7 @@ export class Stack extends Endpoint {
   /** Publishes messages to other threads, gives back foreign frames, lends what is owed. */
   override flush(): void {
     super.flush();
+    this.countSent();
     const { toThread } = this;
     for (let t = 0; t < this.active; t++) {
       const ring = toThread[t];
@@ -972,6 +981,15 @@ export class Stack extends Endpoint {
       if (this.owed[t] > 0) this.lend(t, ring);
       if (ring.publish()) this.wake(t);
     }
+  }
+
+  private countSent(): void {
+    const { counters } = this;
+    counters[C.TxFrames] += this.sent;
+    counters[C.TxBytes] += this.sentBytes;
+    counters[C.UdpOutDatagrams] += this.sent;
+    this.sent = 0;
+    this.sentBytes = 0;
   }
 
   private drain(thread: number, ring: NonNullable<(typeof this.fromThread)[number]>): number {
