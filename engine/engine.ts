@@ -11,6 +11,7 @@ import { check, type Link, sys } from "af-xdp-bindings";
 import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
+import { Mesh } from "../sockets/mesh.ts";
 import { SocketTable } from "../sockets/table.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
@@ -169,6 +170,7 @@ export class Engine extends EngineThread {
       return new Engine(wiring, threads, kernel);
     } catch (error) {
       Atomics.store(new Int32Array(wiring.state), 0, 1);
+      new Mesh(wiring.mesh).stop();
       await Promise.all(threads.map((thread) => thread.ended));
       // Sockets that a module opened before another lcore failed.
       for (const placeholder of new SocketTable(wiring.table).closeAll()) sys.close(placeholder);
@@ -254,8 +256,7 @@ export class Engine extends EngineThread {
     // First no more frames from the program, then the loops.
     this.kernel?.detach();
     Atomics.store(new Int32Array(this.wiring.state), 0, 1);
-    const { mesh } = this.endpoint.shared;
-    for (let thread = 0; thread < mesh.lcores; thread++) mesh.ring(thread);
+    this.endpoint.shared.mesh.stop();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const timeout = new Promise<Error>((resolve) => {
       timer = setTimeout(() => resolve(new Error(`a thread did not stop in ${STOP_TIMEOUT_MS} ms`)), STOP_TIMEOUT_MS);
@@ -342,7 +343,7 @@ class KernelSide {
   attached: "native" | "skb" = "skb";
   reason = "";
   private readonly netns: NetNs;
-  private readonly netnsPath: string | null;
+  private readonly netnsPath: string;
   private readonly epoll: number;
   private readonly queueCount: number;
   private xdpLink: Link | null = null;
@@ -361,7 +362,8 @@ class KernelSide {
 
   private constructor(config: EngineConfig, netns: NetNs) {
     this.netns = netns;
-    this.netnsPath = config.netns;
+    // Not that of whichever thread attaches later: it may be in another namespace.
+    this.netnsPath = netns.path;
     const name = config.interface as string;
     const found = netns.run(() => findInterface(name));
     this.queueCount = found.link.rxQueues;

@@ -87,7 +87,7 @@ export class KernelBinder implements Binder {
       this.sockaddr.fill(0);
       this.view.setUint16(0, AF_UNSPEC, true);
       const result = sys.connect(fd, this.sockaddr.subarray(0, 16));
-      return result < 0 ? result : this.readName(fd, table, id);
+      return result < 0 ? result : this.keepPort(fd, table, id);
     }
     const result = sys.connect(fd, this.address(table, id, REMOTE, port));
     if (result < 0) return result;
@@ -149,6 +149,21 @@ export class KernelBinder implements Binder {
       if (result < 0) return result;
     }
     return 0;
+  }
+
+  /**
+   * Dissolving a connection gives up a port that the kernel chose itself (__udp_disconnect in net/ipv4/udp.c): takes it
+   * again. Returns -EADDRINUSE when another socket was quicker.
+   */
+  private keepPort(fd: number, table: SocketTable, id: number): number {
+    const port = table.get(id, LOCAL_PORT);
+    const before = [0, 1, 2, 3].map((i) => table.get(id, LOCAL + i));
+    let result = this.readName(fd, table, id);
+    if (result < 0 || table.get(id, LOCAL_PORT) === port) return result;
+    result = sys.bind(fd, this.address(table, id, LOCAL, port));
+    table.set(id, LOCAL_PORT, port);
+    if (result < 0) before.forEach((word, i) => void table.set(id, LOCAL + i, word));
+    return result;
   }
 
   /** What the kernel bound: the port it chose, or the address that connect() narrowed the wildcard to. */

@@ -54,13 +54,12 @@ export class KernelIntake {
 
   /** Reads what waits at the socket's placeholder. Returns how many datagrams were delivered. */
   read(id: number): number {
-    const fd = this.table.get(id, PLACEHOLDER);
     let count = 0;
-    for (; fd >= 0 && count < READ_MAX; count++) {
+    for (; count < READ_MAX; count++) {
       const frame = this.pool.take();
       // No frame: readers hold all of them. The datagrams wait in the kernel, under its own receive buffer.
       if (frame < 0) break;
-      const length = this.receive(fd, frame + HEADROOM);
+      const length = this.receive(id, frame + HEADROOM);
       if (length < 0) {
         this.pool.give(frame);
         break;
@@ -70,7 +69,15 @@ export class KernelIntake {
     return count;
   }
 
-  private receive(fd: number, payload: number): number {
+  /** Receives from the placeholder of a socket. Under the mutex, so that the descriptor is not closed meanwhile. */
+  private receive(id: number, payload: number): number {
+    return this.table.mutex.hold(() => {
+      const fd = this.table.get(id, PLACEHOLDER);
+      return fd < 0 ? fd : this.receiveFrom(fd, payload);
+    });
+  }
+
+  private receiveFrom(fd: number, payload: number): number {
     const { message, messageView, vector } = this;
     vector[0] = BigInt(this.base + payload);
     vector[1] = BigInt(this.frameSize - HEADROOM);

@@ -42,6 +42,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
     wiring.way.kind === "kernel"
       ? openXdpPorts(wiring, wiring.way, id, pool)
       : openMemoryPorts(wiring, wiring.way, id, pool, shared);
+  let lcore: Lcore | null = null;
   try {
     const fib = new Fib(wiring.fib);
     const kernelPath = new KernelPath(shared.memories[id].bytes);
@@ -49,7 +50,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
     stack.control();
     for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
     const settings = { ...wiring.config, id, cpu };
-    const lcore = new Lcore(settings, stack, new CounterBoard(wiring.counters), state);
+    lcore = new Lcore(settings, stack, new CounterBoard(wiring.counters), state);
     if (wiring.config.module !== null) {
       const module = (await import(wiring.config.module)) as LcoreModule;
       if (typeof module.default !== "function") {
@@ -60,11 +61,18 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
     const xsks = opened.ports.map((port) => port.fd).filter((fd) => fd >= 0);
     post({ type: "ready", thread: id, zeroCopy: opened.zeroCopy, affinity: getAffinity(0), xsks });
     lcore.run();
-    lcore.close();
   } finally {
+    // From here on nobody answers: who waits for this lcore, or fills its ring, must hear of it.
+    shared.mesh.stop();
+    lcore?.close();
     opened.close();
     shared.binder.close();
   }
+}
+
+/** The fill rings of an lcore hold at most half of its frames: the rest is for sending, and for datagrams not yet read. */
+function fillSize(frames: number, queues: number): number {
+  return Math.min(2048, 2 ** Math.floor(Math.log2(frames / 2 / queues)));
 }
 
 interface OpenedPorts {
@@ -99,6 +107,7 @@ function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: Frame
             queue,
             busyPoll: config.poll === "busy",
             partialChecksums: way.link.partialChecksums,
+            fillSize: fillSize(config.frames, wiring.queues[id].length),
           }),
       );
       ports.push(port);

@@ -23,6 +23,8 @@ const COMMIT_TURNS = 4096;
 const CLOCK_TURNS = 16;
 /** The longest sleep, below a second: bounds how late a stop is seen should a wakeup be lost. */
 const SLEEP_MAX_NS = 500_000_000;
+/** The longest sleep with a port that has no descriptor to wake it: the memory wire's. */
+const SLEEP_BLIND_NS = 200_000;
 
 const POLLIN = 1;
 const POLLFD_BYTES = 8;
@@ -54,6 +56,7 @@ export class Lcore {
   private readonly counters: Float64Array;
   private readonly pollfds: Uint8Array;
   private readonly pollfdsAddress: number;
+  private readonly sleepMaxNs: number;
   /** struct timespec; ppoll(2) leaves the time that was not slept in it. */
   private readonly timespec = new Int32Array(4);
   private readonly timespecAddress: number;
@@ -84,6 +87,7 @@ export class Lcore {
       view.setInt32(i * POLLFD_BYTES, fd, true);
       view.setInt16(i * POLLFD_BYTES + 4, POLLIN, true);
     });
+    this.sleepMaxNs = fds.length === this.ports.length ? SLEEP_MAX_NS : SLEEP_BLIND_NS;
     this.pollfdsAddress = sys.addressOf(this.pollfds);
     this.timespecAddress = sys.addressOf(this.timespec);
     this.drainAddress = sys.addressOf(this.drainBuffer);
@@ -195,7 +199,7 @@ export class Lcore {
     this.board.commit(this.id, this.counters);
     if (stack.prepareWait()) {
       this.counters[C.Sleeps]++;
-      this.timespec[2] = SLEEP_MAX_NS;
+      this.timespec[2] = this.sleepMaxNs;
       const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, this.timespecAddress);
       if (ready > 0 && this.pollfds[6] !== 0) sys.read(this.eventfd, this.drainAddress, 8);
     }

@@ -3,7 +3,10 @@ import { ERRNO } from "af-xdp-bindings";
 import type { Binder } from "../sockets/binder.ts";
 import { addressWords } from "../sockets/fib.ts";
 import {
+  AF_INET6,
+  F_V6ONLY,
   F_WILDCARD,
+  FAMILY,
   FLAGS,
   IPPROTO_UDP,
   LOCAL,
@@ -26,6 +29,8 @@ export class MemoryBinder implements Binder {
   }
 
   reserve(table: SocketTable, id: number): number {
+    const mapped = table.get(id, LOCAL + 2) === 0xffff;
+    if (mapped && table.get(id, FAMILY) === AF_INET6 && (table.get(id, FLAGS) & F_V6ONLY) !== 0) return -ERRNO.EINVAL;
     if (!table.isAny(id) && !this.addresses.some((own) => own.every((word, i) => word === table.get(id, LOCAL + i)))) {
       return -ERRNO.EADDRNOTAVAIL;
     }

@@ -25,6 +25,8 @@ export interface XdpPortOptions {
   /** Drive the queue's NAPI from the lcore (preferred busy polling). */
   busyPoll: boolean;
   partialChecksums: boolean;
+  /** Frames the fill ring holds, a power of two; default RING_SIZE. They are taken from the pool as long as it has any. */
+  fillSize?: number;
 }
 
 export class XdpPort implements Port {
@@ -66,7 +68,7 @@ export class XdpPort implements Port {
       queue: options.queue,
       rxSize: RING_SIZE,
       txSize: RING_SIZE,
-      fillSize: RING_SIZE,
+      fillSize: options.fillSize ?? RING_SIZE,
       completionSize: RING_SIZE,
       maxTxBudget: TX_BUDGET,
       ...(options.busyPoll ? { busyPoll: { usecs: BUSY_POLL_USECS, budget: BUSY_POLL_BUDGET } } : {}),

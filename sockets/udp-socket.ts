@@ -404,7 +404,7 @@ export class UdpSocket {
         (options.reuseAddress ? F_REUSEADDR : 0) |
           (options.reusePort ? F_REUSEPORT : 0) |
           (options.ipv6Only ? F_V6ONLY : 0) |
-          (bytes.every((byte) => byte === 0) ? F_WILDCARD : 0) |
+          (table.isAny(id) ? F_WILDCARD : 0) |
           (options.timestamps ? F_TIMESTAMP : 0),
       );
       table.set(id, UID, process.geteuid?.() ?? 0);

@@ -38,6 +38,8 @@ export class FakePort implements Port {
   /** Frames the TX ring still takes. */
   txRoom = Number.POSITIVE_INFINITY;
   readonly sent: Uint8Array[] = [];
+  /** Whether frames are kept in `sent`, or only taken. */
+  keep = true;
   private readonly inFlight: number[] = [];
 
   constructor(queue: number, memory: Uint8Array, pool: FramePool) {
@@ -54,7 +56,7 @@ export class FakePort implements Port {
   txPush(offset: number, length: number): boolean {
     if (this.txRoom === 0) return false;
     this.txRoom--;
-    this.sent.push(this.memory.slice(offset, offset + length));
+    if (this.keep) this.sent.push(this.memory.slice(offset, offset + length));
     this.inFlight.push(offset);
     return true;
   }

@@ -476,7 +476,7 @@ describe("handlers", () => {
     const rig = new Rig();
     const socket = open(rig, { port: 9000 });
     expect(() => socket.receiveBlocking(1)).toThrow("lcore");
-    expect(socket.receive()).rejects.toThrow("lcore");
+    await expect(socket.receive()).rejects.toThrow("lcore");
   });
 });
 
