@@ -12,11 +12,16 @@ const ends = [
   { address: "198.18.0.2", mac: Uint8Array.of(2, 0, 0, 0, 0, 2) },
 ];
 
-/** An engine at one end. There is no ARP on the wire: each end is told who the other one is. */
+/**
+ * An engine at one end. There is no ARP on the wire: each end is told who the other one is. Polling is busy, as no
+ * descriptor tells a sleeping lcore of frames on a wire in memory.
+ */
 function start(side: Side): Promise<Engine> {
-  const own = ends[side];
-  const other = ends[1 - side];
-  return Engine.start({ memory: { wire, side, mac: own.mac, addresses: [`${own.address}/24`], neighbours: [other] } });
+  const { address, mac } = ends[side];
+  return Engine.start({
+    memory: { wire, side, mac, addresses: [`${address}/24`], neighbours: [ends[1 - side]] },
+    poll: "busy",
+  });
 }
 
 const server = await start(0);
@@ -31,7 +36,8 @@ const socket = client.udp();
 socket.connect(9000, ends[0].address);
 for (const question of ["one", "two", "three"]) {
   const sentAt = performance.now();
-  socket.send(question);
+  // -EAGAIN right after the start: the lcore has not lent this thread frames to send from yet.
+  while (socket.send(question) < 0) await Bun.sleep(1);
   const answer = await socket.receive();
   console.log(`${answer.text()} from ${answer.sourceAddress} after ${(performance.now() - sentAt).toFixed(3)} ms`);
   answer.release();
