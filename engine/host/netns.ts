@@ -6,7 +6,7 @@
  * later. A namespace made here has no name; it lives as long as something holds it (this descriptor, a process, a
  * socket), so it goes away with the process however that dies.
  */
-import { closeSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync } from "node:fs";
 import { check, SysError, sys } from "af-xdp-bindings";
 
 const CLONE_NEWNET = 0x40000000;
@@ -59,11 +59,11 @@ export class NetNs {
   run<T>(body: () => T): T {
     const home = openSync(CURRENT, "r");
     try {
+      // Staying needs no call, and so none of the privilege that setns(2) asks for even then.
+      if (isSame(home, this.fd)) return synchronous(body);
       enter(this.fd);
       try {
-        const result = body();
-        if (result instanceof Promise) throw new TypeError("NetNs.run: the body must be synchronous");
-        return result;
+        return synchronous(body);
       } finally {
         enter(home);
       }
@@ -81,4 +81,16 @@ export class NetNs {
 function enter(fd: number): void {
   const result = sys.sys3(sys.SYS.setns, fd, CLONE_NEWNET, 0);
   if (result < 0) throw new SysError(-result, "setns(CLONE_NEWNET)", result === -1 ? NEEDS_ADMIN.EPERM : "");
+}
+
+/** Whether two descriptors are of one namespace (namespaces(7)). */
+function isSame(a: number, b: number): boolean {
+  const [first, second] = [fstatSync(a), fstatSync(b)];
+  return first.ino === second.ino && first.dev === second.dev;
+}
+
+function synchronous<T>(body: () => T): T {
+  const result = body();
+  if (result instanceof Promise) throw new TypeError("NetNs.run: the body must be synchronous");
+  return result;
 }
