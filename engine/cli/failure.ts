@@ -23,8 +23,13 @@ export function exitCodeOf(error: unknown): number {
   return error instanceof RangeError ? EXIT_USAGE : EXIT_FAILURE;
 }
 
-/** An error's message on one line. */
+/** Characters of a line at most. The verifier's log of a program would fill pages. */
+const LINE_MAX = 500;
+
+/** An error's message on one line. What is too long loses its middle: the call stands first, the advice last. */
 export function oneLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return message.trim().replace(/\s*\n\s*/g, " ");
+  const line = message.trim().replace(/\s*\n\s*/g, " ");
+  if (line.length <= LINE_MAX) return line;
+  return `${line.slice(0, LINE_MAX / 2)} … ${line.slice(-LINE_MAX / 2)}`;
 }

@@ -60,6 +60,9 @@ export function table(head: readonly Column[], rows: readonly (readonly string[]
     .join("\n");
 }
 
+/** Text in lines that fit the terminal. */
+export const wrap = (text: string): string => Bun.wrapAnsi(text, columns() - 1);
+
 /** 1234567 as "1,234,567". */
 export const whole = (value: number): string => Math.round(value).toLocaleString("en-US");
 

@@ -1,6 +1,6 @@
 /** What the demo measures, and how it is shown. */
 import { bucketValue, toHistogram } from "../../latency.ts";
-import { colour, duration, short, table, whole } from "../output.ts";
+import { colour, duration, short, table, whole, wrap } from "../output.ts";
 
 /** One echo server. */
 export interface Figures {
@@ -10,6 +10,8 @@ export interface Figures {
   readonly loss: number;
   /** CPU time that the serving thread took an echo, nanoseconds. */
   readonly cpuNs: number;
+  /** Share of the time that the server could have run, while another program had its CPU, 0 to 1. */
+  readonly contended: number;
   /** Round trips with one datagram in flight: counts of the buckets of LatencyCounts. */
   readonly roundTrips: Float64Array;
 }
@@ -25,6 +27,8 @@ export interface DemoResult {
 /** Load of the rate: small datagrams in 60-byte frames, as DNS questions or game states are. */
 export const LOAD = { flows: 64, window: 256, payload: 18, timeoutMs: 50 } as const;
 
+/** Share from which other programs are worth a warning. */
+const CONTENDED = 0.05;
 const QUANTILES = [50, 90, 99, 99.9] as const;
 const BAR_WIDTH = 40;
 /** Rows of the histogram at most: all but the last reach from the 1st to the 99th percentile. */
@@ -50,14 +54,20 @@ export function report({ how, servers }: DemoResult): string {
   ];
   const { flows, window, payload } = LOAD;
   return [
-    how,
+    wrap(how),
     table(head, rows),
-    colour.dim(`rate: ${flows} flows, ${window} datagrams of ${payload} bytes in flight; round trip: one in flight`),
+    ...servers.filter(({ contended }) => contended > CONTENDED).map(warning),
+    colour.dim(`rate: ${flows} flows, ${window} datagrams of ${payload} bytes in flight; round trips: one`),
     "",
     `Round trips of ${servers[0].name}:`,
     bars(servers[0].roundTrips),
     "",
   ].join("\n");
+}
+
+function warning({ name, contended }: Figures): string {
+  const share = Math.round(contended * 100);
+  return colour.yellow(wrap(`Other programs had the CPU of ${name} for ${share} % of the time: it can do better.`));
 }
 
 function percent(share: number): string {
@@ -93,7 +103,7 @@ export function toJson({ wire, how, servers }: DemoResult): string {
   return JSON.stringify({ wire, how, servers: servers.map(serverJson) });
 }
 
-function serverJson({ name, rate, loss, cpuNs, roundTrips }: Figures): object {
+function serverJson({ name, rate, loss, cpuNs, contended, roundTrips }: Figures): object {
   const latency = toHistogram(roundTrips);
   const quantiles = QUANTILES.map((q) => [`p${q}`, latency.getValueAtPercentile(q)]);
   return {
@@ -101,6 +111,7 @@ function serverJson({ name, rate, loss, cpuNs, roundTrips }: Figures): object {
     rate: Math.round(rate),
     loss,
     cpuNs: Math.round(cpuNs),
+    contended,
     roundTripNs: { ...Object.fromEntries(quantiles), max: latency.maxValue, count: latency.totalCount },
   };
 }

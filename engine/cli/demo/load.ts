@@ -1,10 +1,12 @@
 /** Load from lcore's own generator, for a time. */
+import type { Engine } from "../../engine.ts";
 import {
   difference,
   type GeneratorResult,
   GeneratorThread,
   type GeneratorThreadOptions,
 } from "../../generator-thread.ts";
+import type { Figures } from "./figures.ts";
 import type { DemoContext } from "./run.ts";
 
 /** First part of a load that does not count: neighbours are resolved, code is compiled. */
@@ -28,30 +30,50 @@ export async function pause(ms: number, abort: AbortSignal): Promise<void> {
   });
 }
 
-export interface LoadResult extends GeneratorResult {
-  /** CPU time that the server took meanwhile, nanoseconds. */
-  readonly serverNs: number;
+/** CPU time of a server so far, and time it waited for a CPU although it could have run; nanoseconds. */
+export interface CpuTimes {
+  readonly runNs: number;
+  readonly waitNs: number;
 }
 
-/** Runs a generator for the time of one measurement. `serverNs` reads the server's CPU time so far. */
+export interface LoadResult extends GeneratorResult {
+  /** The server's times meanwhile. */
+  readonly server: CpuTimes;
+}
+
+/** Runs a generator for the time of one measurement. `times` reads those of the server. */
 export async function load(
   options: GeneratorThreadOptions,
   { seconds, abort }: DemoContext,
-  serverNs: () => number,
+  times: () => CpuTimes,
 ): Promise<LoadResult> {
   const generator = await GeneratorThread.start(options);
   try {
     generator.send(true);
     await pause(WARMUP_MS, abort);
-    const cpuBefore = serverNs();
+    const began = times();
     const before = generator.snapshot();
     await pause(seconds * 1000, abort);
-    const result = { ...difference(before, generator.snapshot()), serverNs: serverNs() - cpuBefore };
+    const result = difference(before, generator.snapshot());
+    const ended = times();
+    const server = { runNs: ended.runNs - began.runNs, waitNs: ended.waitNs - began.waitNs };
     // What came back after the generator has gone would be refused by the host's kernel, for the server to see.
     generator.send(false);
     await pause(DRAIN_MS, abort);
-    return result;
+    return { ...result, server };
   } finally {
     await generator.stop();
   }
+}
+
+/** What a load tells of a server. */
+export function figuresOf(name: string, load: LoadResult, roundTrips: Float64Array): Figures {
+  const { rate, loss, counters, seconds, server } = load;
+  const contended = Math.min(server.waitNs / 1e9 / seconds, 1);
+  return { name, rate, loss, cpuNs: server.runNs / counters.received, contended, roundTrips };
+}
+
+/** Times of an engine's first lcore. */
+export function lcoreTimes(engine: Engine): CpuTimes {
+  return engine.stats().threads[0].times ?? { runNs: 0, waitNs: 0 };
 }

@@ -5,8 +5,8 @@ import { Engine } from "../../engine.ts";
 import type { GeneratorThreadOptions } from "../../generator-thread.ts";
 import { getAffinity } from "../../host/affinity.ts";
 import type { EchoData } from "../echo.ts";
-import { type DemoResult, type Figures, LOAD } from "./figures.ts";
-import { load } from "./load.ts";
+import { type DemoResult, LOAD } from "./figures.ts";
+import { type CpuTimes, figuresOf, lcoreTimes, load } from "./load.ts";
 import type { DemoContext } from "./run.ts";
 
 const PORT = 7777;
@@ -27,7 +27,7 @@ export async function memoryDemo(context: DemoContext, reason: string): Promise<
     data,
   });
   try {
-    const serverNs = (): number => engine.stats().threads[0].times?.runNs ?? 0;
+    const times = (): CpuTimes => lcoreTimes(engine);
     const options: GeneratorThreadOptions = {
       link: { kind: "memory", wire, side: 0 },
       cpu: cpus[0],
@@ -41,16 +41,10 @@ export async function memoryDemo(context: DemoContext, reason: string): Promise<
       ...LOAD,
     };
     context.step("lcore: one datagram in flight");
-    const trips = await load({ ...options, flows: 1, window: 1 }, context, serverNs);
+    const trips = await load({ ...options, flows: 1, window: 1 }, context, times);
     context.step("lcore: as many echoes as it can");
-    const most = await load(options, context, serverNs);
-    const figures: Figures = {
-      name: "lcore",
-      rate: most.rate,
-      loss: most.loss,
-      cpuNs: most.serverNs / most.counters.received,
-      roundTrips: trips.latencyCounts,
-    };
+    const most = await load(options, context, times);
+    const figures = figuresOf("lcore", most, trips.latencyCounts);
     const [own, others] = [engine.info.cpus[0], cpus[0]];
     const scarce = own === others ? "; both share the only CPU, so the figures are the scheduler's" : "";
     return {

@@ -11,7 +11,7 @@ import { LATENCY_BUCKETS } from "../../latency.ts";
 import { type EchoData, wildcard } from "../echo.ts";
 import type { ClientOptions, ClientResult } from "./client.ts";
 import { type DemoResult, type Figures, LOAD } from "./figures.ts";
-import { load } from "./load.ts";
+import { type CpuTimes, figuresOf, lcoreTimes, load } from "./load.ts";
 import type { DemoContext } from "./run.ts";
 
 const PORT = 7777;
@@ -52,7 +52,7 @@ class Bed {
     const scarce = this.alone ? " Both share the only CPU, so the figures are the scheduler's." : "";
     return (
       `AF_XDP over veth between two network namespaces, ${info.attach} mode (${info.reason}), ` +
-      `${info.zeroCopy ? "zero-copy" : "copy"}.\nServers on CPU ${this.serverCpu}, clients on CPU ${this.clientCpu}.${scarce}`
+      `${info.zeroCopy ? "zero-copy" : "copy"}. Servers on CPU ${this.serverCpu}, clients on CPU ${this.clientCpu}.${scarce}`
     );
   }
 
@@ -63,7 +63,7 @@ class Bed {
     const server = hosts.b.ns.run(() => Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "inherit" }));
     try {
       await server.stdout.getReader().read();
-      return await this.measure("Bun.udpSocket", () => processCpuNs(server.pid));
+      return await this.measure("Bun.udpSocket", () => processTimes(server.pid));
     } finally {
       server.kill("SIGKILL");
       await server.exited;
@@ -83,7 +83,7 @@ class Bed {
       data,
     });
     try {
-      const figures = await this.measure("lcore", () => engine.stats().threads[0].times?.runNs ?? 0);
+      const figures = await this.measure("lcore", () => lcoreTimes(engine));
       return { figures, info: engine.info };
     } finally {
       await engine.close();
@@ -94,12 +94,11 @@ class Bed {
     return this.serverCpu === this.clientCpu;
   }
 
-  /** Measures the server that runs. `serverNs` reads its CPU time so far. */
-  private async measure(name: string, serverNs: () => number): Promise<Figures> {
+  /** Measures the server that runs. `times` reads those of its threads so far. */
+  private async measure(name: string, times: () => CpuTimes): Promise<Figures> {
     const roundTrips = await this.roundTrips();
     this.context.step(`${name}: as many echoes as it can`);
-    const most = await load(this.generator(), this.context, serverNs);
-    return { name, rate: most.rate, loss: most.loss, cpuNs: most.serverNs / most.counters.received, roundTrips };
+    return figuresOf(name, await load(this.generator(), this.context, times), roundTrips);
   }
 
   /** Round trips of a client on a kernel socket. */
@@ -144,15 +143,19 @@ class Bed {
   }
 }
 
-/** CPU time of all threads of another process, nanoseconds. */
-function processCpuNs(pid: number): number {
-  const tasks = `/proc/${pid}/task`;
-  return readdirSync(tasks).reduce((sum, task) => {
+/** Times of all threads of another process together. */
+function processTimes(pid: number): CpuTimes {
+  const times = { runNs: 0, waitNs: 0 };
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    let line = "0 0";
     try {
-      return sum + Number(readFileSync(`${tasks}/${task}/schedstat`, "utf8").split(" ")[0]);
+      line = readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8");
     } catch {
       // The thread has ended since.
-      return sum;
     }
-  }, 0);
+    const [runNs, waitNs] = line.split(" ");
+    times.runNs += Number(runNs);
+    times.waitNs += Number(waitNs);
+  }
+  return times;
 }
