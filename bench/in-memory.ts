@@ -8,7 +8,6 @@ import { FramePool } from "../queues/pool.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import { PORTS_MAX, type Shared } from "../sockets/endpoint.ts";
 import { FIB_BYTES, Fib, FibWriter } from "../sockets/fib.ts";
-import { KernelPath } from "../sockets/kernel-path.ts";
 import { Mesh } from "../sockets/mesh.ts";
 import { Stack } from "../sockets/stack.ts";
 import { SocketTable } from "../sockets/table.ts";
@@ -145,7 +144,7 @@ export class InMemory {
     // Every frame is with the port, as if in its fill ring.
     this.port.refill();
     const seed = crypto.getRandomValues(new Int32Array(1))[0];
-    this.stack = new Stack(0, shared, [this.port], pool, new Fib(fib), new KernelPath(this.views.bytes), seed);
+    this.stack = new Stack(0, shared, [this.port], pool, new Fib(fib), seed);
     this.stack.control();
     this.socket = UdpSocket.open(this.stack, { port: LOCAL_PORT });
     this.order = shuffled(flows);

@@ -9,7 +9,6 @@ import { check, sys } from "af-xdp-bindings";
 import { FramePool } from "../queues/pool.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import { Fib, FibWriter } from "../sockets/fib.ts";
-import { KernelPath } from "../sockets/kernel-path.ts";
 import { Stack } from "../sockets/stack.ts";
 import { hostFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
@@ -88,8 +87,7 @@ class Control {
     const views = shared.memories[this.thread];
     const pool = new FramePool(CONTROL_FRAMES, CONTROL_FRAME_SIZE);
     const fib = new Fib(wiring.fib);
-    const kernelPath = new KernelPath(views.bytes);
-    this.stack = new Stack(this.thread, shared, [], pool, fib, kernelPath, wiring.seed);
+    this.stack = new Stack(this.thread, shared, [], pool, fib, wiring.seed);
     this.intake = new KernelIntake(shared.table, this.stack, pool, views);
     this.board = new CounterBoard(wiring.counters);
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");

@@ -17,7 +17,7 @@ import { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { dealQueues, type EngineConfig, type EngineOptions, resolveConfig } from "./config.ts";
 import { memoryFib } from "./fib-source.ts";
-import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
+import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
 import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
@@ -41,6 +41,12 @@ const START_TIMEOUT_MS = 30_000;
 /** The longest the lcores may take to leave their loops; a handler that never returns would hold them for ever. */
 const STOP_TIMEOUT_MS = 3000;
 const EPOLL_CLOEXEC = 0x80000;
+
+/** CPUs the process may use, from before an engine kept this thread off some of them. */
+let processCpus: readonly number[] | null = null;
+
+/** Engines of this thread that run: their lcores stay pinned when another engine ends. */
+const running = new Set<Engine>();
 
 /** How the engine came to be attached. */
 export interface EngineInfo {
@@ -124,7 +130,8 @@ export class Engine extends EngineThread {
 
   /** Starts an engine; resolves when it serves. Throws RangeError for bad options, SysError for what the host refuses. */
   static async start(options: EngineOptions): Promise<Engine> {
-    const cpus = getAffinity(0);
+    processCpus ??= getAffinity(0);
+    const cpus = processCpus;
     const config = resolveConfig(options, cpus);
     if (config.memory !== null) return Engine.startThreads(config, cpus, null);
     const kernel = KernelSide.open(config);
@@ -195,6 +202,7 @@ export class Engine extends EngineThread {
     this.closed = new Promise((resolve, reject) => {
       settle = { resolve, reject };
     });
+    running.add(this);
     this.settle = settle as unknown as Engine["settle"];
     // Who never looks at `closed` must not be killed by an unhandled rejection on top of the failure it reports.
     this.closed.catch(() => {});
@@ -266,9 +274,18 @@ export class Engine extends EngineThread {
     clearTimeout(timer);
     this.closePlaceholders();
     this.kernel?.close();
+    running.delete(this);
+    const { config } = this.wiring;
+    if (config.isolate) moveThreadsBack(config.cpus, new Set([...running].flatMap((engine) => engine.lcoreThreads())));
     const failure = error ?? ends.find((end) => end !== null);
     if (failure) this.settle.reject(failure);
     else this.settle.resolve();
+  }
+
+  /** Thread ids of the lcores. */
+  private lcoreThreads(): number[] {
+    const state = new Int32Array(this.wiring.state);
+    return this.wiring.config.cpus.map((_, lcore) => state[1 + lcore]);
   }
 
   /** Sockets of lcores and of threads that never closed them hold placeholders still. */

@@ -12,7 +12,6 @@ import { XdpPort } from "../queues/xdp.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import type { Shared } from "../sockets/endpoint.ts";
 import { Fib } from "../sockets/fib.ts";
-import { KernelPath } from "../sockets/kernel-path.ts";
 import { Stack } from "../sockets/stack.ts";
 import { getAffinity, setAffinity } from "./host/affinity.ts";
 import { Lcore } from "./lcore.ts";
@@ -45,8 +44,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
   let lcore: Lcore | null = null;
   try {
     const fib = new Fib(wiring.fib);
-    const kernelPath = new KernelPath(shared.memories[id].bytes);
-    const stack = new Stack(id, shared, opened.ports, pool, fib, kernelPath, wiring.seed);
+    const stack = new Stack(id, shared, opened.ports, pool, fib, wiring.seed);
     stack.control();
     for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
     const settings = { ...wiring.config, id, cpu };

@@ -2,11 +2,12 @@
  * A thread's end of the socket layer: the sockets it reads, and its rings to and from the lcores. An lcore's Stack is one
  * end, an application thread's is another; both hold sockets of the same class.
  */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import type { Binder } from "./binder.ts";
 import { C, type CounterBoard, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
+import { KernelPath } from "./kernel-path.ts";
 import type { Mesh } from "./mesh.ts";
 import {
   FRAMES_PER_MESSAGE,
@@ -24,7 +25,7 @@ import {
   MSG_FREE,
   MSG_REPLY,
 } from "./message.ts";
-import { GENERATION, type SocketTable } from "./table.ts";
+import { FAMILY, GENERATION, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import type { FrameViews } from "./wire/views.ts";
 
@@ -56,6 +57,7 @@ export abstract class Endpoint {
   readonly counters: Float64Array;
   /** This thread's sockets by id. */
   readonly sockets = new Map<number, UdpSocket>();
+  protected readonly kernelPath = new KernelPath();
   /** The datagram handed to handlers, one at a time. */
   protected readonly datagram: Datagram;
   /** Rings to each lcore. The own entry of an lcore is not used. */
@@ -81,8 +83,33 @@ export abstract class Endpoint {
     this.datagram = new Datagram(this, shared.memories[0]);
   }
 
+  /** lcore from whose frames a socket of this thread sends. */
+  abstract senderOf(socket: UdpSocket): number;
+
+  /** Takes a frame of that lcore to send from: its offset, or -1 when there is none. */
+  abstract takeFrame(lcore: number): number;
+
+  /** Gives back a frame from takeFrame(). */
+  abstract returnFrame(lcore: number, frame: number): void;
+
+  /**
+   * Sends the `length` bytes that lie at TX_HEADROOM of a frame from takeFrame(). The frame is given away whatever
+   * happens. Returns `length`, or -errno.
+   */
+  abstract commitFrame(
+    socket: UdpSocket,
+    lcore: number,
+    frame: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number;
+
   /** Sends a datagram. The payload is `bytes[offset .. offset + length)`. Returns `length`, or -errno. */
-  abstract send(
+  send(
     socket: UdpSocket,
     bytes: Uint8Array,
     offset: number,
@@ -92,7 +119,49 @@ export abstract class Endpoint {
     w2: number,
     w3: number,
     port: number,
-  ): number;
+  ): number {
+    const lcore = this.senderOf(socket);
+    if (length > this.shared.frameSizes[lcore] - TX_HEADROOM) {
+      return this.sendLarge(socket, bytes, offset, length, w0, w1, w2, w3, port);
+    }
+    const frame = this.takeFrame(lcore);
+    if (frame < 0) return this.refuse();
+    const memory = this.shared.memories[lcore].bytes;
+    const at = frame + TX_HEADROOM;
+    // Below 128 bytes the loop is faster than the call; a part of a buffer would need a view to be made.
+    if (length >= 128 && offset === 0 && bytes.length === length) memory.set(bytes, at);
+    else for (let i = 0; i < length; i++) memory[at + i] = bytes[offset + i];
+    return this.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
+  }
+
+  /** A datagram that fits no frame: the kernel takes it apart, or says what is wrong with it. */
+  private sendLarge(
+    socket: UdpSocket,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const { table } = this;
+    const placeholder = table.get(socket.id, PLACEHOLDER);
+    if (placeholder < 0) return -ERRNO.EMSGSIZE;
+    const address = sys.addressOf(bytes) + offset;
+    const family = table.get(socket.id, FAMILY);
+    const result = this.kernelPath.send(placeholder, family, address, length, w0, w1, w2, w3, port);
+    this.counters[result < 0 ? C.UdpOutErrors : C.UdpOutViaKernel]++;
+    return result;
+  }
+
+  /** Nothing to send from now: counted, and what is gathered goes out so that frames come back. */
+  protected refuse(): number {
+    this.counters[C.UdpSndbufErrors]++;
+    this.flush();
+    return -ERRNO.EAGAIN;
+  }
 
   /** Looks once for datagrams, without blocking. Returns how many messages it handled. */
   abstract poll(): number;

@@ -10,22 +10,18 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
 export class KernelPath {
-  /** Address of the lcore's frame memory in this process. */
-  private readonly base: number;
   private readonly sockaddr = new Uint8Array(SOCKADDR_IN6_BYTES);
   private readonly view = new DataView(this.sockaddr.buffer);
   private readonly sockaddrAddress = sys.addressOf(this.sockaddr);
 
-  /** @param memory the lcore's frame memory, which the caller keeps */
-  constructor(memory: Uint8Array) {
-    this.base = sys.addressOf(memory);
-  }
-
-  /** Sends `length` bytes at `offset` of the frame memory. Returns the length, or the kernel's -errno. */
+  /**
+   * Sends `length` bytes at a memory address through the placeholder `fd` of an IPv4 or IPv6 socket. The destination is
+   * four words, IPv4 mapped. Returns the length, or the kernel's -errno.
+   */
   send(
     fd: number,
     family: number,
-    offset: number,
+    address: number,
     length: number,
     w0: number,
     w1: number,
@@ -34,6 +30,6 @@ export class KernelPath {
     port: number,
   ): number {
     const addressLength = writeSockaddr(this.view, family, w0, w1, w2, w3, port);
-    return sys.sendto(fd, this.base + offset, length, MSG_DONTWAIT | MSG_NOSIGNAL, this.sockaddrAddress, addressLength);
+    return sys.sendto(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL, this.sockaddrAddress, addressLength);
   }
 }

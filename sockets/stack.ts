@@ -6,7 +6,7 @@
  *
  * Nothing here reads a clock, allocates a packet or throws: what cannot be handled is dropped under a counter.
  */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { BURST_MAX, type Burst, type Port } from "../queues/driver.ts";
 import type { FramePool } from "../queues/pool.ts";
 import { C } from "./counters.ts";
@@ -14,7 +14,6 @@ import type { Datagram } from "./datagram.ts";
 import { Destinations, MAC_STRIDE, VIA_KERNEL } from "./destinations.ts";
 import { Endpoint, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
-import type { KernelPath } from "./kernel-path.ts";
 import { Lookup, NOBODY } from "./lookup.ts";
 import {
   FRAMES_PER_MESSAGE,
@@ -121,7 +120,8 @@ export class Stack extends Endpoint {
   readonly fib: Fib;
   readonly destinations: Destinations;
   readonly lookup: Lookup;
-  /** Nanoseconds from CLOCK_MONOTONIC to CLOCK_REALTIME; the loop keeps it true. */
+  /** From CLOCK_MONOTONIC to CLOCK_REALTIME, to be added each to its part; the loop keeps them true. */
+  realtimeOffsetSeconds = 0;
   realtimeOffsetNs = 0;
   /** Frames of datagrams that each thread holds or has in its ring. */
   readonly outstanding: Int32Array;
@@ -140,7 +140,8 @@ export class Stack extends Endpoint {
   private readonly frameSize: number;
   /** The own IPv4 address found last. */
   private local4 = NO_ADDRESS;
-  private readonly kernelPath: KernelPath;
+  /** Address of the frame memory in this process. */
+  private readonly base: number;
   private readonly toThread: (ReturnType<Shared["mesh"]["producer"]> | null)[] = [];
   private readonly fromThread: (ReturnType<Shared["mesh"]["consumer"]> | null)[] = [];
   /**
@@ -173,23 +174,15 @@ export class Stack extends Endpoint {
    * @param lcore number of the lcore, which is its thread number
    * @param ports its queues; their memory is `shared.memories[lcore]`
    */
-  constructor(
-    lcore: number,
-    shared: Shared,
-    ports: readonly Port[],
-    pool: FramePool,
-    fib: Fib,
-    kernelPath: KernelPath,
-    seed: number,
-  ) {
+  constructor(lcore: number, shared: Shared, ports: readonly Port[], pool: FramePool, fib: Fib, seed: number) {
     super(lcore, shared);
     this.ports = ports;
     this.pool = pool;
     this.fib = fib;
-    this.kernelPath = kernelPath;
     this.views = shared.memories[lcore];
     this.bytes = this.views.bytes;
     this.half = this.views.half;
+    this.base = sys.addressOf(this.bytes);
     this.frameSize = shared.frameSizes[lcore];
     const portOf = new Int32Array(ports.length * 2);
     for (let i = 0; i < ports.length; i++) {
@@ -578,12 +571,14 @@ export class Stack extends Endpoint {
     datagram.seconds = 0;
     datagram.nanoseconds = 0;
     if ((this.table.get(datagram.socketId, FLAGS) & F_TIMESTAMP) === 0 || at < 0) return;
-    const word = (i: number): number =>
-      (bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24)) >>> 0;
-    if (word(at + 8) !== STAMP_MAGIC) return;
-    const ns = word(at) + word(at + 4) * 2 ** 32 + this.realtimeOffsetNs;
-    datagram.seconds = Math.floor(ns / 1e9);
-    datagram.nanoseconds = Math.floor(ns - datagram.seconds * 1e9);
+    if (littleEndian32(bytes, at + 8) !== STAMP_MAGIC) return;
+    // Seconds and nanoseconds are added apart: nanoseconds since 1970 exceed what a number holds exactly.
+    const monotonicNs = littleEndian32(bytes, at) + littleEndian32(bytes, at + 4) * 2 ** 32;
+    const seconds = Math.floor(monotonicNs / 1e9);
+    const nanoseconds = monotonicNs - seconds * 1e9 + this.realtimeOffsetNs;
+    const carry = Math.floor(nanoseconds / 1e9);
+    datagram.seconds = seconds + this.realtimeOffsetSeconds + carry;
+    datagram.nanoseconds = nanoseconds - carry * 1e9;
   }
 
   /** Whether the socket's receive buffer takes `charge` bytes more, counting what every lcore has queued there. */
@@ -612,10 +607,22 @@ export class Stack extends Endpoint {
 
   // ---- output ----
 
-  override send(
+  override senderOf(_socket: UdpSocket): number {
+    return this.thread;
+  }
+
+  override takeFrame(_lcore: number): number {
+    return this.pool.take();
+  }
+
+  override returnFrame(_lcore: number, frame: number): void {
+    this.pool.give(frame);
+  }
+
+  override commitFrame(
     socket: UdpSocket,
-    bytes: Uint8Array,
-    offset: number,
+    _lcore: number,
+    frame: number,
     length: number,
     w0: number,
     w1: number,
@@ -623,20 +630,7 @@ export class Stack extends Endpoint {
     w3: number,
     port: number,
   ): number {
-    const frame = this.pool.take();
-    if (frame < 0) {
-      this.counters[C.UdpSndbufErrors]++;
-      return -ERRNO.EAGAIN;
-    }
-    const payload = frame + TX_HEADROOM;
-    if (payload + length > this.frameEnd(this.thread, frame)) {
-      this.pool.give(frame);
-      return -ERRNO.EMSGSIZE;
-    }
-    const memory = this.bytes;
-    if (length >= 128 && offset === 0 && length === bytes.length) memory.set(bytes, payload);
-    else for (let i = 0; i < length; i++) memory[payload + i] = bytes[offset + i];
-    return this.output(socket.id, frame, payload, length, w0, w1, w2, w3, port);
+    return this.output(socket.id, frame, frame + TX_HEADROOM, length, w0, w1, w2, w3, port);
   }
 
   /**
@@ -751,7 +745,7 @@ export class Stack extends Endpoint {
     const result =
       placeholder < 0
         ? -ERRNO.EHOSTUNREACH
-        : this.kernelPath.send(placeholder, family, payload, length, w0, w1, w2, w3, port);
+        : this.kernelPath.send(placeholder, family, this.base + payload, length, w0, w1, w2, w3, port);
     this.counters[result < 0 ? C.UdpOutErrors : C.UdpOutViaKernel]++;
     this.pool.give(frame);
     return result;
@@ -1177,6 +1171,11 @@ export class Stack extends Endpoint {
     this.shared.portInfo[at] = cpu;
     this.shared.portInfo[at + 1] = this.ports[portNumber].napiId;
   }
+}
+
+/** The unsigned number at `at`, least significant byte first, as the XDP program writes it. */
+function littleEndian32(bytes: Uint8Array, at: number): number {
+  return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
 }
 
 /**

@@ -5,10 +5,9 @@
  * A thread that polls in its event loop is woken by its bell; a worker may block instead. Frames to send from are lent
  * by the lcores beforehand, so that sending needs no answer.
  */
-import { ERRNO } from "af-xdp-bindings";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
-import { Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import { Endpoint, type Shared } from "./endpoint.ts";
 import {
   M_ADDRESS,
   M_CHARGE,
@@ -65,10 +64,22 @@ export class ThreadEndpoint extends Endpoint {
     this.flush();
   }
 
-  override send(
+  override senderOf(socket: UdpSocket): number {
+    return socket.id % this.queueLcores;
+  }
+
+  override takeFrame(lcore: number): number {
+    return this.borrow(lcore);
+  }
+
+  override returnFrame(lcore: number, frame: number): void {
+    this.loans[lcore][this.loanCount[lcore]++] = frame;
+  }
+
+  override commitFrame(
     socket: UdpSocket,
-    bytes: Uint8Array,
-    offset: number,
+    lcore: number,
+    frame: number,
     length: number,
     w0: number,
     w1: number,
@@ -76,23 +87,12 @@ export class ThreadEndpoint extends Endpoint {
     w3: number,
     port: number,
   ): number {
-    const lcore = socket.id % this.queueLcores;
-    const frame = this.borrow(lcore);
-    if (frame < 0) return this.refuse();
-    const at = frame + TX_HEADROOM;
-    if (at + length > this.frameEnd(lcore, frame)) {
-      this.loans[lcore][this.loanCount[lcore]++] = frame;
-      return -ERRNO.EMSGSIZE;
-    }
     const ring = this.toLcore[lcore];
     const slot = ring.claim();
     if (slot < 0) {
-      this.loans[lcore][this.loanCount[lcore]++] = frame;
+      this.returnFrame(lcore, frame);
       return this.refuse();
     }
-    const memory = this.shared.memories[lcore].bytes;
-    if (length > 128 && offset === 0 && bytes.length === length) memory.set(bytes, at);
-    else for (let i = 0; i < length; i++) memory[at + i] = bytes[offset + i];
     const { words } = ring;
     words[slot + M_KIND] = MSG_SEND;
     words[slot + M_SOCKET] = socket.id;
@@ -305,12 +305,6 @@ export class ThreadEndpoint extends Endpoint {
     // Loans lie in the ring from the lcore, behind datagrams perhaps.
     if (this.loanCount[lcore] === 0 && this.drain(lcore) > 0) this.wakeWaiters();
     return this.loanCount[lcore] === 0 ? -1 : this.loans[lcore][--this.loanCount[lcore]];
-  }
-
-  private refuse(): number {
-    this.counters[C.UdpSndbufErrors]++;
-    this.flush();
-    return -ERRNO.EAGAIN;
   }
 
   /** Publishes what this turn of the event loop sends, once, at its end. */

@@ -6,7 +6,7 @@
  */
 import { check, ERRNO, SysError } from "af-xdp-bindings";
 import type { Datagram } from "./datagram.ts";
-import { type Endpoint, PORTS_MAX } from "./endpoint.ts";
+import { type Endpoint, PORTS_MAX, TX_HEADROOM } from "./endpoint.ts";
 import { addressBytes, addressWords } from "./fib.ts";
 import { DatagramQueue } from "./queue.ts";
 import {
@@ -277,12 +277,34 @@ export class UdpSocket {
     w3: number,
   ): number {
     if (this.closed) return -ERRNO.EBADF;
-    if (!isPort(port)) return -ERRNO.EINVAL;
-    const speaks = this.speaks;
-    if (speaks !== SPEAKS_BOTH && (w0 === 0 && w1 === 0 && w2 === 0xffff) !== (speaks === SPEAKS_V4)) {
-      return this.family === AF_INET ? -ERRNO.EAFNOSUPPORT : -ERRNO.ENETUNREACH;
-    }
+    const result = this.checkDestination(port, w0, w1, w2);
+    if (result < 0) return result;
     return this.endpoint.send(this, bytes, offset, length, w0, w1, w2, w3, port);
+  }
+
+  /**
+   * Sends several datagrams to one destination (or the connected peer), with one wakeup for all.
+   * @returns how many were taken: fewer than given when there is no room, or -errno when not even the first was
+   */
+  sendBatch(payloads: readonly Uint8Array[], port = 0, address = ""): number {
+    let sent = 0;
+    for (; sent < payloads.length; sent++) {
+      const result = this.send(payloads[sent], port, address);
+      if (result < 0) return sent === 0 ? result : sent;
+    }
+    return sent;
+  }
+
+  /**
+   * A frame to send from without copying: write the payload at `frame.memory[frame.offset ..]`, then `frame.send`. Null
+   * when there is none now (EAGAIN). It must be sent or cancelled.
+   */
+  reserve(): SendFrame | null {
+    if (this.closed) return null;
+    const { endpoint } = this;
+    const lcore = endpoint.senderOf(this);
+    const frame = endpoint.takeFrame(lcore);
+    return frame < 0 ? null : new SendFrame(this, lcore, frame);
   }
 
   /**
@@ -434,6 +456,38 @@ export class UdpSocket {
     return this.endpoint.table.isV4(this.id) ? SPEAKS_V4 : SPEAKS_V6;
   }
 
+  /** SendFrame.send: the destination is checked as for sendTo. */
+  commit(lcore: number, frame: number, length: number, port: number, address: string): number {
+    const { endpoint, id } = this;
+    const { records, stride } = endpoint.table;
+    let to = port;
+    let words: Int32Array;
+    let result = 0;
+    if (this.closed) result = -ERRNO.EBADF;
+    if (port === 0) {
+      words = records.subarray(id * stride + REMOTE, id * stride + REMOTE + 4);
+      to = records[id * stride + REMOTE_PORT];
+      if (records[id * stride + STATE] !== CONNECTED) result = -ERRNO.EDESTADDRREQ;
+    } else {
+      words = addressWords(parseCached(address));
+    }
+    if (result === 0) result = this.checkDestination(to, words[0], words[1], words[2]);
+    if (result === 0) {
+      return endpoint.commitFrame(this, lcore, frame, length, words[0], words[1], words[2], words[3], to);
+    }
+    endpoint.returnFrame(lcore, frame);
+    return result;
+  }
+
+  private checkDestination(port: number, w0: number, w1: number, w2: number): number {
+    if (!isPort(port)) return -ERRNO.EINVAL;
+    const speaks = this.speaks;
+    if (speaks !== SPEAKS_BOTH && (w0 === 0 && w1 === 0 && w2 === 0xffff) !== (speaks === SPEAKS_V4)) {
+      return this.family === AF_INET ? -ERRNO.EAFNOSUPPORT : -ERRNO.ENETUNREACH;
+    }
+    return 0;
+  }
+
   private localWords(): Int32Array {
     return Int32Array.from([0, 1, 2, 3], (i) => this.endpoint.table.get(this.id, LOCAL + i));
   }
@@ -495,6 +549,44 @@ export class UdpSocket {
 const SPEAKS_V4 = 4;
 const SPEAKS_V6 = 6;
 const SPEAKS_BOTH = 0;
+
+/** A frame to send from: see UdpSocket.reserve. */
+export class SendFrame {
+  /** Frame memory: the payload goes to `memory[offset .. offset + room)`. */
+  readonly memory: Uint8Array;
+  readonly offset: number;
+  /** Bytes of payload it takes at most. A datagram over the MTU is left to the kernel to take apart. */
+  readonly room: number;
+  private readonly socket: UdpSocket;
+  private readonly lcore: number;
+  private readonly frame: number;
+  private open = true;
+
+  constructor(socket: UdpSocket, lcore: number, frame: number) {
+    const { shared } = socket.endpoint;
+    this.socket = socket;
+    this.lcore = lcore;
+    this.frame = frame;
+    this.memory = shared.memories[lcore].bytes;
+    this.offset = frame + TX_HEADROOM;
+    this.room = shared.frameSizes[lcore] - TX_HEADROOM;
+  }
+
+  /** Sends the first `length` bytes as UdpSocket.send would. The frame is given away whatever happens. */
+  send(length: number, port = 0, address = ""): number {
+    if (!this.open) return -ERRNO.EINVAL;
+    if (!(length >= 0 && length <= this.room)) return -ERRNO.EMSGSIZE;
+    this.open = false;
+    return this.socket.commit(this.lcore, this.frame, length, port, address);
+  }
+
+  /** Gives the frame back unsent. */
+  cancel(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.socket.endpoint.returnFrame(this.lcore, this.frame);
+  }
+}
 
 function isPort(port: number): boolean {
   return Number.isInteger(port) && port > 0 && port <= 65535;

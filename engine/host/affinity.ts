@@ -100,6 +100,22 @@ export function moveThreadsOff(
   return [...moved.values()];
 }
 
+/**
+ * Gives `cpus` back to every thread of this process that has none of them, except those in `keep` (thread ids): what
+ * moveThreadsOff() took, when whoever needed the CPUs alone is gone.
+ */
+export function moveThreadsBack(cpus: readonly number[], keep: ReadonlySet<number>): void {
+  for (const thread of threads()) {
+    if (keep.has(thread.tid)) continue;
+    try {
+      const mask = getAffinity(thread.tid);
+      if (!mask.some((cpu) => cpus.includes(cpu))) setAffinity(thread.tid, [...mask, ...cpus]);
+    } catch (error) {
+      if (!(error instanceof SysError && error.errno === ERRNO.ESRCH)) throw error;
+    }
+  }
+}
+
 function moveOff(thread: ThreadInfo, cpus: readonly number[], elsewhere: readonly number[]): boolean {
   try {
     const mask = getAffinity(thread.tid);

@@ -10,7 +10,6 @@ import type { Binder } from "../../sockets/binder.ts";
 import { C, COUNTERS, CounterBoard, type CounterName } from "../../sockets/counters.ts";
 import { PORTS_MAX, type Shared } from "../../sockets/endpoint.ts";
 import { FIB_BYTES, Fib, type FibContent, FibWriter } from "../../sockets/fib.ts";
-import { KernelPath } from "../../sockets/kernel-path.ts";
 import { Mesh } from "../../sockets/mesh.ts";
 import { Stack } from "../../sockets/stack.ts";
 import { SocketTable } from "../../sockets/table.ts";
@@ -131,7 +130,7 @@ export class Rig {
       const pool = new FramePool(frames, frameSize);
       const { bytes } = memories[id];
       const queues = Array.from({ length: ports }, (_, queue) => new FakePort(queue, bytes, pool));
-      const stack = new Stack(id, this.shared, queues, pool, new Fib(fibBuffer), new KernelPath(bytes), 0x1234567);
+      const stack = new Stack(id, this.shared, queues, pool, new Fib(fibBuffer), 0x1234567);
       stack.control();
       for (let p = 0; p < ports; p++) stack.publishPort(p, id);
       this.lcores.push({ stack, pool, ports: queues });
