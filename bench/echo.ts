@@ -6,7 +6,7 @@
 import type { GeneratorOptions, GeneratorResult } from "./generator.ts";
 import type { Peer, XdpMode } from "./peers.ts";
 import { Rounds } from "./ratio.ts";
-import { type Child, cpuTime, GENERATOR_CPU, linesOf, PEER_CPU, PORT, Testbed } from "./testbed.ts";
+import { type Child, cpuTime, drain, GENERATOR_CPU, int32Of, linesOf, PEER_CPU, PORT, Testbed } from "./testbed.ts";
 
 export interface EchoOptions {
   modes: readonly XdpMode[];
@@ -73,47 +73,62 @@ function newRow(peer: Peer, mode: XdpMode | ""): EchoRow {
   };
 }
 
+/** What a caller may follow of a run. */
+export interface EchoWatch {
+  /** A line of the peer's standard error. */
+  errorLine?(text: string): void;
+  /** The warm-up is over; the measurement is over. */
+  measuring?(): void;
+  measured?(): void;
+}
+
+/** Lines of complaint kept. */
+const COMPLAINT_LINES = 8;
+
 /** Starts a peer, loads it, stops it: on a veth pair of its own, since a closed XSK leaves its queue some time later. */
-export async function echoOnce(peer: Peer, mode: XdpMode, options: EchoOptions): Promise<EchoRun> {
+export async function echoOnce(
+  peer: Peer,
+  mode: XdpMode,
+  options: EchoOptions,
+  watch: EchoWatch = {},
+): Promise<EchoRun> {
   const testbed = new Testbed();
+  const complaint: string[] = [];
   try {
-    return await echoOn(testbed, peer, mode, options);
+    const child = peer.start(testbed, mode);
+    void drain(child.stdout);
+    const errors = readErrors(child, complaint, watch);
+    const run = await loadPeer(testbed, options, watch);
+    await testbed.stop(child);
+    await errors;
+    return run;
+  } catch (error) {
+    const said = complaint.length > 0 ? `; it said: ${complaint.join(" ")}` : "";
+    throw new Error(`${peer.title}, ${mode}: ${(error as Error).message}${said}`);
   } finally {
     testbed.close();
   }
 }
 
-async function echoOn(testbed: Testbed, peer: Peer, mode: XdpMode, options: EchoOptions): Promise<EchoRun> {
-  const child = peer.start(testbed, mode);
-  // A peer that prints statistics must not fill its pipe.
-  void drain(child.stdout);
-  try {
-    return await loadPeer(testbed, options);
-  } catch (error) {
-    child.kill("SIGKILL");
-    const complaint = (await new Response(child.stderr).text()).trim();
-    throw new Error(`${peer.title}, ${mode}: ${(error as Error).message}; it said: ${complaint}`);
-  } finally {
-    await testbed.stop(child);
+async function readErrors(child: Child, last: string[], watch: EchoWatch): Promise<void> {
+  for await (const line of linesOf(child.stderr)) {
+    watch.errorLine?.(line);
+    last.push(line);
+    if (last.length > COMPLAINT_LINES) last.shift();
   }
-}
-
-async function drain(stream: ReadableStream<Uint8Array>): Promise<void> {
-  for await (const _chunk of stream);
 }
 
 /** The generator's command line against whatever answers in `b`. */
 export function generatorOptions(testbed: Testbed, options: EchoOptions): GeneratorOptions {
   const { a, b } = testbed.hosts;
-  const word = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getInt32(0);
   return {
     interface: a.name,
     // The peer's mode is what is compared; the generator stays the same.
     mode: "skb",
     sourceMac: a.mac.toHex(),
     destinationMac: b.mac.toHex(),
-    source: word(a.ipv4),
-    destination: word(b.ipv4),
+    source: int32Of(a.ipv4),
+    destination: int32Of(b.ipv4),
     port: PORT,
     size: options.size,
     flows: options.flows,
@@ -134,16 +149,19 @@ export function startGenerator(testbed: Testbed, options: EchoOptions): Child {
   return testbed.spawn(testbed.hosts.a, command, GENERATOR_CPU);
 }
 
-async function loadPeer(testbed: Testbed, options: EchoOptions): Promise<EchoRun> {
+async function loadPeer(testbed: Testbed, options: EchoOptions, watch: EchoWatch): Promise<EchoRun> {
   const generator = startGenerator(testbed, options);
   try {
     let before = cpuTime(PEER_CPU);
     let result: GeneratorResult | null = null;
     let after = before;
     for await (const line of linesOf(generator.stdout)) {
-      if (line === "measuring") before = cpuTime(PEER_CPU);
-      else if (line.startsWith("{")) {
+      if (line === "measuring") {
+        before = cpuTime(PEER_CPU);
+        watch.measuring?.();
+      } else if (line.startsWith("{")) {
         after = cpuTime(PEER_CPU);
+        watch.measured?.();
         result = JSON.parse(line) as GeneratorResult;
       }
     }

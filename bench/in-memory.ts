@@ -220,7 +220,7 @@ export class InMemory {
 }
 
 /** The numbers below `count` in a random order, the same at every run (xorshift32, Marsaglia 2003). */
-function shuffled(count: number): Int32Array {
+export function shuffled(count: number): Int32Array {
   const order = Int32Array.from({ length: count }, (_, i) => i);
   let state = 0x9e3779b9 | 0;
   for (let i = count - 1; i > 0; i--) {

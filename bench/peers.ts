@@ -2,6 +2,8 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { PollPolicy } from "../engine/config.ts";
+import type { LcoreEchoOptions } from "./peers/lcore-echo.ts";
 import { type Child, PEER_CPU, PORT, type Testbed } from "./testbed.ts";
 
 export type XdpMode = "skb" | "native";
@@ -84,7 +86,7 @@ export function allPeers(compiled: CompiledPeers, xdpsock: string): Peer[] {
           testbed.hosts.b,
           [xdpsock, "-l", "-i", testbed.hosts.b.name, "-q", "0", mode === "skb" ? "-S" : "-N", "-c", "-b", BATCH],
           PEER_CPU,
-          dirname(xdpsock),
+          { cwd: dirname(xdpsock) },
         ),
     },
     {
@@ -107,8 +109,14 @@ export function allPeers(compiled: CompiledPeers, xdpsock: string): Peer[] {
   ];
 }
 
+export interface LcorePeerOptions {
+  /** See EchoModuleData.markHeap. */
+  markHeap?: boolean;
+  env?: Record<string, string>;
+}
+
 /** The lcore, under one of its idle policies. It places its own threads. */
-export function lcorePeer(poll: "busy" | "adaptive" | "interrupt"): Peer {
+export function lcorePeer(poll: PollPolicy, { markHeap = false, env = {} }: LcorePeerOptions = {}): Peer {
   return {
     name: poll === "busy" ? "lcore" : `lcore-${poll}`,
     title: `lcore, ${poll}`,
@@ -116,9 +124,13 @@ export function lcorePeer(poll: "busy" | "adaptive" | "interrupt"): Peer {
     answers: true,
     missing: "",
     start: (testbed, mode) => {
-      const options = { interface: testbed.hosts.b.name, port: PORT, cpu: PEER_CPU, mode, poll };
-      const command = [process.execPath, script("./peers/lcore-echo.ts"), JSON.stringify(options)];
-      return testbed.spawn(testbed.hosts.b, command, null);
+      const options = { interface: testbed.hosts.b.name, port: PORT, cpu: PEER_CPU, mode, poll, markHeap };
+      const command = [
+        process.execPath,
+        script("./peers/lcore-echo.ts"),
+        JSON.stringify(options satisfies LcoreEchoOptions),
+      ];
+      return testbed.spawn(testbed.hosts.b, command, null, { env });
     },
   };
 }

@@ -12,6 +12,14 @@ export const PORT = 9000;
 
 export type Child = Bun.Subprocess<"ignore", "pipe", "pipe">;
 
+/** Where else a program finds itself. */
+export interface Place {
+  /** Working directory; default that of this process. */
+  cwd?: string;
+  /** Variables beside those of this process. */
+  env?: Record<string, string>;
+}
+
 export class Testbed {
   readonly hosts: VethPair;
   private readonly children = new Set<Child>();
@@ -28,12 +36,18 @@ export class Testbed {
   }
 
   /** Starts a program in a host's namespace, on one CPU or, for a program that places its own threads, on all. */
-  spawn(host: Host, command: string[], cpu: number | null, cwd?: string): Child {
+  spawn(host: Host, command: string[], cpu: number | null, place: Place = {}): Child {
     const before = getAffinity(0);
     if (cpu !== null) setAffinity(0, [cpu]);
     try {
       const child = host.ns.run(() =>
-        Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", ...(cwd === undefined ? {} : { cwd }) }),
+        Bun.spawn(command, {
+          stdin: "ignore",
+          stdout: "pipe",
+          stderr: "pipe",
+          cwd: place.cwd ?? process.cwd(),
+          env: { ...process.env, ...place.env },
+        }),
       );
       this.children.add(child);
       return child;
@@ -42,7 +56,7 @@ export class Testbed {
     }
   }
 
-  /** Ends a program and waits until it is gone; returns what it printed after what has been read. */
+  /** Ends a program and waits until it is gone. */
   async stop(child: Child): Promise<void> {
     child.kill("SIGTERM");
     const killer = setTimeout(() => child.kill("SIGKILL"), 3000);
@@ -90,3 +104,11 @@ export function cpuTime(cpu: number | null): CpuTime {
   const busy = (user + nice + system + irq + softirq) / USER_HZ;
   return { busy, steal: steal / USER_HZ, total: busy + (idle + iowait + steal) / USER_HZ };
 }
+
+/** Reads a stream to its end: a program that prints must not fill its pipe. */
+export async function drain(stream: ReadableStream<Uint8Array>): Promise<void> {
+  for await (const _chunk of stream);
+}
+
+/** An IPv4 address of 4 bytes as an int32. */
+export const int32Of = (address: Uint8Array): number => new DataView(address.buffer, address.byteOffset, 4).getInt32(0);

@@ -1,10 +1,10 @@
 /**
  * A UDP echo on an lcore, through real sockets: `bun bench/peers/lcore-echo.ts '{"interface":"veth0", …}'`.
- * Prints its EngineInfo when it serves, and its counters when it is told to stop (SIGTERM, or the end of its input).
+ * Prints a line of JSON when it serves (LcoreEchoStarted), and its counters when it is told to stop (SIGTERM).
  */
 
 import type { AttachMode, PollPolicy } from "../../engine/config.ts";
-import { Engine } from "../../engine/engine.ts";
+import { Engine, type EngineInfo } from "../../engine/engine.ts";
 
 export interface LcoreEchoOptions {
   interface: string;
@@ -12,19 +12,30 @@ export interface LcoreEchoOptions {
   cpu: number;
   mode: AttachMode;
   poll: PollPolicy;
+  /** See EchoModuleData. */
+  markHeap: boolean;
+}
+
+export interface LcoreEchoStarted extends EngineInfo {
+  /** When Engine.start was called, milliseconds since the epoch, with fractions. */
+  startedAt: number;
+  /** Milliseconds that Engine.start took. */
+  startMs: number;
 }
 
 const options = JSON.parse(process.argv[2]) as LcoreEchoOptions;
-const startedAt = performance.now();
+const startedAt = performance.timeOrigin + performance.now();
 const engine = await Engine.start({
   interface: options.interface,
   cpus: [options.cpu],
   mode: options.mode,
   poll: options.poll,
   module: new URL("./echo-module.ts", import.meta.url),
-  data: options.port,
+  data: { port: options.port, markHeap: options.markHeap },
 });
-console.log(JSON.stringify({ ...engine.info, startMs: performance.now() - startedAt }));
+const startMs = performance.timeOrigin + performance.now() - startedAt;
+const started: LcoreEchoStarted = { ...engine.info, startedAt, startMs };
+console.log(JSON.stringify(started));
 process.on("SIGTERM", async () => {
   const counters = engine.counters();
   await engine.close();

@@ -1,0 +1,108 @@
+/**
+ * `npm run bench -- [parts|ring|echo|rtt|gc|start|all] [options]`: measures, prints tables, holds them against the goals.
+ * Needs root, veth and two CPUs for everything but parts and ring.
+ */
+import { CommanderError } from "commander";
+import { MESSAGE_WORDS } from "../sockets/message.ts";
+import { measureEcho } from "./echo.ts";
+import { beginRun } from "./environment.ts";
+import { measureGc } from "./gc.ts";
+import { type BenchOptions, parseBench, type Selection } from "./options.ts";
+import { measureParts } from "./parts.ts";
+import { allPeers, CompiledPeers, type Peer } from "./peers.ts";
+import * as report from "./report.ts";
+import { measureHandOver } from "./ring.ts";
+import { measureRtt } from "./rtt.ts";
+import { measureStart } from "./start.ts";
+
+const FLOWS_LARGE = 1_000_000;
+const WARMUP_MS = 1000;
+const IDLE_MS = 5000;
+const RING_TOTAL = 10_000_000;
+/** A client with one datagram in flight meets nobody but these. */
+const RTT_PEERS = ["lcore", "c-block", "c-spin", "bun", "node"];
+
+/** What one selection found: a table, goals, and the raw figures. */
+interface Outcome {
+  text: string;
+  goals: report.Goal[];
+  data: unknown;
+}
+
+const progress = (text: string): void => {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+};
+
+async function measure(selection: Selection, options: BenchOptions, peers: readonly Peer[]): Promise<Outcome> {
+  const { rounds, modes } = options;
+  const measureMs = options.seconds * 1000;
+  const warmupMs = Math.min(WARMUP_MS, measureMs);
+  const load = { modes, rounds, measureMs, warmupMs, window: options.window, size: options.size, flows: options.flows };
+  switch (selection) {
+    case "parts": {
+      const parts = await measureParts({ timeMs: measureMs, flowsLarge: FLOWS_LARGE });
+      return { text: report.partsText(parts), goals: report.partsGoals(parts), data: parts };
+    }
+    case "ring": {
+      const rows = [];
+      for (const words of [1, MESSAGE_WORDS])
+        rows.push({ name: `slots of ${words * 4} bytes`, ns: await measureHandOver(words, RING_TOTAL, rounds) });
+      return { text: report.ringText(rows), goals: [], data: rows };
+    }
+    case "echo": {
+      const rows = await measureEcho(peers, load, progress);
+      return { text: report.echoText(rows), goals: report.echoGoals(rows), data: rows };
+    }
+    case "rtt": {
+      const rows = await measureRtt(
+        peers.filter(({ name }) => RTT_PEERS.includes(name)),
+        { modes, rounds, measureMs, warmupMs },
+        progress,
+      );
+      return { text: report.rttText(rows), goals: report.rttGoals(rows), data: rows };
+    }
+    case "gc": {
+      const result = await measureGc(modes[0], { ...load, measureMs: options.gcSeconds * 1000 });
+      return { text: report.gcText(result), goals: report.gcGoals(result), data: result };
+    }
+    case "start": {
+      const result = await measureStart({ mode: modes[0], rounds, idleMs: Math.max(measureMs, IDLE_MS) }, progress);
+      return { text: report.startText(result), goals: report.startGoals(result), data: result };
+    }
+  }
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  const options = parseBench(argv);
+  const compiled = new CompiledPeers();
+  try {
+    const chosen = allPeers(compiled, options.xdpsock).filter(({ name }) => options.peers?.includes(name) ?? true);
+    for (const peer of chosen) if (peer.missing !== "") console.log(`without ${peer.title}: ${peer.missing}`);
+    const peers = chosen.filter(({ missing }) => missing === "");
+    const { environment, end } = beginRun(argv);
+    const goals: report.Goal[] = [];
+    const results: Record<string, unknown> = {};
+    for (const selection of options.selections) {
+      const outcome = await measure(selection, options, peers);
+      progress("");
+      console.log(`\n${outcome.text}`);
+      goals.push(...outcome.goals);
+      results[selection] = outcome.data;
+    }
+    end();
+    if (goals.length > 0) console.log(`\n${report.goalsText(goals)}`);
+    console.log(`\n${report.environmentText(environment)}`);
+    if (options.json !== "") {
+      await Bun.write(options.json, `${JSON.stringify({ environment, options, goals, results }, null, 2)}\n`);
+    }
+  } finally {
+    compiled.close();
+  }
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error.exitCode;
+}

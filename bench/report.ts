@@ -1,0 +1,183 @@
+/** Results as tables, and the goals they are held against. */
+import Table from "cli-table3";
+import type { EchoRow } from "./echo.ts";
+import type { Environment } from "./environment.ts";
+import type { GcResult } from "./gc.ts";
+import { type Part, RECEIVE_1K, RECEIVE_1M } from "./parts.ts";
+import { type Rounds, ratio, type Summary } from "./ratio.ts";
+import type { RttRow } from "./rtt.ts";
+import type { StartResult } from "./start.ts";
+
+/** A requirement and what was measured. */
+export interface Goal {
+  readonly what: string;
+  readonly goal: string;
+  readonly measured: Summary;
+  readonly met: boolean;
+}
+
+const round = (value: number, digits: number): string => value.toFixed(digits);
+const spread = ({ median, min, max }: Summary, digits = 2): string =>
+  `${round(median, digits)} (${round(min, digits)}..${round(max, digits)})`;
+
+function table(head: string[], rows: string[][]): string {
+  const right = head.map((_, i) => (i === 0 ? ("left" as const) : ("right" as const)));
+  const out = new Table({ head, colAligns: right, style: { head: [], border: [] } });
+  out.push(...rows);
+  return out.toString();
+}
+
+export function environmentText(env: Environment): string {
+  return [
+    `${env.date}  ${env.command}`,
+    `Bun ${env.bun}, Node ${env.node === "" ? "none" : env.node}, Linux ${env.kernel}, ${env.cpus} × ${env.cpu}`,
+    `${round(env.seconds, 0)} s, load ${env.load} at the start, steal ${round(env.steal * 100, 2)} %`,
+  ].join("\n");
+}
+
+export const partsText = (parts: readonly Part[]): string =>
+  table(
+    ["ns a packet", "median", "least", "p99", "runs"],
+    parts.map(({ name, ns, runs }) => [name, round(ns.median, 1), round(ns.min, 1), round(ns.max, 1), String(runs)]),
+  );
+
+export const ringText = (rows: readonly { name: string; ns: Rounds }[]): string =>
+  table(
+    ["ring, thread to thread", "ns a slot"],
+    rows.map(({ name, ns }) => [name, spread(ns.summary())]),
+  );
+
+/** What ratios are taken against: the lcore's row in a mode. */
+function ours<T extends { peer: string; mode: string }>(rows: readonly T[], mode: string): T | undefined {
+  return rows.find((row) => row.peer === "lcore" && row.mode === mode);
+}
+
+export function echoText(rows: readonly EchoRow[]): string {
+  return table(
+    ["UDP echo", "mode", "million/s", "ns of CPU", "lost", "generator idle", "lcore skb : this", "lcore native : this"],
+    rows.map((row) => [
+      row.title,
+      row.mode,
+      spread({
+        median: row.perSecond.summary().median / 1e6,
+        min: row.perSecond.summary().min / 1e6,
+        max: row.perSecond.summary().max / 1e6,
+      }),
+      round(row.cpuNs.summary().median, 0),
+      String(row.lost),
+      `${round(row.generatorIdle.summary().median * 100, 0)} %`,
+      ...["skb", "native"].map((mode) => {
+        const lcore = ours(rows, mode);
+        const comparable = row.mode === "" || row.mode === mode;
+        return lcore && comparable ? spread(ratio(lcore.perSecond, row.perSecond)) : "";
+      }),
+    ]),
+  );
+}
+
+export const rttText = (rows: readonly RttRow[]): string =>
+  table(
+    ["round trip, one in flight, us", "mode", "p50", "p99", "p99.9", "greatest", "lost"],
+    rows.map((row) => [
+      row.title,
+      row.mode,
+      spread(row.p50.summary(), 1),
+      spread(row.p99.summary(), 1),
+      round(row.p999.summary().median, 0),
+      round(row.max.summary().max, 0),
+      String(row.lost),
+    ]),
+  );
+
+export const gcText = (result: GcResult): string =>
+  table(
+    [`garbage collections in ${result.seconds} s`, "lcore", "other threads", "echoes/s"],
+    [["lcore echo at full rate", String(result.lcore), String(result.others), round(result.run.perSecond, 0)]],
+  );
+
+export const startText = (result: StartResult): string =>
+  table(
+    ["start and idle", ""],
+    [
+      ["Engine.start to first echo, ms", spread(result.firstEchoMs.summary(), 0)],
+      ["of it, Engine.start itself, ms", spread(result.startMs.summary(), 0)],
+      ["before it: process and modules, ms", spread(result.processMs.summary(), 0)],
+      ['idle CPU with poll "interrupt", %', spread(result.idlePercent.summary())],
+    ],
+  );
+
+/** Goals for the parts. */
+export function partsGoals(parts: readonly Part[]): Goal[] {
+  const few = parts.find(({ name }) => name === RECEIVE_1K);
+  const many = parts.find(({ name }) => name === RECEIVE_1M);
+  if (few === undefined || many === undefined) return [];
+  const growth = many.ns.median / few.ns.median;
+  return [
+    atMost("in memory, 1,000 flows, to the callback, ns a packet", few.ns, 60),
+    atMost("1,000,000 flows against 1,000", { median: growth, min: growth, max: growth }, 2.5),
+  ];
+}
+
+/** Goals for the echo: the least ratio to each peer, in each mode. */
+const ECHO_GOALS: readonly (readonly [peer: string, goal: number])[] = [
+  ["l2fwd", 0.95],
+  ["xdpsock", 0.95],
+  ["bun", 4],
+  ["node", 7],
+  ["c-batch", 2],
+];
+
+export function echoGoals(rows: readonly EchoRow[]): Goal[] {
+  return ["skb", "native"].flatMap((mode) =>
+    ECHO_GOALS.flatMap(([peer, goal]) => {
+      const lcore = ours(rows, mode);
+      const other = rows.find((row) => row.peer === peer && (row.mode === mode || row.mode === ""));
+      if (lcore === undefined || other === undefined) return [];
+      return [atLeast(`echo, ${mode}: against ${other.title}`, ratio(lcore.perSecond, other.perSecond), goal)];
+    }),
+  );
+}
+
+export function rttGoals(rows: readonly RttRow[]): Goal[] {
+  const goals = [
+    ["c-block", 0.5],
+    ["c-spin", 1],
+  ] as const;
+  return ["skb", "native"].flatMap((mode) =>
+    goals.flatMap(([peer, goal]) => {
+      const lcore = ours(rows, mode);
+      const other = rows.find((row) => row.peer === peer);
+      if (lcore === undefined || other === undefined) return [];
+      return [
+        atMost(`round trip p50, ${mode}: against ${other.title}`, ratio(lcore.p50, other.p50), goal),
+        atMost(`round trip p99, ${mode}: against ${other.title}`, ratio(lcore.p99, other.p99), goal),
+      ];
+    }),
+  );
+}
+
+export function gcGoals({ lcore, seconds }: GcResult): Goal[] {
+  return [atMost(`collections in the lcore, ${seconds} s`, { median: lcore, min: lcore, max: lcore }, 0)];
+}
+
+export function startGoals(result: StartResult): Goal[] {
+  return [
+    atMost("Engine.start to first echo, ms", result.firstEchoMs.summary(), 300),
+    atMost('idle CPU with poll "interrupt", %', result.idlePercent.summary(), 2),
+  ];
+}
+
+/** Held against the median. */
+function atMost(what: string, measured: Summary, goal: number): Goal {
+  return { what, goal: `<= ${goal}`, measured, met: measured.median <= goal };
+}
+
+function atLeast(what: string, measured: Summary, goal: number): Goal {
+  return { what, goal: `>= ${goal}`, measured, met: measured.median >= goal };
+}
+
+export const goalsText = (goals: readonly Goal[]): string =>
+  table(
+    ["goal", "", "measured", "met"],
+    goals.map(({ what, goal, measured, met }) => [what, goal, spread(measured), met ? "yes" : "NO"]),
+  );
