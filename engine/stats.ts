@@ -120,17 +120,30 @@ export interface ServedEngine {
   readonly path: string;
 }
 
-/** Engines that serve in the usual places. */
+/** Engines that serve in the usual places: this user's, and to root everybody's. */
 export function servedEngines(): ServedEngine[] {
-  const all = statsDirectories().filter(isOurs).flatMap(served);
-  return all.filter(({ pid }) => isAlive(pid));
+  const directories = new Set(statsDirectories().filter(isOurs));
+  if (process.geteuid?.() === 0) {
+    for (const user of list("/run/user")) directories.add(join("/run/user", user, "lcore"));
+    for (const name of list("/tmp")) if (name.startsWith("lcore-")) directories.add(join("/tmp", name));
+  }
+  return [...directories].flatMap(served).filter(({ pid }) => isAlive(pid));
 }
 
 function served(directory: string): ServedEngine[] {
-  return readdirSync(directory).flatMap((name) => {
+  return list(directory).flatMap((name) => {
     const match = SOCKET_NAME.exec(name);
     return match === null ? [] : [{ pid: Number(match[1]), path: join(directory, name) }];
   });
+}
+
+/** Names in a directory; none where it cannot be read. */
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
 }
 
 /** A free path in the first usable directory, which is cleared of what ended processes left. */
