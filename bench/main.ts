@@ -72,13 +72,20 @@ async function measure(selection: Selection, options: BenchOptions, peers: reado
   }
 }
 
+/** The peers asked for, less those that cannot run here, which are named. */
+function present(compiled: CompiledPeers, options: BenchOptions): Peer[] {
+  const chosen = allPeers(compiled, options.xdpsock).filter(({ name }) => options.peers?.includes(name) ?? true);
+  for (const peer of chosen) if (peer.missing !== "") console.log(`without ${peer.title}: ${peer.missing}`);
+  return chosen.filter(({ missing }) => missing === "");
+}
+
 async function main(argv: readonly string[]): Promise<void> {
   const options = parseBench(argv);
   const compiled = new CompiledPeers();
   try {
-    const chosen = allPeers(compiled, options.xdpsock).filter(({ name }) => options.peers?.includes(name) ?? true);
-    for (const peer of chosen) if (peer.missing !== "") console.log(`without ${peer.title}: ${peer.missing}`);
-    const peers = chosen.filter(({ missing }) => missing === "");
+    const peers = options.selections.some((name) => name === "echo" || name === "rtt")
+      ? present(compiled, options)
+      : [];
     const { environment, end } = beginRun(argv);
     const goals: report.Goal[] = [];
     const results: Record<string, unknown> = {};

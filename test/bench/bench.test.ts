@@ -1,0 +1,144 @@
+import { describe, expect, test } from "bun:test";
+import { measureEcho } from "../../bench/echo.ts";
+import { GcLog } from "../../bench/gc.ts";
+import { FRAMES, InMemory, shuffled } from "../../bench/in-memory.ts";
+import { parseBench, SELECTIONS } from "../../bench/options.ts";
+import { MARK_BEGIN, MARK_END } from "../../bench/peers/echo-module.ts";
+import { allPeers, CompiledPeers } from "../../bench/peers.ts";
+import { Rounds, ratio, summarize } from "../../bench/ratio.ts";
+import { measureHandOver, RingPass } from "../../bench/ring.ts";
+import { requires } from "../support/hosts.ts";
+
+const rounds = (...values: number[]): Rounds => {
+  const result = new Rounds();
+  for (const value of values) result.add(value);
+  return result;
+};
+
+describe("figures", () => {
+  test("a summary is the median and the extremes", () => {
+    expect(summarize([5, 1, 3])).toEqual({ median: 3, min: 1, max: 5 });
+    expect(summarize([4, 1, 3, 2])).toEqual({ median: 2.5, min: 1, max: 4 });
+    expect(summarize([]).median).toBeNaN();
+  });
+
+  test("a ratio pairs rounds, so that a slow round of both does not count", () => {
+    expect(ratio(rounds(10, 1, 12), rounds(5, 0.5, 4))).toEqual({ median: 2, min: 2, max: 3 });
+    expect(() => ratio(rounds(1, 2), rounds(1))).toThrow("2 rounds against 1");
+  });
+});
+
+describe("command line", () => {
+  test("defaults measure everything, in both modes", () => {
+    const options = parseBench([]);
+    expect(options.selections).toEqual(SELECTIONS);
+    expect(options.modes).toEqual(["skb", "native"]);
+    expect(options.gcSeconds).toBe(60);
+    expect(options.peers).toBeNull();
+  });
+
+  test("selections and values", () => {
+    const options = parseBench([
+      "rtt",
+      "echo",
+      "--seconds",
+      "0.5",
+      "--rounds",
+      "3",
+      "--mode",
+      "skb",
+      "--peers",
+      "lcore,bun",
+    ]);
+    expect(options.selections).toEqual(["echo", "rtt"]);
+    expect(options).toMatchObject({ seconds: 0.5, rounds: 3, modes: ["skb"], peers: ["lcore", "bun"] });
+  });
+
+  test.each([[["nonsense"]], [["--rounds", "0"]], [["--rounds", "1.5"]], [["--size", "59"]], [["--mode", "fast"]]])(
+    "%p is refused",
+    (argv) => {
+      const { write } = process.stderr;
+      process.stderr.write = () => true;
+      try {
+        expect(() => parseBench(argv)).toThrow();
+      } finally {
+        process.stderr.write = write;
+      }
+    },
+  );
+});
+
+describe("GC log", () => {
+  const start = (heap: string): string => `[GC<${heap}>: START M 880kb => FullCollection, a=0kb`;
+
+  test("collections are told apart by heap and counted between begin and end", () => {
+    const log = new GcLog();
+    for (const line of [start("0xa"), MARK_BEGIN, start("0xb"), MARK_END, start("0xb")]) log.line(line);
+    log.begin();
+    for (const line of [start("0xb"), "GC END!", start("0xa"), start("0xa")]) log.line(line);
+    log.end();
+    log.line(start("0xb"));
+    expect(log.totals()).toEqual({ marked: 1, others: 2 });
+  });
+
+  test("a log without the marked collection proves nothing", () => {
+    expect(() => new GcLog().totals()).toThrow("no collection between the marks");
+  });
+});
+
+describe("in memory", () => {
+  test("every prepared frame is delivered, and answered where the handler replies", () => {
+    for (const reply of [false, true]) {
+      const path = new InMemory(100, reply);
+      for (let i = 0; i < 2; i++) {
+        path.prepare();
+        path.run();
+        path.verify(reply);
+        expect(path.delivered).toBe(FRAMES);
+      }
+      expect(() => path.verify(!reply)).toThrow("were delivered");
+    }
+  });
+
+  test("a shuffle is a permutation", () => {
+    expect([...shuffled(1000)].toSorted((a, b) => a - b)).toEqual(Array.from({ length: 1000 }, (_, i) => i));
+    expect([...shuffled(1000)]).not.toEqual(Array.from({ length: 1000 }, (_, i) => i));
+  });
+
+  test("the ring's passes hold, on one thread and between two", async () => {
+    new RingPass().run();
+    const result = await measureHandOver(16, 20_000, 2);
+    expect(result.values).toHaveLength(2);
+    for (const ns of result.values) expect(ns).toBeGreaterThan(0);
+  });
+});
+
+describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "" || navigator.hardwareConcurrency < 2)("echo", () => {
+  test("a round against the lcore and a kernel socket", async () => {
+    const compiled = new CompiledPeers();
+    try {
+      const peers = allPeers(compiled, "").filter(({ name }) => name === "lcore" || name === "bun");
+      const load = { rounds: 1, measureMs: 100, warmupMs: 50, window: 64, size: 60, flows: 8 };
+      const rows = await measureEcho(peers, { ...load, modes: ["skb"] }, () => {});
+      expect(rows.map(({ peer, mode }) => [peer, mode])).toEqual([
+        ["lcore", "skb"],
+        ["bun", ""],
+      ]);
+      for (const { perSecond } of rows) expect(perSecond.summary().median).toBeGreaterThan(1000);
+    } finally {
+      compiled.close();
+    }
+  });
+
+  test("a peer that is missing says why", () => {
+    const compiled = new CompiledPeers();
+    try {
+      const missing = (path: string): string =>
+        allPeers(compiled, path).find(({ name }) => name === "xdpsock")?.missing ?? "";
+      expect(missing("")).toContain("--xdpsock");
+      expect(missing("/nonexistent/xdpsock")).toContain("not there");
+    } finally {
+      compiled.close();
+    }
+  });
+});
