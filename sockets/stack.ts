@@ -47,7 +47,7 @@ import { CHARGE_OVERHEAD } from "./queue.ts";
 import { DROPS, F_TIMESTAMP, FLAGS, GENERATION, LOCAL, LOCAL_PORT, PLACEHOLDER } from "./table.ts";
 import { LOAN_FRAMES } from "./thread.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
-import { sum, swap16 } from "./wire/checksum.ts";
+import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6, ETH_RUNT, etherType, networkOffset } from "./wire/ethernet.ts";
 import {
   checkIpv4,
@@ -304,8 +304,16 @@ export class Stack extends Endpoint {
     if (u3 !== 0) {
       // The pseudo-header has the length and the protocol once more.
       const headers = addresses + u0 + u1 + u2 + u2 + u3 + (IPPROTO_UDP << 8);
-      const sumAll = sum(this.views, frame + PLAIN_PAYLOAD, datagram - UDP_HEADER, headers);
-      if ((sumAll & 0xffff) + (sumAll >>> 16) !== 0xffff) return NOBODY;
+      const bytes = datagram - UDP_HEADER;
+      let check = headers;
+      if (bytes < LONG_BYTES) {
+        const end = udp + 4 + (bytes >> 1);
+        for (let i = udp + 4; i < end; i++) check = (check + half[i]) | 0;
+        if ((bytes & 1) !== 0) check = (check + (half[end] & 0xff)) | 0;
+      } else {
+        check = sum(this.views, frame + PLAIN_PAYLOAD, bytes, headers);
+      }
+      if ((check & 0xffff) + (check >>> 16) !== 0xffff) return NOBODY;
     }
     const local = (swap16(h8) << 16) | swap16(h9);
     if (local !== this.local4 && !this.isOwn4(local)) return NOBODY;
@@ -822,7 +830,14 @@ export class Stack extends Endpoint {
     half[u + 1] = remotePort;
     half[u + 2] = size;
     const pseudo = addresses + localPort + remotePort + size + size + (IPPROTO_UDP << 8);
-    let check = sum(this.views, payload, length, pseudo);
+    let check = pseudo;
+    if (length < LONG_BYTES) {
+      const end = u + 4 + (length >> 1);
+      for (let k = u + 4; k < end; k++) check = (check + half[k]) | 0;
+      if ((length & 1) !== 0) check = (check + (half[end] & 0xff)) | 0;
+    } else {
+      check = sum(this.views, payload, length, pseudo);
+    }
     check = (check & 0xffff) + (check >>> 16);
     check = ~((check & 0xffff) + (check >>> 16)) & 0xffff;
     half[u + 3] = check === 0 ? 0xffff : check;

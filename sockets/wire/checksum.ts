@@ -15,7 +15,7 @@
 import type { FrameViews } from "./views.ts";
 
 /** Bytes from which words, four bytes an addition, beat halfwords. */
-const LONG_BYTES = 256;
+export const LONG_BYTES = 256;
 
 /**
  * Adds `length` bytes at `offset` to the sum `initial`; an odd last byte counts as if a zero byte followed.
