@@ -391,8 +391,10 @@ export class Lookup {
         const address = Int32Array.from([0, 1, 2, 3], (i) => table.get(id, LOCAL + i));
         const key = address.join();
         specific.set(key, { address, entry: merge(specific.get(key)?.entry ?? NOBODY, entry) });
-      } else if (table.isV4(id)) {
+      } else if (table.get(id, FAMILY) === AF_INET) {
         v4 = merge(v4, entry);
+      } else if (table.isV4(id)) {
+        both = merge(both, entry);
       } else {
         v6 = merge(v6, entry);
         if ((table.get(id, FLAGS) & F_V6ONLY) === 0) both = merge(both, entry);
@@ -400,7 +402,7 @@ export class Lookup {
     }
     this.any6[port] = v6;
     // An IPv4 socket is preferred to an IPv6 one that also takes IPv4 (compute_score), unless devices play a part.
-    this.any4[port] = v4 === NOBODY ? both : v4 === SCORED && both !== NOBODY ? SCORED : v4;
+    this.any4[port] = v4 === NOBODY ? both : both === SCORED ? SCORED : v4;
     this.specific[port] = specific.size;
     this.setOnly(port);
     if (specific.size === 0) return;
@@ -440,19 +442,23 @@ export class Lookup {
     }
     this.remove(flow);
     if (this.shadowed === 0) return;
-    const { keys, table } = this;
-    for (let other = 0; other < table.highWater; other++) {
-      const at = other * KEY_WORDS;
-      if (other !== id && keys[at + K_PRESENT] === 1 && keys[at + K_CONNECTED] === 1 && this.sameFlow(at, flow)) {
-        this.insert(flow, other);
-        this.shadowed--;
-        return;
-      }
+    const { table } = this;
+    // The latest bound first; flows of other sockets are bound to nothing themselves.
+    let heir = table.firstBound(IPPROTO_UDP, flow.port);
+    while (heir >= 0 && (heir === id || !this.hasFlow(heir, flow))) heir = table.nextBound(heir);
+    for (let other = 0; heir < 0 && other < table.highWater; other++) {
+      if (other !== id && this.hasFlow(other, flow)) heir = other;
     }
+    if (heir < 0) return;
+    this.insert(flow, heir);
+    this.shadowed--;
   }
 
-  private sameFlow(at: number, { local, l, port, remote, r, remotePort }: Flow): boolean {
+  /** Whether these tables know a socket as connected on the 4-tuple. */
+  private hasFlow(id: number, { local, l, port, remote, r, remotePort }: Flow): boolean {
     const { keys } = this;
+    const at = id * KEY_WORDS;
+    if (keys[at + K_PRESENT] === 0 || keys[at + K_CONNECTED] === 0) return false;
     if (keys[at + K_PORT] !== port || keys[at + K_REMOTE_PORT] !== remotePort) return false;
     for (let i = 0; i < 4; i++)
       if (keys[at + K_LOCAL + i] !== local[l + i] || keys[at + K_REMOTE + i] !== remote[r + i]) return false;

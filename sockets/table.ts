@@ -248,16 +248,17 @@ export class SocketTable {
   bindLocked(id: number): number {
     const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
     let group = -1;
+    // Linux looks no further once it has found a socket to share the port with, from the latest on.
+    let shared = false;
     for (let other = this.heads[head] as number; other >= 0; other = this.get(other, NEXT)) {
       if (!this.overlaps(id, other)) continue;
       const flags = this.get(id, FLAGS);
       const otherFlags = this.get(other, FLAGS);
-      if ((flags & otherFlags & F_REUSEPORT) !== 0 && this.get(id, UID) === this.get(other, UID)) {
-        if (group < 0 && this.sameBinding(id, other)) group = this.get(other, GROUP);
-        continue;
-      }
-      if ((flags & otherFlags & F_REUSEADDR) !== 0) continue;
-      return -ERRNO.EADDRINUSE;
+      const shares = (flags & otherFlags & F_REUSEPORT) !== 0 && this.get(id, UID) === this.get(other, UID);
+      if (shares && group < 0 && this.sameBinding(id, other)) group = this.get(other, GROUP);
+      if (shared || (flags & otherFlags & F_REUSEADDR) !== 0) continue;
+      if (!shares) return -ERRNO.EADDRINUSE;
+      shared = true;
     }
     if ((this.get(id, FLAGS) & F_REUSEPORT) !== 0) {
       if (group < 0) group = this.allocateGroup();
@@ -265,8 +266,7 @@ export class SocketTable {
       const result = this.join(group, id);
       if (result < 0) return result;
     }
-    this.set(id, NEXT, this.heads[head] as number);
-    this.heads[head] = id;
+    this.link(head, id);
     this.set(id, STATE, BOUND);
     this.changed(id);
     return 0;
@@ -364,6 +364,20 @@ export class SocketTable {
 
   private head(protocol: number, port: number): number {
     return port + (protocol === IPPROTO_TCP ? 65536 : 0);
+  }
+
+  /** Into the chain of its port, in the order in which Linux looks (sk_add_node_rcu): the latest first, IPv6 sockets of reuseport groups last. */
+  private link(head: number, id: number): void {
+    let last = -1;
+    if (this.get(id, FAMILY) === AF_INET6 && (this.get(id, FLAGS) & F_REUSEPORT) !== 0) {
+      for (let at = this.heads[head] as number; at >= 0; at = this.get(at, NEXT)) last = at;
+    }
+    if (last < 0) {
+      this.set(id, NEXT, this.heads[head] as number);
+      this.heads[head] = id;
+    } else {
+      this.set(last, NEXT, id);
+    }
   }
 
   private unlink(id: number): void {
