@@ -12,15 +12,11 @@ const ends = [
   { address: "198.18.0.2", mac: Uint8Array.of(2, 0, 0, 0, 0, 2) },
 ];
 
-/**
- * An engine at one end. There is no ARP on the wire: each end is told who the other one is. Polling is busy, as no
- * descriptor tells a sleeping lcore of frames on a wire in memory.
- */
+/** An engine at one end. There is no ARP on the wire: each end is told who the other one is. */
 function start(side: Side): Promise<Engine> {
   const { address, mac } = ends[side];
   return Engine.start({
     memory: { wire, side, mac, addresses: [`${address}/24`], neighbours: [ends[1 - side]] },
-    poll: "busy",
   });
 }
 
