@@ -25,7 +25,7 @@ export interface DemoResult {
 }
 
 /** Load of the rate: small datagrams in 60-byte frames, as DNS questions or game states are. */
-export const LOAD = { flows: 64, window: 256, payload: 18, timeoutMs: 50 } as const;
+export const LOAD = { flows: 64, window: 256, payload: 18, timeoutMs: 250 } as const;
 
 /** Share from which other programs are worth a warning. */
 const CONTENDED = 0.05;
