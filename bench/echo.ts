@@ -6,7 +6,18 @@
 import type { GeneratorOptions, GeneratorResult } from "./generator.ts";
 import type { Peer, XdpMode } from "./peers.ts";
 import { Rounds } from "./ratio.ts";
-import { type Child, cpuTime, drain, GENERATOR_CPU, int32Of, linesOf, PEER_CPU, PORT, Testbed } from "./testbed.ts";
+import {
+  type Child,
+  cpuTime,
+  drain,
+  GENERATOR_CPU,
+  int32Of,
+  linesOf,
+  PEER_CPU,
+  PORT,
+  processTimes,
+  Testbed,
+} from "./testbed.ts";
 
 export interface EchoOptions {
   modes: readonly XdpMode[];
@@ -26,6 +37,8 @@ export interface EchoRun {
   readonly lost: number;
   /** Part of the time the generator had nothing to do, 0 to 1. */
   readonly generatorIdle: number;
+  /** Part of the time that generator and peer waited for their CPUs, both added up: what else ran here disturbed them. */
+  readonly waited: number;
 }
 
 /** A row of the table: a peer in a mode. Kernel sockets have the mode "". */
@@ -36,6 +49,7 @@ export interface EchoRow {
   readonly perSecond: Rounds;
   readonly cpuNs: Rounds;
   readonly generatorIdle: Rounds;
+  readonly waited: Rounds;
   lost: number;
 }
 
@@ -54,6 +68,7 @@ export async function measureEcho(
       row.perSecond.add(run.perSecond);
       row.cpuNs.add(run.cpuNs);
       row.generatorIdle.add(run.generatorIdle);
+      row.waited.add(run.waited);
       row.lost += run.lost;
       progress(`${round + 1}/${options.rounds} ${peer.title} ${row.mode}: ${Math.round(run.perSecond)} echoes/s`);
     }
@@ -69,6 +84,7 @@ function newRow(peer: Peer, mode: XdpMode | ""): EchoRow {
     perSecond: new Rounds(),
     cpuNs: new Rounds(),
     generatorIdle: new Rounds(),
+    waited: new Rounds(),
     lost: 0,
   };
 }
@@ -98,7 +114,7 @@ export async function echoOnce(
     const child = peer.start(testbed, mode);
     void drain(child.stdout);
     const errors = readErrors(child, complaint, watch);
-    const run = await loadPeer(testbed, options, watch);
+    const run = await loadPeer(testbed, child, options, watch);
     await testbed.stop(child);
     await errors;
     return run;
@@ -149,18 +165,22 @@ export function startGenerator(testbed: Testbed, options: EchoOptions): Child {
   return testbed.spawn(testbed.hosts.a, command, GENERATOR_CPU);
 }
 
-async function loadPeer(testbed: Testbed, options: EchoOptions, watch: EchoWatch): Promise<EchoRun> {
+async function loadPeer(testbed: Testbed, peer: Child, options: EchoOptions, watch: EchoWatch): Promise<EchoRun> {
   const generator = startGenerator(testbed, options);
   try {
     let before = cpuTime(PEER_CPU);
+    let waitedBefore = 0;
+    let waited = 0;
     let result: GeneratorResult | null = null;
     let after = before;
     for await (const line of linesOf(generator.stdout)) {
       if (line === "measuring") {
         before = cpuTime(PEER_CPU);
+        waitedBefore = processTimes(peer.pid).waitNs;
         watch.measuring?.();
       } else if (line.startsWith("{")) {
         after = cpuTime(PEER_CPU);
+        waited = processTimes(peer.pid).waitNs - waitedBefore;
         watch.measured?.();
         result = JSON.parse(line) as GeneratorResult;
       }
@@ -175,6 +195,7 @@ async function loadPeer(testbed: Testbed, options: EchoOptions, watch: EchoWatch
       cpuNs: (busyPart * 1e9) / perSecond,
       lost: result.lost,
       generatorIdle: result.idle,
+      waited: (waited / 1e6 + result.waitedMs) / result.elapsedMs,
     };
   } finally {
     await testbed.stop(generator);

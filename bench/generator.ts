@@ -10,7 +10,8 @@
  * output is a line "ready" when the link serves it, a line "measuring" when the warm-up is over, and a line of JSON at the
  * end, a GeneratorResult.
  */
-import { attachXdp, interfaceIndex, loadXdp, redirectQueues, Umem, Xsk, XskMap } from "af-xdp-bindings";
+import { attachXdp, interfaceIndex, loadXdp, redirectQueues, sys, Umem, Xsk, XskMap } from "af-xdp-bindings";
+import { threadTimes } from "../engine/host/affinity.ts";
 import { ETH_HEADER, ETH_P_IP } from "../sockets/wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_DF, IPV4_HEADER, writeIpv4 } from "../sockets/wire/ipv4.ts";
 import { finishUdp4, UDP_HEADER, writeUdp } from "../sockets/wire/udp.ts";
@@ -53,6 +54,8 @@ export interface GeneratorResult {
   bad: number;
   /** Part of the time that the generator had nothing to do, 0 to 1: near 0, it is the generator that is measured. */
   idle: number;
+  /** Milliseconds this thread waited for its CPU while measuring. */
+  waitedMs: number;
   /** Milliseconds from "ready" to the first echo. */
   firstEchoMs: number;
 }
@@ -229,6 +232,8 @@ function load(generator: Generator, milliseconds: number): number {
   return now - start;
 }
 
+const waitedNs = (): number => threadTimes(sys.gettid())?.waitNs ?? 0;
+
 async function main(options: GeneratorOptions): Promise<void> {
   const ifindex = interfaceIndex(options.interface);
   const umem = new Umem({ chunks: CHUNKS, mode: "copy" });
@@ -246,10 +251,12 @@ async function main(options: GeneratorOptions): Promise<void> {
   // The line leaves with the event loop's next turn.
   await new Promise((resolve) => setImmediate(resolve));
   generator.clear();
+  const waitedBefore = waitedNs();
   const elapsedMs = load(generator, options.measureMs);
+  const waitedMs = (waitedNs() - waitedBefore) / 1e6;
   const { received, sent, lost, sampled, bad, empty } = generator;
   const idle = Math.min(1, (empty * emptyMs) / elapsedMs);
-  const result: GeneratorResult = { received, sent, elapsedMs, lost, sampled, bad, idle, firstEchoMs };
+  const result: GeneratorResult = { received, sent, elapsedMs, lost, sampled, bad, idle, waitedMs, firstEchoMs };
   console.log(JSON.stringify(result));
   link.close();
   xsk.close();

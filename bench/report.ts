@@ -54,7 +54,17 @@ function ours<T extends { peer: string; mode: string }>(rows: readonly T[], mode
 
 export function echoText(rows: readonly EchoRow[]): string {
   return table(
-    ["UDP echo", "mode", "million/s", "ns of CPU", "lost", "generator idle", "lcore skb : this", "lcore native : this"],
+    [
+      "UDP echo",
+      "mode",
+      "million/s",
+      "ns of CPU",
+      "lost",
+      "generator idle",
+      "disturbed",
+      "lcore skb : this",
+      "lcore native : this",
+    ],
     rows.map((row) => [
       row.title,
       row.mode,
@@ -66,6 +76,7 @@ export function echoText(rows: readonly EchoRow[]): string {
       round(row.cpuNs.summary().median, 0),
       String(row.lost),
       `${round(row.generatorIdle.summary().median * 100, 0)} %`,
+      `${round(row.waited.summary().median * 100, 0)} %`,
       ...["skb", "native"].map((mode) => {
         const lcore = ours(rows, mode);
         const comparable = row.mode === "" || row.mode === mode;

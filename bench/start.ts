@@ -1,10 +1,9 @@
 /** How soon an engine serves, and what it costs while nobody calls. */
-import { readdirSync, readFileSync } from "node:fs";
 import type { LcoreEchoStarted } from "./peers/lcore-echo.ts";
 import { lcorePeer, type XdpMode } from "./peers.ts";
 import { Rounds } from "./ratio.ts";
 import { clientResult, startClient } from "./rtt.ts";
-import { linesOf, Testbed } from "./testbed.ts";
+import { linesOf, processTimes, Testbed } from "./testbed.ts";
 
 export interface StartOptions {
   mode: XdpMode;
@@ -56,10 +55,10 @@ async function startOnce({ mode, idleMs }: StartOptions, result: StartResult): P
     result.processMs.add(started.startedAt - spawnedAt);
     // What the start left behind (compilers, collectors) has a moment to finish.
     await Bun.sleep(SETTLE_MS);
-    const before = processCpuNs(server.pid);
+    const before = processTimes(server.pid).runNs;
     const from = performance.now();
     await Bun.sleep(idleMs);
-    result.idlePercent.add(((processCpuNs(server.pid) - before) / 1e6 / (performance.now() - from)) * 100);
+    result.idlePercent.add(((processTimes(server.pid).runNs - before) / 1e6 / (performance.now() - from)) * 100);
     await testbed.stop(server);
   } finally {
     testbed.close();
@@ -67,12 +66,3 @@ async function startOnce({ mode, idleMs }: StartOptions, result: StartResult): P
 }
 
 const SETTLE_MS = 500;
-
-/** CPU time of all threads of a process so far, nanoseconds: /proc/PID/task/TID/schedstat. */
-export function processCpuNs(pid: number): number {
-  let total = 0;
-  for (const tid of readdirSync(`/proc/${pid}/task`)) {
-    total += Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, "utf8").split(" ")[0]);
-  }
-  return total;
-}

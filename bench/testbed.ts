@@ -2,7 +2,7 @@
  * Where the peers are measured: two namespaces joined by a veth pair, the generator (or the client) in `a` on one CPU, the
  * peer in `b` on another. Programs are born in their namespace and on their CPU, so every peer is placed the same way.
  */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { getAffinity, setAffinity } from "../engine/host/affinity.ts";
 import { type Host, VethPair } from "../engine/host/hosts.ts";
 
@@ -103,6 +103,21 @@ export function cpuTime(cpu: number | null): CpuTime {
   const [user, nice, system, idle, iowait, irq, softirq, steal] = line.trim().split(/\s+/).slice(1).map(Number);
   const busy = (user + nice + system + irq + softirq) / USER_HZ;
   return { busy, steal: steal / USER_HZ, total: busy + (idle + iowait + steal) / USER_HZ };
+}
+
+/**
+ * Time the threads of a process ran so far, and time they waited for a CPU although they could have run, nanoseconds.
+ * Source: /proc/PID/task/TID/schedstat.
+ */
+export function processTimes(pid: number): { runNs: number; waitNs: number } {
+  let runNs = 0;
+  let waitNs = 0;
+  for (const tid of readdirSync(`/proc/${pid}/task`)) {
+    const [run, wait] = readFileSync(`/proc/${pid}/task/${tid}/schedstat`, "utf8").split(" ");
+    runNs += Number(run);
+    waitNs += Number(wait);
+  }
+  return { runNs, waitNs };
 }
 
 /** Reads a stream to its end: a program that prints must not fill its pipe. */
