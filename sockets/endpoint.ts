@@ -178,6 +178,11 @@ export abstract class Endpoint {
   /** Ends every wait for arrivals on this thread, so that waiters look again. */
   abstract wakeWaiters(): void;
 
+  /** Whether sockets can no longer be opened: the thread has left, or the engine has stopped. */
+  get closed(): boolean {
+    return false;
+  }
+
   /** Called when this thread has bound, connected or closed a socket: its own lookups must not be older than that. */
   tableChanged(): void {}
 

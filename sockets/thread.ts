@@ -36,6 +36,8 @@ const DRAIN_MAX = 256;
  */
 const SETTLE_MS = 100;
 const PAUSE_MS = 0.02;
+/** Any long time. */
+const KEEP_ALIVE_MS = 1 << 30;
 /** Frames an lcore lends a thread to send from. */
 export const LOAN_FRAMES = 256;
 
@@ -114,6 +116,10 @@ export class ThreadEndpoint extends Endpoint {
     return result;
   }
 
+  override get closed(): boolean {
+    return this.stopped || this.shared.mesh.isStopped();
+  }
+
   override poll(): number {
     if (this.shared.mesh.isStopped()) this.abandon();
     let handled = 0;
@@ -171,6 +177,8 @@ export class ThreadEndpoint extends Endpoint {
 
   override wakeWaiters(): void {
     for (const resolve of this.waiters.splice(0)) resolve();
+    // Nobody will ring for a thread without sockets; the pump that sleeps on holds the event loop.
+    if (this.pumpAsleep && this.sockets.size === 0) this.shared.mesh.ring(this.thread);
   }
 
   /** Closes the thread's sockets, gives every frame back and leaves the mesh. */
@@ -203,7 +211,9 @@ export class ThreadEndpoint extends Endpoint {
   private pump(): void {
     if (this.pumping || this.stopped) return;
     this.pumping = true;
-    void this.pumpLoop();
+    // A pending Atomics.waitAsync does not keep the event loop alive (Bun 1.4.5): a worker that only awaits would end.
+    const alive = setInterval(() => {}, KEEP_ALIVE_MS);
+    void this.pumpLoop().finally(() => clearInterval(alive));
   }
 
   private async pumpLoop(): Promise<void> {

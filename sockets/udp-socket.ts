@@ -95,6 +95,9 @@ export class UdpSocket {
     const bytes = ip(options.address ?? "0.0.0.0");
     const family = bytes.length === 4 ? AF_INET : AF_INET6;
     validate(options);
+    check(endpoint.closed ? -ERRNO.EBADF : 0, "socket", {
+      EBADF: "the engine has stopped, or this thread has left it",
+    });
     const { table } = endpoint;
     const rcvbuf = Math.max(options.receiveBuffer ?? RCVBUF_DEFAULT, RCVBUF_MIN);
     const id = table.create(family, IPPROTO_UDP, endpoint.thread, rcvbuf, SNDBUF_DEFAULT);

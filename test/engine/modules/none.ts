@@ -1,0 +1,2 @@
+/** A module that exports nothing an lcore could run. */
+export const nothing = 0;
