@@ -41,7 +41,7 @@ export interface EngineOptions {
   data?: unknown;
   /** Frames of each lcore, a power of two; default 8192. */
   frames?: number;
-  /** Bytes a frame, 2048 or 4096; default 2048. */
+  /** Bytes a frame, 2048 or 4096; default the smaller one that holds the interface's MTU. */
   frameSize?: number;
   /** The most sockets open at once; default 65,536. */
   sockets?: number;
@@ -66,6 +66,7 @@ export interface EngineConfig {
   module: string | null;
   data: unknown;
   frames: number;
+  /** 0 until the interface's MTU is known: see frameSizeFor. */
   frameSize: number;
   sockets: number;
   threads: number;
@@ -92,7 +93,7 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
     module: options.module === undefined ? null : String(options.module),
     data: options.data,
     frames: options.frames ?? 8192,
-    frameSize: options.frameSize ?? 2048,
+    frameSize: options.frameSize ?? 0,
     sockets: options.sockets ?? 65536,
     threads: options.threads ?? 8,
     ringSlots: options.ringSlots ?? 1024,
@@ -101,12 +102,13 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
   oneOf("mode", config.mode, ["auto", "native", "skb", "zerocopy"]);
   oneOf("poll", config.poll, ["busy", "adaptive", "interrupt"]);
   powerOfTwo("frames", config.frames, 1024, 1 << 19);
-  powerOfTwo("frameSize", config.frameSize, 2048, 4096);
+  if (config.frameSize !== 0) powerOfTwo("frameSize", config.frameSize, 2048, 4096);
   powerOfTwo("ringSlots", config.ringSlots, 64, 65536);
   whole("sockets", config.sockets, 1, 1 << 22);
   whole("threads", config.threads, 1, 64);
   whole("spinUs", config.spinUs, 0, 1_000_000);
-  if (config.frames * config.frameSize > 2 ** 30) throw new RangeError("frames: more than 1 GiB a lcore");
+  if (config.frames * (config.frameSize || FRAME_SIZES[0]) > 2 ** 30)
+    throw new RangeError("frames: more than 1 GiB a lcore");
   if (config.cpus.length < 1 || config.cpus.length > LCORES_MAX) {
     throw new RangeError(`cpus: from 1 to ${LCORES_MAX} lcores, not ${config.cpus.length}`);
   }
@@ -133,6 +135,26 @@ function whole(name: string, value: number, low: number, high: number): void {
 function powerOfTwo(name: string, value: number, low: number, high: number): void {
   whole(name, value, low, high);
   if ((value & (value - 1)) !== 0) throw new RangeError(`${name} ${value}: a power of two from ${low} to ${high}`);
+}
+
+const FRAME_SIZES = [2048, 4096];
+/** What the kernel leaves free before a received frame (XDP_PACKET_HEADROOM). */
+const HEADROOM = 256;
+/** Ethernet header and two VLAN tags. */
+const LINK_HEADER = 22;
+
+/**
+ * Frame size for an interface: the one asked for, or the smallest that holds a packet of its MTU. Throws RangeError when
+ * none does, for the kernel would drop the longer packets unseen.
+ */
+export function frameSizeFor(config: EngineConfig, name: string, mtu: number): number {
+  const candidates = config.frameSize === 0 ? FRAME_SIZES : [config.frameSize];
+  const size = candidates.find((bytes) => mtu + LINK_HEADER + HEADROOM <= bytes);
+  if (size !== undefined) return size;
+  const largest = Math.max(...candidates);
+  throw new RangeError(
+    `interface ${name}: packets of its MTU ${mtu} do not fit frames of ${largest} bytes: set the MTU to ${largest - LINK_HEADER - HEADROOM} or less`,
+  );
 }
 
 /** Which queues each lcore drives: dealt out in turn. Throws RangeError when an lcore would have none. */

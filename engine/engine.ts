@@ -15,7 +15,7 @@ import { Mesh } from "../sockets/mesh.ts";
 import { SocketTable } from "../sockets/table.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
-import { dealQueues, type EngineConfig, type EngineOptions, resolveConfig } from "./config.ts";
+import { dealQueues, type EngineConfig, type EngineOptions, frameSizeFor, resolveConfig } from "./config.ts";
 import { memoryFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
 import { queueNapiIds } from "./host/napi.ts";
@@ -81,6 +81,7 @@ export class EngineThread {
       throw new RangeError(`the engine serves at most ${wiring.config.threads} threads: raise its option 'threads'`);
     }
     this.endpoint = new ThreadEndpoint(thread, shared, wiring.config.cpus.length);
+    this.endpoint.awaitLoans();
     this.board = shared.board;
   }
 
@@ -153,6 +154,8 @@ export class Engine extends EngineThread {
     cpus: readonly number[],
     kernel: KernelSide | null,
   ): Promise<Engine> {
+    config.frameSize =
+      kernel === null ? config.frameSize || 2048 : frameSizeFor(config, kernel.link.name, kernel.link.mtu);
     const all = kernel === null ? memoryQueues(config) : kernel.queues(config);
     const queues = dealQueues(all, config.cpus.length);
     const wiring = createWiring(config, queues, kernel?.wiring(config) ?? memoryWiring(config));

@@ -174,6 +174,7 @@ export class Lcore {
     for (let p = 0; p < ports.length; p++) {
       ports[p].txComplete();
       ports[p].refill();
+      if (ports[p].pool.available === 0) this.counters[C.PoolEmpty]++;
     }
   }
 

@@ -4,7 +4,7 @@
  *     npx bun examples/blocking-worker.ts veth0 9000
  */
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { Engine, type EngineDescriptor } from "../engine/engine.ts";
+import { Engine, type EngineDescriptor } from "lcore";
 
 interface Start {
   readonly descriptor: EngineDescriptor;

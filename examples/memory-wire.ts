@@ -3,8 +3,7 @@
  *
  *     npx bun examples/memory-wire.ts
  */
-import { Engine } from "../engine/engine.ts";
-import { createMemoryWire, type Side } from "../queues/memory.ts";
+import { createMemoryWire, Engine, type Side } from "lcore";
 
 const wire = createMemoryWire();
 const ends = [

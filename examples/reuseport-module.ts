@@ -1,5 +1,5 @@
 /** What examples/reuseport.ts runs on each lcore. */
-import type { Lcore } from "../engine/lcore.ts";
+import type { Lcore } from "lcore";
 
 export default function echo(lcore: Lcore): void {
   const { port } = lcore.data as { port: number };

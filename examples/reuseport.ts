@@ -4,7 +4,7 @@
  *
  *     npx bun examples/reuseport.ts veth0 9000 0,1
  */
-import { Engine } from "../engine/engine.ts";
+import { Engine } from "lcore";
 
 const [name = "veth0", port = "9000", cpus = "0,1"] = process.argv.slice(2);
 const engine = await Engine.start({

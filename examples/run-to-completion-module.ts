@@ -1,5 +1,5 @@
 /** What examples/run-to-completion.ts runs on each lcore: answers in place, in the frame that brought the question. */
-import type { Lcore } from "../engine/lcore.ts";
+import type { Lcore } from "lcore";
 
 export default function upperCase(lcore: Lcore): void {
   const { port } = lcore.data as { port: number };

@@ -3,7 +3,7 @@
  *
  *     npx bun examples/run-to-completion.ts veth0 9000
  */
-import { Engine } from "../engine/engine.ts";
+import { Engine } from "lcore";
 
 const [name = "veth0", port = "9000"] = process.argv.slice(2);
 const engine = await Engine.start({

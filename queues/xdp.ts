@@ -1,5 +1,14 @@
 /** The `xdp` driver: one queue of an interface through an AF_XDP socket. */
-import { type CompletionRing, type FillRing, type RxRing, type TxRing, type Umem, Xsk } from "af-xdp-bindings";
+import {
+  type CompletionRing,
+  ERRNO,
+  type FillRing,
+  type RxRing,
+  SysError,
+  type TxRing,
+  type Umem,
+  Xsk,
+} from "af-xdp-bindings";
 import { BURST_MAX, type Burst, type Port } from "./driver.ts";
 import type { FramePool } from "./pool.ts";
 
@@ -63,16 +72,7 @@ export class XdpPort implements Port {
     this.pool = pool;
     this.partialChecksums = options.partialChecksums;
     this.busyPolling = options.busyPoll;
-    this.xsk = new Xsk(umem, {
-      ifindex: options.ifindex,
-      queue: options.queue,
-      rxSize: RING_SIZE,
-      txSize: RING_SIZE,
-      fillSize: options.fillSize ?? RING_SIZE,
-      completionSize: RING_SIZE,
-      maxTxBudget: TX_BUDGET,
-      ...(options.busyPoll ? { busyPoll: { usecs: BUSY_POLL_USECS, budget: BUSY_POLL_BUDGET } } : {}),
-    });
+    this.xsk = openXsk(umem, options);
     this.rx = this.xsk.rx;
     this.tx = this.xsk.tx;
     this.fill = this.xsk.fill;
@@ -129,10 +129,11 @@ export class XdpPort implements Port {
       if (!this.tx.needsWakeup()) break;
       this.kicks++;
       const result = this.xsk.kickTx();
-      if (result < 0 && result !== -EAGAIN && result !== -EBUSY && result !== -ENOBUFS) this.refusals++;
+      if (result < 0 && result !== -ERRNO.EAGAIN && result !== -ERRNO.EBUSY && result !== -ERRNO.ENOBUFS)
+        this.refusals++;
       if (this.tx.pending() === 0) break;
       // The completion ring may be what holds the kernel back.
-      if (this.txComplete() === 0 && result !== -EAGAIN) break;
+      if (this.txComplete() === 0 && result !== -ERRNO.EAGAIN) break;
     }
     this.unsent = this.tx.pending() > 0;
   }
@@ -176,6 +177,15 @@ export class XdpPort implements Port {
   }
 }
 
-const EAGAIN = 11;
-const EBUSY = 16;
-const ENOBUFS = 105;
+/** A socket with rings of RING_SIZE; kernels before 6.17 have no XDP_MAX_TX_SKB_BUDGET and send 32 frames a kick. */
+function openXsk(umem: Umem, { ifindex, queue, busyPoll }: XdpPortOptions): Xsk {
+  const rings = { rxSize: RING_SIZE, txSize: RING_SIZE, fillSize: RING_SIZE, completionSize: RING_SIZE };
+  const polling = busyPoll ? { busyPoll: { usecs: BUSY_POLL_USECS, budget: BUSY_POLL_BUDGET } } : {};
+  const options = { ifindex, queue, ...rings, ...polling };
+  try {
+    return new Xsk(umem, { ...options, maxTxBudget: TX_BUDGET });
+  } catch (error) {
+    if (!(error instanceof SysError && error.code === "ENOPROTOOPT")) throw error;
+    return new Xsk(umem, options);
+  }
+}

@@ -86,6 +86,9 @@ export abstract class Endpoint {
   /** lcore from whose frames a socket of this thread sends. */
   abstract senderOf(socket: UdpSocket): number;
 
+  /** Whether a send of the socket would find room now. */
+  abstract canSend(socket: UdpSocket): boolean;
+
   /** Takes a frame of that lcore to send from: its offset, or -1 when there is none. */
   abstract takeFrame(lcore: number): number;
 

@@ -619,7 +619,12 @@ export class Stack extends Endpoint {
     return this.thread;
   }
 
+  override canSend(_socket: UdpSocket): boolean {
+    return this.pool.available > 0;
+  }
+
   override takeFrame(_lcore: number): number {
+    if (this.pool.available === 0) this.counters[C.PoolEmpty]++;
     return this.pool.take();
   }
 

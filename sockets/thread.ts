@@ -36,6 +36,8 @@ const DRAIN_MAX = 256;
  */
 const SETTLE_MS = 100;
 const PAUSE_MS = 0.02;
+/** The longest a thread waits for its first loans when it joins: a sleeping lcore is awake within one. */
+const JOIN_MS = 50;
 /** Any long time. */
 const KEEP_ALIVE_MS = 1 << 30;
 /** Frames an lcore lends a thread to send from. */
@@ -64,6 +66,22 @@ export class ThreadEndpoint extends Endpoint {
     for (let l = 0; l < shared.mesh.lcores; l++) this.loans.push(new Int32Array(2 * LOAN_FRAMES));
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
     this.flush();
+  }
+
+  /** Waits for the first frames to send from, so that the first send of a thread that has just joined finds one. */
+  awaitLoans(): void {
+    const deadline = performance.now() + JOIN_MS;
+    for (let l = 0; l < this.queueLcores; l++) {
+      while (this.borrowable(l) === 0 && !this.shared.mesh.isStopped() && performance.now() < deadline) {
+        // The lcore may share this thread's CPU.
+        Atomics.wait(this.pause, 0, 0, PAUSE_MS);
+      }
+    }
+  }
+
+  override canSend(socket: UdpSocket): boolean {
+    const lcore = this.senderOf(socket);
+    return this.borrowable(lcore) > 0 && this.toLcore[lcore].free() > 0;
   }
 
   override senderOf(socket: UdpSocket): number {
@@ -311,10 +329,15 @@ export class ThreadEndpoint extends Endpoint {
     for (let i = 0; i < words[at + M_COUNT]; i++) loans[this.loanCount[lcore]++] = words[at + M_FRAMES + i];
   }
 
-  private borrow(lcore: number): number {
+  /** Frames borrowed from an lcore and not yet used. */
+  private borrowable(lcore: number): number {
     // Loans lie in the ring from the lcore, behind datagrams perhaps.
     if (this.loanCount[lcore] === 0 && this.drain(lcore) > 0) this.wakeWaiters();
-    return this.loanCount[lcore] === 0 ? -1 : this.loans[lcore][--this.loanCount[lcore]];
+    return this.loanCount[lcore];
+  }
+
+  private borrow(lcore: number): number {
+    return this.borrowable(lcore) === 0 ? -1 : this.loans[lcore][--this.loanCount[lcore]];
   }
 
   /** Publishes what this turn of the event loop sends, once, at its end. */

@@ -285,6 +285,15 @@ export class UdpSocket {
     return this.endpoint.send(this, bytes, offset, length, w0, w1, w2, w3, port);
   }
 
+  /** Resolves when a send that gave -EAGAIN may be tried again. Rejects with SysError EBADF when the socket is closed. */
+  async writable(): Promise<void> {
+    while (!this.closed) {
+      if (this.endpoint.canSend(this)) return;
+      await this.endpoint.arrival();
+    }
+    throw new SysError(ERRNO.EBADF, "send", "the socket is closed");
+  }
+
   /**
    * Sends several datagrams to one destination (or the connected peer), with one wakeup for all.
    * @returns how many were taken: fewer than given when there is no room, or -errno when not even the first was

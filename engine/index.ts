@@ -1,0 +1,9 @@
+/** What a program that embeds lcore imports: `import { Engine } from "lcore"`. */
+export { SysError } from "af-xdp-bindings";
+export { createMemoryWire, type MemoryWire, type Side } from "../queues/memory.ts";
+export { COUNTERS, type CounterName } from "../sockets/counters.ts";
+export type { Datagram } from "../sockets/datagram.ts";
+export { type Handler, SendFrame, type SocketAddress, type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
+export type { AttachMode, EngineOptions, MemoryLink, PollPolicy } from "./config.ts";
+export { Engine, type EngineDescriptor, type EngineInfo, EngineThread } from "./engine.ts";
+export type { Lcore } from "./lcore.ts";

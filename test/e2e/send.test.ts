@@ -1,0 +1,104 @@
+/** Ways to send, between two engines over a memory wire: copied, in batches, from a reserved frame, and when there is no room. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { ERRNO, errnoName } from "af-xdp-bindings";
+import { createMemoryWire, Engine, type Side, type UdpSocket } from "lcore";
+import { getAffinity } from "../../engine/host/affinity.ts";
+
+const MACS = [Uint8Array.of(2, 0, 0, 0, 0, 1), Uint8Array.of(2, 0, 0, 0, 0, 2)];
+const ADDRESSES = ["198.18.0.1", "198.18.0.2"];
+const wire = createMemoryWire();
+const engines: Engine[] = [];
+let from: UdpSocket;
+let to: UdpSocket;
+
+async function start(side: Side): Promise<Engine> {
+  const cpu = getAffinity(0)[0];
+  const other = 1 - side;
+  return Engine.start({
+    memory: {
+      wire,
+      side,
+      mac: MACS[side],
+      addresses: [`${ADDRESSES[side]}/24`],
+      neighbours: [{ address: ADDRESSES[other], mac: MACS[other] }],
+    },
+    cpus: [cpu],
+    isolate: false,
+  });
+}
+
+beforeAll(async () => {
+  engines.push(await start(0), await start(1));
+  from = engines[0].udp({ port: 1000 });
+  to = engines[1].udp({ port: 2000, receiveBuffer: 1 << 22 });
+});
+
+afterAll(async () => {
+  for (const engine of engines) await engine.close();
+});
+
+async function received(): Promise<string> {
+  const datagram = await to.receive();
+  const text = datagram.text();
+  datagram.release();
+  return text;
+}
+
+test("the first send of a thread that has just joined finds a frame", async () => {
+  expect(from.send("first", 2000, ADDRESSES[1])).toBe(5);
+  expect(await received()).toBe("first");
+});
+
+test("a batch arrives whole and in order", async () => {
+  const payloads = ["a", "bb", "", "dddd"].map((text) => new TextEncoder().encode(text));
+  expect(from.sendBatch(payloads, 2000, ADDRESSES[1])).toBe(4);
+  for (const payload of payloads) expect(await received()).toBe(new TextDecoder().decode(payload));
+});
+
+test("a reserved frame is sent from in place", async () => {
+  const frame = from.reserve();
+  if (frame === null) throw new Error("no frame");
+  expect(frame.room).toBeGreaterThanOrEqual(1472);
+  new TextEncoder().encodeInto("in place", frame.memory.subarray(frame.offset, frame.offset + frame.room));
+  expect(frame.send(8, 2000, ADDRESSES[1])).toBe(8);
+  expect(await received()).toBe("in place");
+  expect(frame.send(8, 2000, ADDRESSES[1])).toBe(-ERRNO.EINVAL);
+});
+
+test("a reserved frame refused or cancelled is given back", () => {
+  // Far more often than there are frames.
+  for (let i = 0; i < 5000; i++) {
+    const frame = from.reserve();
+    if (frame === null) throw new Error(`no frame left after ${i}`);
+    if (i % 2 === 0) frame.cancel();
+    else expect(frame.send(1)).toBe(-ERRNO.EDESTADDRREQ);
+  }
+  const frame = from.reserve();
+  expect(frame?.send((frame?.room ?? 0) + 1, 2000, ADDRESSES[1])).toBe(-ERRNO.EMSGSIZE);
+  frame?.cancel();
+});
+
+test("without room a send says EAGAIN, and writable() tells when to go on; nothing is lost", async () => {
+  const total = 3000;
+  let refused = 0;
+  const reader = (async () => {
+    for (let i = 0; i < total; i++) expect(await received()).toBe(String(i));
+  })();
+  for (let i = 0; i < total; i++) {
+    let result = from.send(String(i), 2000, ADDRESSES[1]);
+    while (result === -ERRNO.EAGAIN) {
+      refused++;
+      await from.writable();
+      result = from.send(String(i), 2000, ADDRESSES[1]);
+    }
+    expect(result < 0 ? errnoName(-result) : "sent").toBe("sent");
+    // The wire is bounded too, and a wire drops: keep its 512 slots from overflowing.
+    if (i % 256 === 255) await Bun.sleep(2);
+  }
+  await reader;
+  expect(refused).toBeGreaterThan(0);
+}, 20_000);
+
+test("what fits no frame has no kernel to go to on a memory wire", () => {
+  expect(from.send(new Uint8Array(5000), 2000, ADDRESSES[1])).toBe(-ERRNO.EMSGSIZE);
+});
