@@ -133,6 +133,8 @@ class Control {
   }
 
   private publish(changed: number): void {
+    // Routes first: the program must not send the lcores what is for an address they have not heard of.
+    this.writer.publish(hostFib(this.watcher));
     if ((changed & (CHANGED_LINKS | CHANGED_ADDRESSES)) !== 0) {
       const link = this.watcher.link(this.way.link.ifindex);
       if (link !== null) this.steering.setMac(link.mac);
@@ -140,7 +142,6 @@ class Control {
         this.watcher.links().flatMap(({ ifindex }) => this.watcher.locals(ifindex).filter(isHost)),
       );
     }
-    this.writer.publish(hostFib(this.watcher));
   }
 
   private receive(): void {

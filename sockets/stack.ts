@@ -332,19 +332,29 @@ export class Stack extends Endpoint {
 
   /** Whether an IPv4 address is the host's own; the one found last is remembered, for hosts have few. */
   private isOwn4(address: number): boolean {
-    if (!this.fib.isLocal(0, 0, 0xffff, address)) return false;
+    if (!this.fib.isLocal(0, 0, 0xffff, address)) return this.hasNews() && this.isOwn4(address);
     this.local4 = address;
     return true;
   }
 
   private isOwn6(at: number): boolean {
     const { bytes } = this;
-    return this.fib.isLocal(
-      readInt32(bytes, at),
-      readInt32(bytes, at + 4),
-      readInt32(bytes, at + 8),
-      readInt32(bytes, at + 12),
+    return (
+      this.fib.isLocal(
+        readInt32(bytes, at),
+        readInt32(bytes, at + 4),
+        readInt32(bytes, at + 8),
+        readInt32(bytes, at + 12),
+      ) ||
+      (this.hasNews() && this.isOwn6(at))
     );
+  }
+
+  /** Takes over what has changed since this turn's control(), addresses above all. False when nothing has. */
+  private hasNews(): boolean {
+    if (!this.fib.isStale()) return false;
+    this.control();
+    return true;
   }
 
   private frameInput(port: Port, portNumber: number, frame: number, length: number): void {

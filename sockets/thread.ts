@@ -34,10 +34,10 @@ const DRAIN_MAX = 256;
  * The longest a close waits for what was sent before it, milliseconds: a sleeping lcore is awake within one, a handler of
  * the lcore's module may keep it longer.
  */
-const SETTLE_MS = 100;
+const SETTLE_MS = 1000;
 const PAUSE_MS = 0.02;
-/** The longest a thread waits for its first loans when it joins: a sleeping lcore is awake within one. */
-const JOIN_MS = 50;
+/** The longest a thread waits for its first loans when it joins: a sleeping lcore is awake within one on its own CPU. */
+const JOIN_MS = 1000;
 /** Any long time. */
 const KEEP_ALIVE_MS = 1 << 30;
 /** Frames an lcore lends a thread to send from. */
@@ -53,6 +53,8 @@ export class ThreadEndpoint extends Endpoint {
   private draining = false;
   private flushPending = false;
   private stopped = false;
+  /** True when something was sent since the last settle(). */
+  private unsettled = false;
   /** True while the event loop's pump sleeps on the bell, its announcement standing in the rings. */
   private pumpAsleep = false;
   /** Nobody ever notifies it: a place to wait for time to pass. */
@@ -166,9 +168,10 @@ export class ThreadEndpoint extends Endpoint {
    */
   override settle(): void {
     this.flush();
+    if (!this.unsettled) return;
+    this.unsettled = false;
     const deadline = performance.now() + SETTLE_MS;
-    for (let l = 0; l < this.queueLcores; l++) {
-      const ring = this.toLcore[l];
+    for (const ring of this.toLcore) {
       while (ring.free() < ring.slots && !this.shared.mesh.isStopped() && performance.now() < deadline) {
         // The lcore may share this thread's CPU.
         Atomics.wait(this.pause, 0, 0, PAUSE_MS);
@@ -342,6 +345,7 @@ export class ThreadEndpoint extends Endpoint {
 
   /** Publishes what this turn of the event loop sends, once, at its end. */
   private flushSoon(): void {
+    this.unsettled = true;
     if (this.flushPending) return;
     this.flushPending = true;
     queueMicrotask(() => {

@@ -1,5 +1,5 @@
 /** The whole engine on a wire in memory: no privilege, the other end of the wire in the test's hands. */
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { ERRNO } from "af-xdp-bindings";
@@ -15,6 +15,9 @@ import { until } from "../support/kernel-udp.ts";
 import type { AttachedData } from "./modules/attached.ts";
 import type { EchoData } from "./modules/echo.ts";
 import type { ThrowsData } from "./modules/throws.ts";
+
+// A machine whose CPUs others use as well may take long over what is done in milliseconds.
+setDefaultTimeout(60_000);
 
 const module = (name: string): URL => new URL(`./modules/${name}.ts`, import.meta.url);
 const CPUS = getAffinity(0);
@@ -131,7 +134,7 @@ describe.each(["busy", "adaptive", "interrupt"] as PollPolicy[])("poll policy %s
     expect(texts(await peer.answers(5))).toEqual(["handler", "loop 1", "loop 2", "loop 3", "own"]);
     const before = performance.now();
     await engine.close();
-    expect(performance.now() - before).toBeLessThan(2000);
+    expect(performance.now() - before).toBeLessThan(10_000);
     await engine.closed;
     expect(() => engine.udp({ port: 9000 })).toThrow("EBADF");
   });
@@ -165,7 +168,7 @@ describe("pools", () => {
     engine.udp({ port: 9001 });
     expect(() => engine.udp({ port: 9002 })).toThrow("ENFILE");
     expect(() => Engine.attach(engine.descriptor())).toThrow("threads");
-    await until("a loan", () => socket.send("x", 53, "198.18.0.2") === 1);
+    expect(socket.send("x", 53, "198.18.0.2")).toBe(1);
     await peer.answers(1);
   });
 });
@@ -347,7 +350,7 @@ describe("failure", () => {
     for (let i = 0; i < 3; i++) before = Math.max(before, await cycle());
     for (let i = 0; i < 16; i++) await cycle();
     await until("descriptors", () => readdirSync("/proc/self/fd").length <= before);
-  }, 30_000);
+  });
 });
 
 describe("counters", () => {

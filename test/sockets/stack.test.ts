@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { ERRNO } from "af-xdp-bindings";
 import type { Datagram } from "../../sockets/datagram.ts";
 import { type UdpOptions, UdpSocket } from "../../sockets/udp-socket.ts";
+import { ip } from "../../sockets/wire/address.ts";
 import { MAC_A, MAC_B, parseUdpFrame, type UdpFrame, udpFrame } from "../support/frames.ts";
 import { hostFib, IFINDEX, Rig } from "./rig.ts";
 
@@ -481,6 +482,22 @@ describe("handlers", () => {
 });
 
 describe("routes", () => {
+  test("a new address is heard of in the middle of a turn", () => {
+    const rig = new Rig();
+    const { got } = listen(rig, { address: "::", port: 9000 });
+    const content = hostFib();
+    for (const text of ["198.18.0.44", "2001:db8::44"])
+      content.addresses.push({ ifindex: IFINDEX, address: ip(text), prefixLength: 24 });
+    const frames = [udpFrame({ destination: "198.18.0.44" }), udpFrame({ ...V6, destination: "2001:db8::44" })];
+    rig.input(frames);
+    rig.fib.publish(content);
+    rig.input(frames.slice(0, 1));
+    rig.fib.publish(content);
+    rig.input(frames.slice(1));
+    expect(rig.counters()).toEqual({ RxFrames: 4, UdpInDatagrams: 2, IpInAddrErrors: 2 });
+    expect(got.length).toBe(2);
+  });
+
   test("a change of MAC, MTU or source is followed with the next turn", () => {
     const rig = new Rig();
     const socket = open(rig, { port: 9000 });

@@ -308,7 +308,7 @@ describe("a socket that closes", () => {
     socket.send("x", 53, "198.18.0.2");
     const start = performance.now();
     socket.close();
-    expect(performance.now() - start).toBeLessThan(1000);
+    expect(performance.now() - start).toBeLessThan(5000);
     expect(rig.settle()).toEqual([]);
     expect(rig.counter("StaleMessages")).toBe(1);
     expect(rig.missing()).toBe(0);

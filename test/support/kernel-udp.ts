@@ -16,7 +16,7 @@ const SO_REUSEPORT = 15;
 const RECEIVE_BUFFER = 4 << 20;
 const DATAGRAM_MAX = 65536;
 /** Generous: reached only when a datagram is lost. */
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 30_000;
 
 export interface KernelUdpOptions {
   address?: string;
