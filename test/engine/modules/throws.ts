@@ -1,8 +1,8 @@
-/** Fails where `data.where` says: in set-up (having opened a socket), in a handler, or in its turn work. */
+/** Fails where `data.where` says: in set-up (having opened a socket), in a handler, in its turn work, or nowhere. */
 import type { Lcore } from "../../../engine/lcore.ts";
 
 export interface ThrowsData {
-  where: "setup" | "later" | "handler" | "turn";
+  where: "setup" | "later" | "handler" | "turn" | "nowhere";
   port: number;
 }
 
