@@ -27,8 +27,8 @@ const B_HIGH_WATER = 3;
 /** There too: 1 once an lcore has left its loop, for whatever reason. */
 const B_STOPPED = 4;
 
-const one = new BigUint64Array([1n]);
-const oneAddress = sys.addressOf(one);
+/** There too, and the word after it: the 64-bit number 1 that is written to eventfds. */
+const B_ONE = 6;
 
 export class Mesh {
   readonly lcores: number;
@@ -36,6 +36,11 @@ export class Mesh {
   readonly threads: number;
   private readonly descriptor_: MeshDescriptor;
   private readonly bells: Int32Array;
+  /**
+   * In the bells, which this object keeps. A view in a module's scope is not kept by that: it was collected, and what the
+   * memory held afterwards was written, mostly 0, which wakes nobody.
+   */
+  private readonly oneAddress: number;
   private readonly ringBytes: number;
 
   static create(lcores: number, otherThreads: number, slots: number): Mesh {
@@ -44,6 +49,7 @@ export class Mesh {
     const rings = lcores * threads + otherThreads * lcores;
     const buffer = new SharedArrayBuffer(threads * BELL_WORDS * 4 + rings * ring);
     const mesh = new Mesh({ buffer, lcores, threads, slots });
+    mesh.bells[B_ONE] = 1;
     for (let t = 0; t < threads; t++) mesh.bells[t * BELL_WORDS + B_EVENTFD] = -1;
     return mesh;
   }
@@ -53,6 +59,7 @@ export class Mesh {
     this.lcores = descriptor.lcores;
     this.threads = descriptor.threads;
     this.bells = new Int32Array(descriptor.buffer, 0, descriptor.threads * BELL_WORDS);
+    this.oneAddress = sys.addressOf(this.bells) + B_ONE * 4;
     this.ringBytes = align(ringBytes(descriptor.slots, MESSAGE_WORDS));
   }
 
@@ -107,7 +114,7 @@ export class Mesh {
     Atomics.add(this.bells, at + B_COUNT, 1);
     Atomics.notify(this.bells, at + B_COUNT);
     const fd = Atomics.load(this.bells, at + B_EVENTFD);
-    if (fd >= 0) sys.write(fd, oneAddress, 8);
+    if (fd >= 0) sys.write(fd, this.oneAddress, 8);
   }
 
   /** Says that messages to lcores are handled no more, and wakes everybody who sleeps. Any thread. */

@@ -74,7 +74,7 @@ describe.skipIf(missing !== "")("", () => {
       }
       listener.kill("SIGKILL");
       expect(await output).toBe(`50 ${2 ** 20}\n`);
-      expect(total).toBeGreaterThan(10);
+      expect(total).toBeGreaterThan(0);
     }
     expect(engine.steeringCounters()?.passNoMatch).toBeGreaterThan(100);
   });
