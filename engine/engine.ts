@@ -175,7 +175,8 @@ export class Engine extends EngineThread {
       kernel?.publishNapiIds(wiring);
       if (config.isolate && config.cpus.length < cpus.length) {
         const state = new Int32Array(wiring.state);
-        moveThreadsOff(config.cpus, new Set(config.cpus.map((_, l) => state[1 + l])), cpus);
+        const own = config.cpus.map((_, l) => state[1 + l]);
+        moveThreadsOff(config.cpus, new Set([...own, ...Engine.runningLcores()]), cpus);
       }
       return new Engine(wiring, threads, kernel);
     } catch (error) {
@@ -184,6 +185,8 @@ export class Engine extends EngineThread {
       await Promise.all(threads.map((thread) => thread.ended));
       // Sockets that a module opened before another lcore failed.
       for (const placeholder of new SocketTable(wiring.table).closeAll()) sys.close(placeholder);
+      // The control thread may have kept others off the CPUs by now.
+      if (config.isolate) moveThreadsBack(config.cpus, new Set(Engine.runningLcores()));
       throw error;
     }
   }
@@ -279,10 +282,15 @@ export class Engine extends EngineThread {
     this.kernel?.close();
     running.delete(this);
     const { config } = this.wiring;
-    if (config.isolate) moveThreadsBack(config.cpus, new Set([...running].flatMap((engine) => engine.lcoreThreads())));
+    if (config.isolate) moveThreadsBack(config.cpus, new Set(Engine.runningLcores()));
     const failure = error ?? ends.find((end) => end !== null);
     if (failure) this.settle.reject(failure);
     else this.settle.resolve();
+  }
+
+  /** Thread ids of the lcores of every engine that this thread has started. */
+  private static runningLcores(): number[] {
+    return [...running].flatMap((engine) => engine.lcoreThreads());
   }
 
   /** Thread ids of the lcores. */

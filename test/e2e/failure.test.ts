@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { attachedXdp, Umem, Xsk } from "af-xdp-bindings";
 import type { EngineOptions } from "../../engine/config.ts";
 import { Engine } from "../../engine/engine.ts";
+import { getAffinity } from "../../engine/host/affinity.ts";
 import { Steering } from "../../engine/steering/program.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
@@ -12,6 +13,7 @@ import { KernelUdp, until } from "../support/kernel-udp.ts";
 setDefaultTimeout(60_000);
 
 const missing = requires("veth", "af_xdp", "bpf");
+const CPUS = getAffinity(0);
 const PORT = 9000;
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SERVE = fileURLToPath(new URL("./serve.ts", import.meta.url));
@@ -24,6 +26,8 @@ describe.skipIf(missing !== "")("", () => {
   const cleanUp: (() => void | Promise<void>)[] = [];
   afterEach(async () => {
     for (const each of cleanUp.splice(0).toReversed()) await each();
+    // This thread gets back the CPUs that it was kept off.
+    expect(getAffinity(0)).toEqual(CPUS);
   });
 
   const start = async (options: Partial<EngineOptions> = {}): Promise<Engine> => {
