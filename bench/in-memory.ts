@@ -47,6 +47,7 @@ export class PreparedPort implements Port {
   readonly pool: FramePool;
   readonly fd = -1;
   readonly partialChecksums = false;
+  readonly unsent = false;
   napiId = 0;
   /** Frames sent. */
   sent = 0;

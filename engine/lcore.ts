@@ -219,13 +219,19 @@ export class Lcore {
     this.sleep();
   }
 
+  /** Whether some frames have not been taken by the kernel: it is asked again after a nap, not after a sleep. */
+  private hasUnsent(): boolean {
+    for (let p = 0; p < this.ports.length; p++) if (this.ports[p].unsent) return true;
+    return false;
+  }
+
   /** Sleeps in poll(2) until a frame or a message comes. */
   private sleep(): void {
     const { stack } = this;
     this.board.commit(this.id, this.counters);
     if (stack.prepareWait()) {
       this.counters[C.Sleeps]++;
-      this.timespec[2] = this.sleepMaxNs;
+      this.timespec[2] = this.hasUnsent() ? SLEEP_BLIND_NS : this.sleepMaxNs;
       const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, this.timespecAddress);
       if (ready > 0 && this.pollfds[6] !== 0) sys.read(this.eventfd, this.drainAddress, 8);
     }

@@ -34,6 +34,8 @@ export interface Port {
   readonly fd: number;
   /** True where frames may carry a checksum that the sender's kernel left unfinished (veth, virtio, loopback). */
   readonly partialChecksums: boolean;
+  /** True while flushed frames wait for another txFlush: the kernel would not take them all. No time to sleep. */
+  readonly unsent: boolean;
   /** NAPI ID of the queue, 0 while unknown (the kernel tells it after the first packet). */
   napiId: number;
 

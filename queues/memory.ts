@@ -102,6 +102,7 @@ export class MemoryPort implements Port {
   readonly pool: FramePool;
   readonly fd = -1;
   readonly partialChecksums = false;
+  readonly unsent = false;
   napiId = 0;
 
   /** Frames received and sent. */

@@ -63,8 +63,7 @@ export class XdpPort implements Port {
   private room = 0;
   /** A sum without meaning: keeps the fetches of rxBurst from being optimised away. */
   touched = 0;
-  /** True while the kernel has frames of ours that it has not looked at. */
-  private unsent = false;
+  unsent = false;
 
   /** Opens and binds the socket and stocks its fill ring. Throws SysError. */
   constructor(umem: Umem, pool: FramePool, options: XdpPortOptions) {

@@ -33,6 +33,7 @@ export class FakePort implements Port {
   readonly pool: FramePool;
   readonly fd = -1;
   partialChecksums = false;
+  readonly unsent = false;
   napiId = 0;
   /** Frames the TX ring still takes. */
   txRoom = Number.POSITIVE_INFINITY;
