@@ -147,15 +147,17 @@ export class Output {
   }
 
   private transmit(portNumber: number, frame: number, at: number, size: number, length: number): number {
-    const { counters } = this;
-    if (!this.ports[portNumber].txPush(at, size)) {
-      counters[C.UdpSndbufErrors]++;
-      this.pool.give(frame);
-      return -ERRNO.EAGAIN;
-    }
+    if (!this.ports[portNumber].txPush(at, size)) return this.refuse(frame);
     this.sent++;
     this.sentBytes += size;
     return length;
+  }
+
+  /** The TX ring is full: the frame is free again. */
+  private refuse(frame: number): number {
+    this.counters[C.UdpSndbufErrors]++;
+    this.pool.give(frame);
+    return -ERRNO.EAGAIN;
   }
 
   private sendViaKernel(
@@ -255,7 +257,13 @@ export class Output {
     half[e + 3] = macs[m + 3];
     half[e + 4] = macs[m + 4];
     half[e + 5] = macs[m + 5];
-    return this.transmit(this.outPort(entry, portNumber), frame, frame, PLAIN_PAYLOAD + length, length);
+    const { ports } = this;
+    let port = ports[destinations.port[entry]];
+    if (portNumber < ports.length && ports[portNumber].ifindex === port.ifindex) port = ports[portNumber];
+    if (!port.txPush(frame, PLAIN_PAYLOAD + length)) return this.refuse(frame);
+    this.sent++;
+    this.sentBytes += PLAIN_PAYLOAD + length;
+    return length;
   }
 
   /** turnRound() of every other frame: with tags, with options, of IPv6, or for the kernel to send. */
