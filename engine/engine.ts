@@ -227,6 +227,17 @@ export class Engine extends EngineThread {
     return this.end();
   }
 
+  /**
+   * NAPI ID of each lcore's queues, in the order of `info.queues`: what a socket may ask for with `incomingNapiId`. 0
+   * where a queue has none (a memory wire, veth in skb mode without GRO).
+   */
+  get napiIds(): number[][] {
+    const portInfo = new Int32Array(this.wiring.portInfo);
+    return this.wiring.queues.map((queues, lcore) =>
+      queues.map((_, port) => portInfo[(lcore * PORTS_MAX + port) * 2 + 1]),
+    );
+  }
+
   /** Counters of the XDP program: frames redirected and passed, by reason. Null on a memory wire. */
   steeringCounters(): Record<string, number> | null {
     return this.kernel?.counters() ?? null;
