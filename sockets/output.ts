@@ -10,7 +10,7 @@ import { Destinations, MAC_STRIDE, VIA_KERNEL } from "./destinations.ts";
 import type { Fib } from "./fib.ts";
 import { KernelPath } from "./kernel-path.ts";
 import { PLAIN_PAYLOAD, PLAIN_UDP } from "./plain.ts";
-import { LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { FAMILY, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
 import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "./wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_DF, IPV4_DST, IPV4_HEADER, IPV4_SRC, writeIpv4 } from "./wire/ipv4.ts";
@@ -172,11 +172,37 @@ export class Output {
     port: number,
   ): number {
     const placeholder = this.table.get(socket, PLACEHOLDER);
-    const family = this.table.get(socket, 2);
+    const family = this.table.get(socket, FAMILY);
     const result =
       placeholder < 0
         ? -ERRNO.EHOSTUNREACH
         : this.kernelPath.send(placeholder, family, this.base + payload, length, w0, w1, w2, w3, port);
+    return this.sentViaKernel(frame, result);
+  }
+
+  /** sendViaKernel() to the sender of the received packet whose IP header is at `ip`, from the address it was sent to. */
+  private replyViaKernel(socket: number, frame: number, ip: number, payload: number, length: number): number {
+    const { bytes, kernelPath } = this;
+    const placeholder = this.table.get(socket, PLACEHOLDER);
+    if (placeholder < 0) return this.sentViaKernel(frame, -ERRNO.EHOSTUNREACH);
+    const family = this.table.get(socket, FAMILY);
+    const port = readUint16(bytes, payload - UDP_HEADER + UDP_SRC);
+    const address = this.base + payload;
+    if (bytes[ip] >> 4 === 4) {
+      kernelPath.setSource(family, 0, 0, 0xffff, readInt32(bytes, ip + IPV4_DST));
+      const remote = readInt32(bytes, ip + IPV4_SRC);
+      return this.sentViaKernel(
+        frame,
+        kernelPath.sendFrom(placeholder, family, address, length, 0, 0, 0xffff, remote, port),
+      );
+    }
+    const word = (at: number, i: number): number => readInt32(bytes, ip + at + 4 * i);
+    kernelPath.setSource(family, word(IPV6_DST, 0), word(IPV6_DST, 1), word(IPV6_DST, 2), word(IPV6_DST, 3));
+    const [w0, w1, w2, w3] = [word(IPV6_SRC, 0), word(IPV6_SRC, 1), word(IPV6_SRC, 2), word(IPV6_SRC, 3)];
+    return this.sentViaKernel(frame, kernelPath.sendFrom(placeholder, family, address, length, w0, w1, w2, w3, port));
+  }
+
+  private sentViaKernel(frame: number, result: number): number {
     this.counters[result < 0 ? C.UdpOutErrors : C.UdpOutViaKernel]++;
     this.pool.give(frame);
     return result;
@@ -285,7 +311,7 @@ export class Output {
     const total = length + IPV4_HEADER + UDP_HEADER;
     if (entry === VIA_KERNEL || total > destinations.mtu[entry]) {
       if (entry !== VIA_KERNEL) this.counters[C.UdpOutTooBig]++;
-      return this.sendViaKernel(socket, frame, payload, length, 0, 0, 0xffff, remote, remotePort);
+      return this.replyViaKernel(socket, frame, ip, payload, length);
     }
     const localPort = readUint16(bytes, udp + UDP_DST);
     const local = readInt32(bytes, ip + IPV4_DST);
@@ -330,7 +356,7 @@ export class Output {
     const total = length + IPV6_HEADER + UDP_HEADER;
     if (entry === VIA_KERNEL || total > destinations.mtu[entry]) {
       if (entry !== VIA_KERNEL) this.counters[C.UdpOutTooBig]++;
-      return this.sendViaKernel(socket, frame, payload, length, w0, w1, w2, w3, remotePort);
+      return this.replyViaKernel(socket, frame, ip, payload, length);
     }
     for (let i = 0; i < 16; i += 4) writeInt32(bytes, ip + IPV6_SRC + i, readInt32(bytes, ip + IPV6_DST + i));
     writeInt32(bytes, ip + IPV6_DST, w0);

@@ -4,6 +4,7 @@ import { ERRNO } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
 import { getAffinity } from "../../engine/host/affinity.ts";
 import type { UdpSocket } from "../../sockets/udp-socket.ts";
+import { ip } from "../../sockets/wire/address.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
 
@@ -136,6 +137,29 @@ describe.skipIf(missing !== "")("beside the kernel", () => {
           expect(i).toBeLessThan(1000);
         }
         expect(pair.engine.counters().UdpOutViaKernel).toBeGreaterThan(0);
+      } finally {
+        await pair.close();
+      }
+    },
+  );
+
+  test.each([4, 6] as const)(
+    "IPv%i: an answer through the kernel leaves from the address that was asked, not the one the route would choose",
+    async (family) => {
+      const pair = await Bed.start();
+      try {
+        const { client } = ends(pair.hosts, family);
+        const second = family === 4 ? "198.18.0.77" : "2001:db8::77";
+        const { a, b } = pair.hosts;
+        b.rtnl.addAddress(b.ifindex, ip(second), family === 4 ? 24 : 64);
+        // The client asks nobody for b's MAC address, for b would learn the client's from the question.
+        a.rtnl.setNeighbour(a.ifindex, ip(second), b.mac);
+        // The engine hears of the new address by an event: until then its frames go to the kernel, which answers too.
+        const socket = echo(pair.engine.udp({ address: wildcard(family) }));
+        // b does not know the client's, so this first answer cannot take the fast path.
+        const reply = await pair.kernel(client).ask("who?", second, socket.port);
+        expect(reply).toMatchObject({ text: "who?", address: second, port: socket.port });
+        await until("counters", () => pair.engine.counters().UdpOutViaKernel > 0);
       } finally {
         await pair.close();
       }
