@@ -196,9 +196,19 @@ export class Output {
         kernelPath.sendFrom(placeholder, family, address, length, 0, 0, 0xffff, remote, port),
       );
     }
-    const word = (at: number, i: number): number => readInt32(bytes, ip + at + 4 * i);
-    kernelPath.setSource(family, word(IPV6_DST, 0), word(IPV6_DST, 1), word(IPV6_DST, 2), word(IPV6_DST, 3));
-    const [w0, w1, w2, w3] = [word(IPV6_SRC, 0), word(IPV6_SRC, 1), word(IPV6_SRC, 2), word(IPV6_SRC, 3)];
+    const to = ip + IPV6_DST;
+    kernelPath.setSource(
+      family,
+      readInt32(bytes, to),
+      readInt32(bytes, to + 4),
+      readInt32(bytes, to + 8),
+      readInt32(bytes, to + 12),
+    );
+    const from = ip + IPV6_SRC;
+    const w0 = readInt32(bytes, from);
+    const w1 = readInt32(bytes, from + 4);
+    const w2 = readInt32(bytes, from + 8);
+    const w3 = readInt32(bytes, from + 12);
     return this.sentViaKernel(frame, kernelPath.sendFrom(placeholder, family, address, length, w0, w1, w2, w3, port));
   }
 
