@@ -4,6 +4,19 @@
  */
 import { sys } from "af-xdp-bindings";
 import type { FramePool } from "../queues/pool.ts";
+import {
+  IOVEC_BYTES,
+  IOVEC_LENGTH,
+  MSG_CONTROL,
+  MSG_CONTROLLEN,
+  MSG_FLAGS,
+  MSG_IOV,
+  MSG_IOVLEN,
+  MSG_NAME,
+  MSG_NAMELEN,
+  MSGHDR_BYTES,
+  putAddress,
+} from "../sockets/msghdr.ts";
 import { readSockaddr, SOCKADDR_IN6_BYTES } from "../sockets/sockaddr.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
@@ -20,8 +33,6 @@ const IP_PKTINFO = 8;
 const IPV6_PKTINFO = 50;
 /** Room before the payload for the headers that are put there. */
 const HEADROOM = 256;
-/** struct msghdr and iovec, LP64: include/linux/socket.h. */
-const MSGHDR_BYTES = 56;
 const CONTROL_BYTES = 256;
 /** Datagrams read from one socket before the next has its turn. */
 const READ_MAX = 64;
@@ -32,14 +43,13 @@ export class KernelIntake {
   private readonly pool: FramePool;
   private readonly views: FrameViews;
   private readonly base: number;
-  private readonly frameSize: number;
   private readonly name = new Uint8Array(SOCKADDR_IN6_BYTES);
   private readonly nameView = new DataView(this.name.buffer);
   private readonly control = new Uint8Array(CONTROL_BYTES);
   private readonly controlView = new DataView(this.control.buffer);
-  private readonly message = new BigUint64Array(MSGHDR_BYTES / 8);
-  private readonly messageView = new DataView(this.message.buffer);
-  private readonly vector = new BigUint64Array(2);
+  private readonly message = new DataView(new ArrayBuffer(MSGHDR_BYTES));
+  private readonly messageAddress = sys.addressOf(this.message);
+  private readonly vector = new DataView(new ArrayBuffer(IOVEC_BYTES));
   private readonly remote = new Int32Array(4);
   private readonly local = new Int32Array(4);
 
@@ -49,7 +59,11 @@ export class KernelIntake {
     this.pool = pool;
     this.views = views;
     this.base = sys.addressOf(views.bytes);
-    this.frameSize = pool.frameSize;
+    this.vector.setUint32(IOVEC_LENGTH, pool.frameSize - HEADROOM, true);
+    putAddress(this.message, MSG_NAME, sys.addressOf(this.name));
+    putAddress(this.message, MSG_IOV, sys.addressOf(this.vector));
+    this.message.setUint32(MSG_IOVLEN, 1, true);
+    putAddress(this.message, MSG_CONTROL, sys.addressOf(this.control));
   }
 
   /** Reads what waits at the socket's placeholder. Returns how many datagrams were delivered. */
@@ -78,17 +92,13 @@ export class KernelIntake {
   }
 
   private receiveFrom(fd: number, payload: number): number {
-    const { message, messageView, vector } = this;
-    vector[0] = BigInt(this.base + payload);
-    vector[1] = BigInt(this.frameSize - HEADROOM);
-    messageView.setBigUint64(0, BigInt(sys.addressOf(this.name)), true);
-    messageView.setUint32(8, SOCKADDR_IN6_BYTES, true);
-    messageView.setBigUint64(16, BigInt(sys.addressOf(vector)), true);
-    messageView.setBigUint64(24, 1n, true);
-    messageView.setBigUint64(32, BigInt(sys.addressOf(this.control)), true);
-    messageView.setBigUint64(40, BigInt(CONTROL_BYTES), true);
-    messageView.setUint32(48, 0, true);
-    return sys.sys3(sys.SYS.recvmsg, fd, sys.addressOf(message), MSG_DONTWAIT);
+    const { message } = this;
+    putAddress(this.vector, 0, this.base + payload);
+    // The kernel overwrites the lengths with what it filled.
+    message.setUint32(MSG_NAMELEN, SOCKADDR_IN6_BYTES, true);
+    message.setUint32(MSG_CONTROLLEN, CONTROL_BYTES, true);
+    message.setUint32(MSG_FLAGS, 0, true);
+    return sys.sys3(sys.SYS.recvmsg, fd, this.messageAddress, MSG_DONTWAIT);
   }
 
   private deliver(id: number, payload: number, length: number): void {
@@ -123,9 +133,9 @@ export class KernelIntake {
   private readDestination(id: number): void {
     const { controlView, local } = this;
     for (let i = 0; i < 4; i++) local[i] = this.table.get(id, LOCAL + i);
-    const end = Number(this.messageView.getBigUint64(40, true));
+    const end = this.message.getUint32(MSG_CONTROLLEN, true);
     for (let at = 0; at + 16 <= end; ) {
-      const size = Number(controlView.getBigUint64(at, true));
+      const size = controlView.getUint32(at, true);
       if (size < 16) return;
       const level = controlView.getInt32(at + 8, true);
       const type = controlView.getInt32(at + 12, true);

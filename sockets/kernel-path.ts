@@ -4,6 +4,18 @@
  * The kernel resolves the neighbour on the way, so the next datagram usually takes the fast path.
  */
 import { sys } from "af-xdp-bindings";
+import {
+  IOVEC_BYTES,
+  IOVEC_LENGTH,
+  MSG_CONTROL,
+  MSG_CONTROLLEN,
+  MSG_IOV,
+  MSG_IOVLEN,
+  MSG_NAME,
+  MSG_NAMELEN,
+  MSGHDR_BYTES,
+  putAddress,
+} from "./msghdr.ts";
 import { SOCKADDR_IN6_BYTES, writeSockaddr } from "./sockaddr.ts";
 import { AF_INET } from "./table.ts";
 
@@ -15,14 +27,6 @@ const IPPROTO_IPV6 = 41;
 const IP_PKTINFO = 8;
 const IPV6_PKTINFO = 50;
 
-/** struct msghdr of LP64 (include/linux/socket.h): offsets, the pointers being two 32-bit words each. */
-const MSG_NAME = 0;
-const MSG_NAMELEN = 8;
-const MSG_IOV = 16;
-const MSG_IOVLEN = 24;
-const MSG_CONTROL = 32;
-const MSG_CONTROLLEN = 40;
-const MSGHDR_BYTES = 56;
 /** struct cmsghdr: u64 length, i32 level, i32 type, then the data. */
 const CMSG_LEVEL = 8;
 const CMSG_TYPE = 12;
@@ -37,7 +41,7 @@ export class KernelPath {
   private readonly view = new DataView(this.sockaddr.buffer);
   private readonly sockaddrAddress = sys.addressOf(this.sockaddr);
   private readonly control = new DataView(new ArrayBuffer(CONTROL_BYTES));
-  private readonly vector = new DataView(new ArrayBuffer(16));
+  private readonly vector = new DataView(new ArrayBuffer(IOVEC_BYTES));
   private readonly message = new DataView(new ArrayBuffer(MSGHDR_BYTES));
   private readonly messageAddress = sys.addressOf(this.message);
 
@@ -104,13 +108,7 @@ export class KernelPath {
   ): number {
     this.message.setUint32(MSG_NAMELEN, writeSockaddr(this.view, family, w0, w1, w2, w3, port), true);
     putAddress(this.vector, 0, address);
-    this.vector.setUint32(8, length, true);
+    this.vector.setUint32(IOVEC_LENGTH, length, true);
     return sys.sys3(sys.SYS.sendmsg, fd, this.messageAddress, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
-}
-
-/** Writes a 64-bit address without a BigInt: addresses are below 2^53. */
-function putAddress(view: DataView, at: number, address: number): void {
-  view.setUint32(at, address >>> 0, true);
-  view.setUint32(at + 4, Math.floor(address / 2 ** 32), true);
 }

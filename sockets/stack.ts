@@ -47,6 +47,7 @@ import {
 } from "./message.ts";
 import { Output } from "./output.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
+import { STAMP_BYTES, STAMP_MAGIC, STAMP_MAGIC_AT, STAMP_TIME } from "./stamp.ts";
 import { DROPS, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import { LOAN_FRAMES } from "./thread.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
@@ -57,10 +58,6 @@ import type { FrameViews } from "./wire/views.ts";
 const DRAIN_MAX = 128;
 /** Free frames below which nothing is lent: the queues must not run dry for the sake of senders. */
 const LEND_RESERVE = 256;
-/** Bytes before the frame where the XDP program leaves its stamp: u64 nanoseconds of CLOCK_MONOTONIC, u32 magic, u32. */
-const STAMP_BYTES = 16;
-/** "lcor": see engine/steering. */
-const STAMP_MAGIC = 0x6c636f72;
 
 export class Stack extends Endpoint implements Receiver {
   readonly ports: readonly Port[];
@@ -298,9 +295,9 @@ export class Stack extends Endpoint implements Receiver {
     datagram.seconds = 0;
     datagram.nanoseconds = 0;
     if ((this.table.get(datagram.socketId, FLAGS) & F_TIMESTAMP) === 0 || at < 0) return;
-    if (littleEndian32(bytes, at + 8) !== STAMP_MAGIC) return;
+    if (littleEndian32(bytes, at + STAMP_MAGIC_AT) !== STAMP_MAGIC) return;
     // Seconds and nanoseconds are added apart: nanoseconds since 1970 exceed what a number holds exactly.
-    const monotonicNs = littleEndian32(bytes, at) + littleEndian32(bytes, at + 4) * 2 ** 32;
+    const monotonicNs = littleEndian32(bytes, at + STAMP_TIME) + littleEndian32(bytes, at + STAMP_TIME + 4) * 2 ** 32;
     const seconds = Math.floor(monotonicNs / 1e9);
     const nanoseconds = monotonicNs - seconds * 1e9 + this.realtimeOffsetNs;
     const carry = Math.floor(nanoseconds / 1e9);

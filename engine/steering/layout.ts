@@ -2,6 +2,7 @@
  * What the steering program and user space share: the maps' keys and values. Integers are in host order unless a line
  * says network order; addresses and ports of packets are compared as they lie in the frame.
  */
+import { STAMP_BYTES, STAMP_MAGIC, STAMP_MAGIC_AT, STAMP_QUEUE, STAMP_TIME } from "../../sockets/stamp.ts";
 
 export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;
@@ -76,6 +77,10 @@ export const COUNTERS = [
 export type CounterName = (typeof COUNTERS)[number];
 
 /** In front of a stamped frame, ending at its first byte: bpf_ktime_get_ns (CLOCK_MONOTONIC), magic, RX queue. */
-export const METADATA = { ktime_ns: 0, magic: 8, queue: 12, size: 16 } as const;
-/** "lcor": tells the stamp from what a driver may have put there. */
-export const METADATA_MAGIC = 0x6c636f72;
+export const METADATA = {
+  ktime_ns: STAMP_TIME,
+  magic: STAMP_MAGIC_AT,
+  queue: STAMP_QUEUE,
+  size: STAMP_BYTES,
+} as const;
+export const METADATA_MAGIC = STAMP_MAGIC;
