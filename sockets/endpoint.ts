@@ -32,6 +32,9 @@ import type { FrameViews } from "./wire/views.ts";
 /** Bytes before the payload in a frame to send: room for Ethernet, two tags, IPv6, UDP or TCP with options. */
 export const TX_HEADROOM = 128;
 
+/** Longest payload that is copied byte by byte. */
+const LOOP_BYTES_MAX = 32;
+
 /** What the threads of one engine share. */
 export interface Shared {
   readonly table: SocketTable;
@@ -131,8 +134,9 @@ export abstract class Endpoint {
     if (frame < 0) return this.refuse();
     const memory = this.shared.memories[lcore].bytes;
     const at = frame + TX_HEADROOM;
-    // Below 128 bytes the loop is faster than the call; a part of a buffer would need a view to be made.
-    if (length >= 128 && offset === 0 && bytes.length === length) memory.set(bytes, at);
+    // Up to 32 bytes the loop is as fast as the call (40 ns), at 64 it takes twice as long (Bun 1.4.5, AMD EPYC 7003). A
+    // part of a buffer would need a view to be made.
+    if (length > LOOP_BYTES_MAX && offset === 0 && bytes.length === length) memory.set(bytes, at);
     else for (let i = 0; i < length; i++) memory[at + i] = bytes[offset + i];
     return this.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
   }
