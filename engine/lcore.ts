@@ -17,7 +17,7 @@ import type { Stack } from "../sockets/stack.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import type { PollPolicy } from "./config.ts";
 
-/** Turns between two commits of the counters to shared memory: a busy loop makes about a million turns a second. */
+/** Turns between two commits of the counters to shared memory: an idle busy loop makes about four million turns a second. */
 const COMMIT_TURNS = 4096;
 /** Turns between two readings of the clock while spinning: an adaptive lcore oversleeps its spin by at most as many. */
 const CLOCK_TURNS = 16;

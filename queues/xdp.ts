@@ -23,7 +23,7 @@ const TX_BUDGET = 256;
 const BUSY_POLL_BUDGET = BURST_MAX;
 /** SO_BUSY_POLL, microseconds. Every call here is non-blocking and polls once, so any value but 0 does. */
 const BUSY_POLL_USECS = 20;
-/** Idle turns between two looks for a NAPI ID that is not known yet, a power of two: about ten a second. */
+/** Idle turns between two looks for a NAPI ID that is not known yet, a power of two: about four looks a second. */
 const LOOK_INTERVAL = 1 << 20;
 /** Kicks a flush makes while the kernel says EAGAIN: the budget of each is TX_BUDGET, the ring holds RING_SIZE. */
 const KICKS_MAX = RING_SIZE / TX_BUDGET;

@@ -10,7 +10,7 @@ import { swap16 } from "./wire/checksum.ts";
 
 /**
  * Entries a family has, a power of two; those of IPv4 come first. Two busy destinations that share an entry cost a route
- * lookup (about 0.1 us) a packet.
+ * lookup a packet.
  */
 const ENTRIES = 4096;
 const ENTRY_BITS = 12;

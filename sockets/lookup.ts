@@ -68,7 +68,7 @@ export class Lookup {
   private readonly any6 = new Int32Array(65536).fill(NOBODY);
   /**
    * The socket that takes every IPv4 datagram to a local port: bound to the wildcard, alone, nothing connected there nor
-   * bound to an address. NOBODY where more has to be looked at. Spares the common server two calls a datagram, 9 ns.
+   * bound to an address. NOBODY where more has to be looked at. Spares the common server two calls a datagram, 6 ns of 50.
    */
   readonly only4 = new Int32Array(65536).fill(NOBODY);
   /** Sockets connected on a local port (to a port that is not 0), and distinct addresses bound at it: 0 spares a look into the flow table. */

@@ -222,7 +222,7 @@ export class Output {
    * Sends a received frame back to its sender, from the address it was sent to, headers rewritten in place.
    *
    * The plain frame (see plainUdp4) is done here in one function on halfwords, as through writeIpv4, writeUdp, finishUdp4
-   * and writeLink it took 50 ns more (Bun 1.4.5, AMD EPYC 7003). All its fields are written, none trusted.
+   * and writeLink it takes 37 ns more (of 139 for an echo; Bun 1.4.5, AMD EPYC 7003). All its fields are written, none trusted.
    */
   turnRound(
     socket: number,

@@ -28,7 +28,6 @@ export const F_V6ONLY = 4;
 export const F_TIMESTAMP = 8;
 /** A child shares its parent's binding: it is found by its 4-tuple alone and never conflicts. */
 export const F_CHILD = 16;
-export const F_BROADCAST = 32;
 /** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
 export const F_WILDCARD = 64;
 
@@ -55,8 +54,6 @@ export const PLACEHOLDER = 19;
 export const UID = 20;
 /** Datagrams this socket lost to a full buffer; any lcore, Atomics.add. */
 export const DROPS = 21;
-/** Pending error (SO_ERROR); any thread, Atomics.exchange. */
-export const ERROR = 22;
 /** Next socket bound to the same port, -1 ends the chain. */
 const NEXT = 23;
 export const SNDBUF = 26;
