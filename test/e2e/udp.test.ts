@@ -14,6 +14,16 @@ setDefaultTimeout(60_000);
 const missing = requires("veth", "af_xdp", "bpf");
 const LAST_CPU = getAffinity(0).at(-1) as number;
 
+/** Whether a socket can be bound to an address. */
+function isUsable(ns: VethPair["b"]["ns"], address: string): boolean {
+  try {
+    new KernelUdp(ns, { address }).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Hosts with an engine on b, and kernel sockets that are closed with them. */
 class Bed {
   readonly hosts: VethPair;
@@ -25,9 +35,11 @@ class Bed {
     this.engine = engine;
   }
 
-  static async start(offloads: "on" | "off" = "off"): Promise<Bed> {
+  /** @param prepare what is to be done to the hosts before the engine sees them */
+  static async start(offloads: "on" | "off" = "off", prepare = async (_hosts: VethPair) => {}): Promise<Bed> {
     const hosts = makeHosts({ offloads });
     try {
+      await prepare(hosts);
       return new Bed(hosts, await Engine.start({ interface: hosts.b.name, netns: hosts.b.ns.path }));
     } catch (error) {
       hosts.close();
@@ -146,15 +158,16 @@ describe.skipIf(missing !== "")("beside the kernel", () => {
   test.each([4, 6] as const)(
     "IPv%i: an answer through the kernel leaves from the address that was asked, not the one the route would choose",
     async (family) => {
-      const pair = await Bed.start();
-      try {
-        const { client } = ends(pair.hosts, family);
-        const second = family === 4 ? "198.18.0.77" : "2001:db8::77";
-        const { a, b } = pair.hosts;
+      const second = family === 4 ? "198.18.0.77" : "2001:db8::77";
+      const pair = await Bed.start("off", async ({ a, b }) => {
         b.rtnl.addAddress(b.ifindex, ip(second), family === 4 ? 24 : 64);
+        // An IPv6 address is usable a moment after it was added.
+        await until("the address", () => isUsable(b.ns, second));
         // The client asks nobody for b's MAC address, for b would learn the client's from the question.
         a.rtnl.setNeighbour(a.ifindex, ip(second), b.mac);
-        // The engine hears of the new address by an event: until then its frames go to the kernel, which answers too.
+      });
+      try {
+        const { client } = ends(pair.hosts, family);
         const socket = echo(pair.engine.udp({ address: wildcard(family) }));
         // b does not know the client's, so this first answer cannot take the fast path.
         const reply = await pair.kernel(client).ask("who?", second, socket.port);
