@@ -33,6 +33,8 @@ export const COUNTERS = [
     "UdpInViaKernel",
     "received through the placeholder socket (fragments, multicast, arrivals before the port was steered)",
   ],
+  ["HostFrames", "frames passed to the host protocols: ARP, ICMP, fragments, groups, next hops to be resolved"],
+  ["HostDrops", "dropped: the thread of the host protocols has as many frames as it may hold"],
   ["HandedOver", "datagrams passed to another lcore or thread"],
   ["MeshFull", "dropped: the ring to the socket's thread was full"],
   ["QuotaDrops", "dropped: the socket's thread holds too many frames already"],

@@ -112,6 +112,29 @@ export class Destinations {
     return port;
   }
 
+  /**
+   * The source address of the way to an address, where the way exists: four words into `source`. To this host itself it
+   * is the address itself; to groups and the broadcast address, for which there is no route, an own one of the family.
+   */
+  sourceTo(w0: number, w1: number, w2: number, w3: number, source: Int32Array): boolean {
+    const { fib } = this;
+    const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
+    const route = fib.findRoute(w0, w1, w2, w3);
+    const group = mapped ? w3 >>> 28 === 14 || w3 === -1 : w0 >>> 24 === 0xff;
+    if (fib.isLocal(w0, w1, w2, w3)) {
+      source[0] = w0;
+      source[1] = w1;
+      source[2] = w2;
+      source[3] = w3;
+      return true;
+    }
+    if (route >= 0 && !group) {
+      for (let i = 0; i < 4; i++) source[i] = fib.route[route + 12 + i];
+      return true;
+    }
+    return group && fib.ownAddress(mapped, source);
+  }
+
   private putMac(at: number, high: number, low: number): void {
     this.macs[at] = swap16(high >>> 16);
     this.macs[at + 1] = swap16(high & 0xffff);

@@ -240,6 +240,16 @@ export class Fib {
     return false;
   }
 
+  /** The first own address of a family, four words into `words`; false when there is none. */
+  ownAddress(mapped: boolean, words: Int32Array): boolean {
+    for (let i = 0, at = 1; i < this.addresses; i++, at += ADDRESS_WORDS) {
+      if ((this.address[at + 2] === 0xffff && (this.address[at] | this.address[at + 1]) === 0) !== mapped) continue;
+      for (let k = 0; k < 4; k++) words[k] = this.address[at + k];
+      return true;
+    }
+    return false;
+  }
+
   /** Word offset of the best route to an address, -1 for none. */
   findRoute(w0: number, w1: number, w2: number, w3: number): number {
     const { route } = this;

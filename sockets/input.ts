@@ -7,9 +7,10 @@ import type { FramePool } from "../queues/pool.ts";
 import { C } from "./counters.ts";
 import type { Fib } from "./fib.ts";
 import { type Lookup, NOBODY } from "./lookup.ts";
+import { HOST_INPUT, HOST_NO_PORT } from "./message.ts";
 import { PLAIN_IP, PLAIN_PAYLOAD, PLAIN_UDP } from "./plain.ts";
 import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
-import { ETH_P_IP, ETH_P_IPV6, ETH_RUNT, etherType, networkOffset } from "./wire/ethernet.ts";
+import { ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, ETH_RUNT, etherType, networkOffset } from "./wire/ethernet.ts";
 import {
   checkIpv4,
   IPPROTO_UDP,
@@ -59,6 +60,11 @@ export interface Receiver {
   deliver(socket: number, portNumber: number, frame: number, length: number, ip: number, udp: number): void;
   /** Brings lookup tables and routes up to date. */
   control(): void;
+  /**
+   * Passes a frame that is for no socket to the host protocols, where the engine has its own (`HOST_...` says why). False:
+   * it has none, the frame is still the caller's.
+   */
+  divert(frame: number, at: number, length: number, portNumber: number, reason: number): boolean;
 }
 
 export class Input {
@@ -251,7 +257,20 @@ export class Input {
     const type = etherType(this.bytes, network);
     if (type === ETH_P_IP) this.ipv4Input(port, portNumber, frame, length, network);
     else if (type === ETH_P_IPV6) this.ipv6Input(port, portNumber, frame, length, network);
+    else if (type === ETH_P_ARP) this.divert(portNumber, frame, length, HOST_INPUT, C.EthUnknownType);
     else this.drop(frame, C.EthUnknownType);
+  }
+
+  /**
+   * A whole packet that came by another way than a port, the Ethernet header before it: put together from fragments, or
+   * sent by this host to itself. `port` stands for the interface.
+   */
+  packet(port: Port, frame: number, length: number): void {
+    this.frameInput(port, 0, frame, length);
+  }
+
+  private divert(portNumber: number, frame: number, length: number, reason: number, counter: number): void {
+    if (!this.receiver.divert(frame, frame, length, portNumber, reason)) this.drop(frame, counter);
   }
 
   private ipv4Input(port: Port, portNumber: number, frame: number, length: number, ip: number): void {
@@ -268,12 +287,12 @@ export class Input {
       );
       return;
     }
-    if (ipv4Protocol(bytes, ip) !== IPPROTO_UDP) {
-      this.drop(frame, C.IpInUnknownProtos);
+    if (ipv4IsFragment(bytes, ip)) {
+      this.divert(portNumber, frame, length, HOST_INPUT, C.IpInFragments);
       return;
     }
-    if (ipv4IsFragment(bytes, ip)) {
-      this.drop(frame, C.IpInFragments);
+    if (ipv4Protocol(bytes, ip) !== IPPROTO_UDP) {
+      this.divert(portNumber, frame, length, HOST_INPUT, C.IpInUnknownProtos);
       return;
     }
     const udp = ip + ipv4HeaderLength(bytes, ip);
@@ -281,8 +300,14 @@ export class Input {
     if (check !== UDP_OK && !this.acceptUdp(port, frame, check)) return;
     const local = readInt32(bytes, ip + IPV4_DST);
     const remote = readInt32(bytes, ip + IPV4_SRC);
-    if (isMartian4(remote) || (local !== this.local4 && !this.isOwn4(local))) {
+    if (isMartian4(remote)) {
       this.drop(frame, C.IpInAddrErrors);
+      return;
+    }
+    if (local !== this.local4 && !this.isOwn4(local)) {
+      // Groups and broadcasts: whose they are the host protocols know.
+      if ((bytes[frame] & 1) !== 0) this.divert(portNumber, frame, length, HOST_INPUT, C.IpInAddrErrors);
+      else this.drop(frame, C.IpInAddrErrors);
       return;
     }
     const localPort = readUint16(bytes, udp + UDP_DST);
@@ -293,7 +318,7 @@ export class Input {
       this.receiver.control();
       socket = this.lookup.udp4(local, localPort, remote, remotePort, portNumber, port.ifindex);
     }
-    if (socket === NOBODY) this.drop(frame, C.UdpNoPorts);
+    if (socket === NOBODY) this.divert(portNumber, frame, length, HOST_NO_PORT, C.UdpNoPorts);
     else this.receiver.deliver(socket, portNumber, frame, length, ip, udp);
   }
 
@@ -305,14 +330,19 @@ export class Input {
       return;
     }
     if (bytes[ip + IPV6_NEXT_HEADER] !== IPPROTO_UDP) {
-      this.drop(frame, C.IpInUnknownProtos);
+      this.divert(portNumber, frame, length, HOST_INPUT, C.IpInUnknownProtos);
       return;
     }
     const udp = ip + IPV6_HEADER;
     const check = checkUdp6(views, udp, ipv6PayloadLength(bytes, ip), ip);
     if (check !== UDP_OK && !this.acceptUdp(port, frame, check)) return;
-    if (isMartian6(bytes, ip + IPV6_SRC) || !this.isOwn6(ip + IPV6_DST)) {
+    if (isMartian6(bytes, ip + IPV6_SRC)) {
       this.drop(frame, C.IpInAddrErrors);
+      return;
+    }
+    if (!this.isOwn6(ip + IPV6_DST)) {
+      if (bytes[ip + IPV6_DST] === 0xff) this.divert(portNumber, frame, length, HOST_INPUT, C.IpInAddrErrors);
+      else this.drop(frame, C.IpInAddrErrors);
       return;
     }
     const localPort = readUint16(bytes, udp + UDP_DST);
@@ -322,7 +352,7 @@ export class Input {
       this.receiver.control();
       socket = this.lookup.udp6(bytes, ip, localPort, remotePort, portNumber, port.ifindex);
     }
-    if (socket === NOBODY) this.drop(frame, C.UdpNoPorts);
+    if (socket === NOBODY) this.divert(portNumber, frame, length, HOST_NO_PORT, C.UdpNoPorts);
     else this.receiver.deliver(socket, portNumber, frame, length, ip, udp);
   }
 

@@ -19,11 +19,25 @@ export const MSG_LEND = 5;
 export const MSG_HELLO = 6;
 export const MSG_BYE = 7;
 
+/**
+ * lcore to the thread of the host protocols: a frame that is not for a socket, or to be sent to where only they know the
+ * way. M_REASON says which (HOST_...), M_L3 where it begins. The reader owns the frame.
+ */
+export const MSG_HOST = 20;
+/** Thread of the host protocols to lcore: copy the frame at M_L3 of M_HOME's memory and send it on port M_PORT. */
+export const MSG_TRANSMIT = 21;
+
 export const MESSAGE_WORDS = 16;
 /** Frames one FREE or LEND carries. */
 export const FRAMES_PER_MESSAGE = 14;
 
+/** Why the host protocols get a frame: it came for them; it came for a UDP port that nobody has; a socket sends it. */
+export const HOST_INPUT = 1;
+export const HOST_NO_PORT = 2;
+export const HOST_SEND = 3;
+
 export const M_KIND = 0;
+export const M_REASON = 1;
 /** Count of frames in FREE and LEND, socket id in the others. */
 export const M_SOCKET = 1;
 export const M_COUNT = 1;

@@ -9,6 +9,7 @@ import { C } from "./counters.ts";
 import { Destinations, MAC_STRIDE, VIA_KERNEL } from "./destinations.ts";
 import type { Fib } from "./fib.ts";
 import { KernelPath } from "./kernel-path.ts";
+import { HOST_SEND } from "./message.ts";
 import { PLAIN_PAYLOAD, PLAIN_UDP } from "./plain.ts";
 import { FAMILY, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
 import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
@@ -21,6 +22,11 @@ import { type FrameViews, readInt32, readUint16, writeInt32, writeUint16 } from 
 /** The field of an IPv4 header that says "don't fragment", as the CPU reads it. */
 const IPV4_DF_SWAPPED = swap16(IPV4_DF);
 
+/** Takes frames for the host protocols: see HostLink.divert. */
+export interface Diverter {
+  divert(frame: number, at: number, length: number, portNumber: number, reason: number): void;
+}
+
 export class Output {
   private readonly table: SocketTable;
   private readonly ports: readonly Port[];
@@ -31,6 +37,7 @@ export class Output {
   private readonly half: Uint16Array;
   private readonly destinations: Destinations;
   private readonly kernelPath = new KernelPath();
+  private host: Diverter | null = null;
   /** Address of the frame memory in this process. */
   private readonly base: number;
   /** Datagrams and bytes sent since the last count(). */
@@ -160,6 +167,78 @@ export class Output {
     return -ERRNO.EAGAIN;
   }
 
+  /** Has the host protocols take what only they know the way for. */
+  useHost(host: Diverter): void {
+    this.host = host;
+  }
+
+  /** Sends a whole frame as it is. */
+  transmitRaw(portNumber: number, frame: number, size: number): void {
+    if (this.ports[portNumber].txPush(frame, size)) {
+      this.sent++;
+      this.sentBytes += size;
+    } else {
+      this.refuse(frame);
+    }
+  }
+
+  /**
+   * Gives a datagram to the host protocols: headers written, MAC addresses not. Above the MTU it is without the flag that
+   * forbids fragments.
+   */
+  private sendViaHost(
+    host: Diverter,
+    socket: number,
+    frame: number,
+    payload: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+    source: Int32Array | null,
+  ): number {
+    const { bytes, table, views } = this;
+    const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
+    const headers = (mapped ? IPV4_HEADER : IPV6_HEADER) + UDP_HEADER;
+    const ip = payload - headers;
+    if (source === null) return this.sentViaKernel(frame, -ERRNO.ENETUNREACH);
+    if (length + headers > (mapped ? 65535 : 65535 + IPV6_HEADER)) return this.sentViaKernel(frame, -ERRNO.EMSGSIZE);
+    const udp = payload - UDP_HEADER;
+    writeUdp(bytes, udp, table.get(socket, LOCAL_PORT), port, length + UDP_HEADER);
+    if (mapped) {
+      const ttlTos = table.ttlTos[socket];
+      writeIpv4(views, ip, (ttlTos >> 8) & 0xff, length + headers, 0, 0, ttlTos & 0xff, IPPROTO_UDP, source[3], w3);
+      finishUdp4(views, udp, length + UDP_HEADER, ip);
+    } else {
+      this.writeIpv6Start(ip, socket, length);
+      for (let i = 0; i < 4; i++) writeInt32(bytes, ip + IPV6_SRC + i * 4, source[i]);
+      writeInt32(bytes, ip + IPV6_DST, w0);
+      writeInt32(bytes, ip + IPV6_DST + 4, w1);
+      writeInt32(bytes, ip + IPV6_DST + 8, w2);
+      writeInt32(bytes, ip + IPV6_DST + 12, w3);
+      finishUdp6(views, udp, length + UDP_HEADER, ip);
+    }
+    const ethernet = ip - ETH_HEADER;
+    bytes.fill(0, ethernet, ip - 2);
+    writeUint16(bytes, ip - 2, mapped ? ETH_P_IP : ETH_P_IPV6);
+    host.divert(frame, ethernet, ETH_HEADER + headers + length, 0, HOST_SEND);
+    return length;
+  }
+
+  /** Source address of what a socket sends: the one it is bound to, or the one of the way there. Null without a way. */
+  private sourceOf(socket: number, w0: number, w1: number, w2: number, w3: number): Int32Array | null {
+    const { records, stride } = this.table;
+    const at = socket * stride + LOCAL;
+    const any = (records[at] | records[at + 1] | records[at + 3]) === 0;
+    if (any) return this.destinations.sourceTo(w0, w1, w2, w3, this.sourceWords) ? this.sourceWords : null;
+    for (let i = 0; i < 4; i++) this.sourceWords[i] = records[at + i];
+    return this.sourceWords;
+  }
+
+  private readonly sourceWords = new Int32Array(4);
+
   private sendViaKernel(
     socket: number,
     frame: number,
@@ -171,6 +250,10 @@ export class Output {
     w3: number,
     port: number,
   ): number {
+    if (this.host !== null) {
+      const source = this.sourceOf(socket, w0, w1, w2, w3);
+      return this.sendViaHost(this.host, socket, frame, payload, length, w0, w1, w2, w3, port, source);
+    }
     const placeholder = this.table.get(socket, PLACEHOLDER);
     const family = this.table.get(socket, FAMILY);
     const result =
@@ -183,6 +266,7 @@ export class Output {
   /** sendViaKernel() to the sender of the received packet whose IP header is at `ip`, from the address it was sent to. */
   private replyViaKernel(socket: number, frame: number, ip: number, payload: number, length: number): number {
     const { bytes, kernelPath } = this;
+    if (this.host !== null) return this.replyViaHost(this.host, socket, frame, ip, payload, length);
     const placeholder = this.table.get(socket, PLACEHOLDER);
     if (placeholder < 0) return this.sentViaKernel(frame, -ERRNO.EHOSTUNREACH);
     const family = this.table.get(socket, FAMILY);
@@ -210,6 +294,33 @@ export class Output {
     const w2 = readInt32(bytes, from + 8);
     const w3 = readInt32(bytes, from + 12);
     return this.sentViaKernel(frame, kernelPath.sendFrom(placeholder, family, address, length, w0, w1, w2, w3, port));
+  }
+
+  private replyViaHost(
+    host: Diverter,
+    socket: number,
+    frame: number,
+    ip: number,
+    payload: number,
+    length: number,
+  ): number {
+    const { bytes, sourceWords } = this;
+    const port = readUint16(bytes, payload - UDP_HEADER + UDP_SRC);
+    if (bytes[ip] >> 4 === 4) {
+      sourceWords[0] = 0;
+      sourceWords[1] = 0;
+      sourceWords[2] = 0xffff;
+      sourceWords[3] = readInt32(bytes, ip + IPV4_DST);
+      const remote = readInt32(bytes, ip + IPV4_SRC);
+      return this.sendViaHost(host, socket, frame, payload, length, 0, 0, 0xffff, remote, port, sourceWords);
+    }
+    const from = ip + IPV6_SRC;
+    const w0 = readInt32(bytes, from);
+    const w1 = readInt32(bytes, from + 4);
+    const w2 = readInt32(bytes, from + 8);
+    const w3 = readInt32(bytes, from + 12);
+    for (let i = 0; i < 4; i++) sourceWords[i] = readInt32(bytes, ip + IPV6_DST + 4 * i);
+    return this.sendViaHost(host, socket, frame, payload, length, w0, w1, w2, w3, port, sourceWords);
   }
 
   private sentViaKernel(frame: number, result: number): number {

@@ -15,6 +15,7 @@ import type { Datagram } from "./datagram.ts";
 import { Endpoint, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
 import { Handlers } from "./handlers.ts";
+import { HostLink, type HostLinkOwner, type HostReceiver } from "./host-link.ts";
 import { Input, type Receiver } from "./input.ts";
 import { Lookup } from "./lookup.ts";
 import {
@@ -41,9 +42,11 @@ import {
   MSG_DELIVER,
   MSG_FREE,
   MSG_HELLO,
+  MSG_HOST,
   MSG_LEND,
   MSG_REPLY,
   MSG_SEND,
+  MSG_TRANSMIT,
 } from "./message.ts";
 import { Output } from "./output.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
@@ -59,7 +62,7 @@ const DRAIN_MAX = 128;
 /** Free frames below which nothing is lent: the queues must not run dry for the sake of senders. */
 const LEND_RESERVE = 256;
 
-export class Stack extends Endpoint implements Receiver {
+export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   readonly ports: readonly Port[];
   readonly pool: FramePool;
   readonly fib: Fib;
@@ -77,11 +80,13 @@ export class Stack extends Endpoint implements Receiver {
    * queue length thresholds for shared-memory packet switches, 1998, with alpha 1).
    */
   readonly quota: number;
+  /** Free frames below which nothing is lent. */
+  private readonly lendReserve: number;
 
   private readonly views: FrameViews;
   private readonly bytes: Uint8Array;
   private readonly frameSize: number;
-  private readonly toThread: (ReturnType<Shared["mesh"]["producer"]> | null)[] = [];
+  readonly toThread: (ReturnType<Shared["mesh"]["producer"]> | null)[] = [];
   private readonly fromThread: (ReturnType<Shared["mesh"]["consumer"]> | null)[] = [];
   /** Handler number per socket id. */
   readonly handlerOf: Uint16Array;
@@ -118,6 +123,7 @@ export class Stack extends Endpoint implements Receiver {
     this.lent = new Int32Array(mesh.threads);
     this.owed = new Int32Array(mesh.threads);
     this.quota = Math.floor((pool.frames * 3) / 8);
+    this.lendReserve = Math.min(LEND_RESERVE, pool.frames >> 1);
     this.handlers = new Handlers(shared.table.capacity);
     this.handlerOf = this.handlers.of;
     this.lastRx = shared.table.lastRx;
@@ -329,6 +335,47 @@ export class Stack extends Endpoint implements Receiver {
     this.drop(frame, counter);
   }
 
+  // ---- host protocols ----
+
+  /** Null where the host's kernel has them. */
+  private link: HostLink | null = null;
+
+  /**
+   * Has frames that are for no socket, and datagrams whose next hop is not known, go to the host protocols on `thread`.
+   * On that thread itself `receiver` takes them.
+   */
+  useHost(thread: number, receiver: HostReceiver | null = null): HostLink {
+    this.link = new HostLink(this, this.out, thread, receiver);
+    this.out.useHost(this.link);
+    return this.link;
+  }
+
+  /** Receiver.divert: a frame that begins at `at` to the host protocols. Given away when true. */
+  divert(frame: number, at: number, length: number, portNumber: number, reason: number): boolean {
+    if (this.link === null) return false;
+    this.link.divert(frame, at, length, portNumber, reason);
+    return true;
+  }
+
+  giveBack(home: number, frame: number): void {
+    this.free(home, frame);
+  }
+
+  /**
+   * A whole packet that came by another way than a port (put together from fragments, or from this host itself), copied
+   * into a frame of this lcore and delivered like any other. `port` stands for the interface.
+   */
+  injectPacket(bytes: Uint8Array, port: Port): void {
+    const frame = bytes.length > this.frameSize ? -1 : this.pool.take();
+    if (frame < 0) {
+      this.counters[C.PoolEmpty]++;
+      return;
+    }
+    this.control();
+    this.bytes.set(bytes, frame);
+    this.in.packet(port, frame, bytes.length);
+  }
+
   // ---- output ----
 
   override senderOf(_socket: UdpSocket): number {
@@ -457,8 +504,14 @@ export class Stack extends Endpoint implements Receiver {
       case MSG_SEND:
         this.sendFor(thread, words, at);
         return;
+      case MSG_HOST:
+        this.link?.take(words, at);
+        return;
+      case MSG_TRANSMIT:
+        this.link?.transmitFor(words, at);
+        return;
       case MSG_HELLO:
-        this.owed[thread] = LOAN_FRAMES;
+        this.owed[thread] = Math.min(LOAN_FRAMES, this.pool.frames >> 3);
         return;
       case MSG_BYE:
         // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
@@ -530,7 +583,7 @@ export class Stack extends Endpoint implements Receiver {
   }
 
   private lend(thread: number, ring: NonNullable<(typeof this.toThread)[number]>): void {
-    while (this.owed[thread] > 0 && this.pool.available > LEND_RESERVE) {
+    while (this.owed[thread] > 0 && this.pool.available > this.lendReserve) {
       const at = ring.claim();
       if (at < 0) return;
       const count = Math.min(FRAMES_PER_MESSAGE, this.owed[thread]);
