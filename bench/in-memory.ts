@@ -128,6 +128,7 @@ export class InMemory {
       frameSizes: [FRAME_SIZE],
       binder: new MemoryBinder([ip("198.18.0.1")]),
       portInfo: new Int32Array(PORTS_MAX * 2),
+      hostThread: -1,
       board: CounterBoard.create(2),
     };
     const fib = new SharedArrayBuffer(FIB_BYTES);

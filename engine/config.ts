@@ -1,5 +1,6 @@
 /** What an engine is started with. Checked here once, in words that say what to do. */
 import type { MemoryWire, Side } from "../queues/memory.ts";
+import { ip } from "../sockets/wire/address.ts";
 
 export type PollPolicy = "busy" | "adaptive" | "interrupt";
 export type AttachMode = "auto" | "native" | "skb" | "zerocopy";
@@ -13,14 +14,24 @@ export interface MemoryLink {
   mac: Uint8Array;
   /** Addresses with prefix length, "198.18.0.1/24". */
   addresses: string[];
-  /** Neighbours known beforehand. */
-  neighbours: { address: string; mac: Uint8Array }[];
+  /**
+   * Neighbours known beforehand. Without the list the engine asks for them, and answers: it has the host protocols (ARP,
+   * ND, ICMP, fragments, groups) on a thread of its own.
+   */
+  neighbours?: { address: string; mac: Uint8Array }[];
   mtu?: number;
 }
 
 export interface EngineOptions {
   /** Interface to serve, by name. */
   interface?: string;
+  /**
+   * Addresses with prefix length ("198.18.0.1/24") that the engine owns on the interface, which it then has for itself: it
+   * takes every frame, answers ARP, ND and ICMP, and the kernel's stack sees nothing. The kernel must not have them.
+   */
+  addresses?: readonly string[];
+  /** Default gateways, one a family, of an engine with addresses of its own. */
+  gateways?: readonly string[];
   /** Memory wire to serve instead. */
   memory?: MemoryLink;
   /** Queues to take; default all of the interface. They are dealt out to the lcores in turn. */
@@ -56,6 +67,9 @@ export interface EngineOptions {
 /** Options with every default filled in, except those that name the link. */
 export interface EngineConfig {
   interface: string | null;
+  /** Own addresses, empty where the kernel's stack shares the interface. */
+  addresses: readonly string[];
+  gateways: readonly string[];
   memory: MemoryLink | null;
   queues: readonly number[] | null;
   cpus: readonly number[];
@@ -84,6 +98,8 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
   const config: EngineConfig = {
     interface: options.interface ?? null,
     memory: options.memory ?? null,
+    addresses: ownAddresses(options),
+    gateways: options.gateways ?? [],
     queues: options.queues === undefined || options.queues === "all" ? null : options.queues,
     cpus: options.cpus ?? cpus.slice(-1),
     mode: options.mode ?? "auto",
@@ -120,6 +136,25 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
     throw new RangeError("queues: each queue once");
   }
   return config;
+}
+
+/** Addresses for which the engine has the host protocols itself. Throws RangeError. */
+function ownAddresses({ addresses, gateways, memory }: EngineOptions): readonly string[] {
+  if (memory !== undefined && addresses !== undefined)
+    throw new RangeError("addresses: those of a memory wire are in 'memory'");
+  const own = memory === undefined ? (addresses ?? []) : memory.neighbours === undefined ? memory.addresses : [];
+  if (addresses?.length === 0) throw new RangeError("addresses: name at least one, as 198.18.0.1/24");
+  if (gateways !== undefined && own.length === 0)
+    throw new RangeError("gateways: only with addresses of the engine's own");
+  for (const text of own) {
+    const [address, length, more] = text.split("/");
+    const bits = ip(address).length * 8;
+    if (more !== undefined || !/^\d+$/.test(length ?? "") || Number(length) > bits) {
+      throw new RangeError(`address ${text}: needs a prefix length from 0 to ${bits}, as 198.18.0.1/24`);
+    }
+  }
+  for (const gateway of gateways ?? []) ip(gateway);
+  return own;
 }
 
 function oneOf(name: string, value: string, allowed: readonly string[]): void {

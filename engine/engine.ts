@@ -161,7 +161,9 @@ export class Engine extends EngineThread {
     const wiring = createWiring(config, queues, kernel?.wiring(config) ?? memoryWiring(config));
     const threads: Thread[] = [];
     try {
-      if (kernel === null) {
+      if (wiring.host !== null) {
+        threads.push(await Thread.start("host", new URL("./host-worker.ts", import.meta.url), { wiring, cpus }));
+      } else if (kernel === null) {
         if (config.memory !== null) new FibWriter(wiring.fib).publish(memoryFib(config.memory));
       } else {
         threads.push(await Thread.start("control", new URL("./control-worker.ts", import.meta.url), { wiring, cpus }));
@@ -409,10 +411,12 @@ class KernelSide {
     this.link = {
       name,
       ifindex: found.link.ifindex,
+      mac: found.link.mac,
       mtu: found.link.mtu,
       partialChecksums: mayBePartial(found),
     };
-    this.steering = Steering.load({ mac: found.link.mac, queues: this.queueCount });
+    const dedicated = config.addresses.length > 0;
+    this.steering = Steering.load({ mac: found.link.mac, queues: this.queueCount, dedicated });
     this.epoll = check(sys.sys3(sys.SYS.epoll_create1, EPOLL_CLOEXEC, 0, 0), "epoll_create1");
     const choice = chooseMode(config.mode, found);
     this.attached = choice.attach;

@@ -4,11 +4,10 @@ import { ip } from "../sockets/wire/address.ts";
 import type { MemoryLink } from "./config.ts";
 import { RTN_UNICAST } from "./host/rtnetlink-uapi.ts";
 import { type HostWatcher, isUsable } from "./host/watcher.ts";
-import { MEMORY_IFINDEX } from "./wiring.ts";
+import { MEMORY_IFINDEX, MEMORY_MTU } from "./wiring.ts";
 
 /** An interface that does not exist: a route through it is left to the kernel. */
 const KERNEL_ONLY = -1;
-const MEMORY_MTU = 1500;
 
 /** Everything the packet path may decide by itself; the rest is marked as the kernel's. */
 export function hostFib(watcher: HostWatcher): FibContent {
@@ -84,6 +83,10 @@ export function memoryFib(link: MemoryLink): FibContent {
       source: address,
       metric: 0,
     })),
-    neighbours: link.neighbours.map(({ address, mac }) => ({ ifindex: MEMORY_IFINDEX, address: ip(address), mac })),
+    neighbours: (link.neighbours ?? []).map(({ address, mac }) => ({
+      ifindex: MEMORY_IFINDEX,
+      address: ip(address),
+      mac,
+    })),
   };
 }

@@ -45,6 +45,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
   try {
     const fib = new Fib(wiring.fib);
     const stack = new Stack(id, shared, opened.ports, pool, fib, wiring.seed);
+    if (shared.hostThread >= 0) stack.useHost(shared.hostThread);
     stack.control();
     for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
     const settings = { ...wiring.config, id, cpu };

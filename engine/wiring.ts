@@ -24,14 +24,27 @@ export const CONTROL_FRAMES = 64;
 
 /** Interface index that a memory port reports: it has no interface. */
 export const MEMORY_IFINDEX = 1;
+export const MEMORY_MTU = 1500;
 
 /** The interface as it was found at start. */
 export interface LinkDescriptor {
   readonly name: string;
   readonly ifindex: number;
+  /** 6 bytes. */
+  readonly mac: Uint8Array;
   readonly mtu: number;
   /** Frames may come with checksums that the sender's kernel left unfinished. */
   readonly partialChecksums: boolean;
+}
+
+/** The link of an engine that has addresses of its own, for the thread of the host protocols. */
+export interface HostWiring {
+  readonly ifindex: number;
+  /** 6 bytes. */
+  readonly mac: Uint8Array;
+  readonly mtu: number;
+  readonly addresses: readonly string[];
+  readonly gateways: readonly string[];
 }
 
 export interface KernelWiring {
@@ -68,6 +81,8 @@ export interface Wiring {
   readonly queues: number[][];
   readonly seed: number;
   readonly way: KernelWiring | MemoryWiring;
+  /** Null where the kernel's stack has ARP, ND and ICMP, or nobody needs them. */
+  readonly host: HostWiring | null;
 }
 
 /** Lays out the shared memory of an engine. */
@@ -89,7 +104,16 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Kern
     queues,
     seed: crypto.getRandomValues(new Int32Array(1))[0],
     way,
+    host: hostWiring(config, way),
   };
+}
+
+function hostWiring(config: EngineConfig, way: KernelWiring | MemoryWiring): HostWiring | null {
+  const { addresses, gateways, memory } = config;
+  if (addresses.length === 0) return null;
+  if (way.kind === "kernel") return { ...way.link, addresses, gateways };
+  if (memory === null) throw new TypeError("not a memory wire");
+  return { ifindex: MEMORY_IFINDEX, mac: memory.mac, mtu: memory.mtu ?? MEMORY_MTU, addresses, gateways };
 }
 
 export function memoryWiring(config: EngineConfig): MemoryWiring {
@@ -122,6 +146,7 @@ export function openShared(wiring: Wiring): Shared {
     binder: openBinder(wiring),
     board: new CounterBoard(wiring.counters),
     portInfo: new Int32Array(wiring.portInfo),
+    hostThread: wiring.host === null ? -1 : controlThread(wiring),
   };
 }
 
@@ -139,6 +164,7 @@ export function openNetns(path: string | null): NetNs {
 
 function openBinder(wiring: Wiring): Binder {
   const { way } = wiring;
+  if (wiring.host !== null) return new MemoryBinder(wiring.host.addresses.map((address) => ip(address.split("/")[0])));
   if (way.kind === "memory") return new MemoryBinder(way.addresses.map((address) => ip(address.split("/")[0])));
   return new KernelBinder(openNetns(way.netnsPath), Steering.fromDescriptors(way.steering), way.epoll);
 }

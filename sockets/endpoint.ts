@@ -47,6 +47,8 @@ export interface Shared {
   readonly board: CounterBoard;
   /** CPU and NAPI ID of each port: pairs at (lcore * PORTS_MAX + port) * 2. Written by the lcore. */
   readonly portInfo: Int32Array;
+  /** Thread of the engine's own host protocols, -1 where the kernel has them. */
+  readonly hostThread: number;
 }
 
 /** Ports (queues) one lcore may have. */
@@ -155,12 +157,27 @@ export abstract class Endpoint {
   ): number {
     const { table } = this;
     const placeholder = table.get(socket.id, PLACEHOLDER);
-    if (placeholder < 0) return -ERRNO.EMSGSIZE;
+    if (placeholder < 0) return this.sendLargeViaHost(socket, bytes, offset, length, w0, w1, w2, w3, port);
     const address = sys.addressOf(bytes) + offset;
     const family = table.get(socket.id, FAMILY);
     const result = this.kernelPath.send(placeholder, family, address, length, w0, w1, w2, w3, port);
     this.counters[result < 0 ? C.UdpOutErrors : C.UdpOutViaKernel]++;
     return result;
+  }
+
+  /** The host protocols take it apart: it goes to their thread in one of the large frames that it lends. */
+  protected sendLargeViaHost(
+    _socket: UdpSocket,
+    _bytes: Uint8Array,
+    _offset: number,
+    _length: number,
+    _w0: number,
+    _w1: number,
+    _w2: number,
+    _w3: number,
+    _port: number,
+  ): number {
+    return -ERRNO.EMSGSIZE;
   }
 
   /** Nothing to send from now: counted, and what is gathered goes out so that frames come back. */

@@ -5,9 +5,10 @@
  * A thread that polls in its event loop is woken by its bell; a worker may block instead. Frames to send from are lent
  * by the lcores beforehand, so that sending needs no answer.
  */
+import { ERRNO } from "af-xdp-bindings";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
-import { Endpoint, type Shared } from "./endpoint.ts";
+import { Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import {
   M_ADDRESS,
   M_CHARGE,
@@ -67,6 +68,7 @@ export class ThreadEndpoint extends Endpoint {
     this.loanCount = new Int32Array(shared.mesh.lcores);
     for (let l = 0; l < shared.mesh.lcores; l++) this.loans.push(new Int32Array(2 * LOAN_FRAMES));
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
+    if (shared.hostThread >= 0) this.tell(shared.hostThread, MSG_HELLO);
     this.flush();
   }
 
@@ -128,6 +130,25 @@ export class ThreadEndpoint extends Endpoint {
     words[slot + M_DESTINATION_PORT] = port;
     this.flushSoon();
     return length;
+  }
+
+  protected override sendLargeViaHost(
+    socket: UdpSocket,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const { frameSizes, hostThread, memories } = this.shared;
+    if (hostThread < 0 || length > frameSizes[hostThread] - TX_HEADROOM) return -ERRNO.EMSGSIZE;
+    const frame = this.borrow(hostThread);
+    if (frame < 0) return this.refuse();
+    memories[hostThread].bytes.set(bytes.subarray(offset, offset + length), frame + TX_HEADROOM);
+    return this.commitFrame(socket, hostThread, frame, length, w0, w1, w2, w3, port);
   }
 
   override reply(datagram: Datagram, length: number): number {
@@ -208,12 +229,13 @@ export class ThreadEndpoint extends Endpoint {
     for (const socket of [...this.sockets.values()]) socket.close();
     this.poll();
     this.stopped = true;
-    for (let l = 0; l < this.queueLcores; l++) {
+    for (let l = 0; l < this.loans.length; l++) {
       for (let i = 0; i < this.loanCount[l]; i++) this.free(l, this.loans[l][i]);
       this.loanCount[l] = 0;
     }
     this.flush();
     for (let l = 0; l < this.queueLcores; l++) this.tell(l, MSG_BYE);
+    if (this.shared.hostThread >= 0) this.tell(this.shared.hostThread, MSG_BYE);
     this.flush();
     this.wakeWaiters();
     this.shared.mesh.ring(this.thread);

@@ -63,6 +63,8 @@ export interface SteeringMaps {
 /** A 16-bit constant of the wire as a little-endian load sees it. */
 const net16 = (value: number): number => ((value & 0xff) << 8) | (value >> 8);
 
+/** Bit of a MAC address's first byte that says multicast or broadcast. */
+const GROUP_BIT = 1;
 const ETH_TYPE = 12;
 const ETH_SIZE = 14;
 const VLAN_SIZE = 4;
@@ -93,7 +95,27 @@ export function steeringCode(maps: SteeringMaps, code = new Assembler()): Assemb
     .include((c) => ipv4(c, maps))
     .include((c) => ipv6(c, maps))
     .include((c) => redirect(c, maps))
-    .include((c) => verdict(c, maps));
+    .include((c) => verdict(c, maps, PASSES));
+}
+
+/**
+ * The program of an interface that the engine has for itself: everything for its MAC address and for groups is redirected,
+ * with the time of arrival. What is for other stations passes.
+ */
+export function dedicatedCode(maps: SteeringMaps, code = new Assembler()): Assembler {
+  return code
+    .mov(r6, r1)
+    .load32(r2, r6, XDP_MD.data)
+    .load32(r3, r6, XDP_MD.data_end)
+    .mov(r7, r2)
+    .add(r7, ETH_SIZE)
+    .jgt(r7, r3, "passMalformed")
+    .mov(r9, STAMP)
+    .load8(r4, r2)
+    .jset(r4, GROUP_BIT, "redirect")
+    .include((c) => ownMac(c, maps))
+    .include((c) => redirect(c, maps))
+    .include((c) => verdict(c, maps, ["passNotHost", "passMalformed"]));
 }
 
 /** Jumps to v4 or v6 with r2 the frame, r3 its end, r7 the IP header. */
@@ -337,16 +359,18 @@ function redirect(code: Assembler, maps: SteeringMaps): void {
     .jump("deliver");
 }
 
+/** Why a frame passes. */
+const PASSES: readonly CounterName[] = [
+  "passNotIp",
+  "passNotHost",
+  "passFragment",
+  "passProtocol",
+  "passNoMatch",
+  "passMalformed",
+];
+
 /** The ways out. */
-function verdict(code: Assembler, maps: SteeringMaps): void {
-  const passes: CounterName[] = [
-    "passNotIp",
-    "passNotHost",
-    "passFragment",
-    "passProtocol",
-    "passNoMatch",
-    "passMalformed",
-  ];
+function verdict(code: Assembler, maps: SteeringMaps, passes: readonly CounterName[]): void {
   for (const name of passes) {
     code.label(name).store32(r10, STACK_INDEX, COUNTERS.indexOf(name)).jump("pass");
   }

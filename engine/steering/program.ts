@@ -13,7 +13,7 @@ import {
   XskMap,
 } from "af-xdp-bindings";
 import { isV4Mapped, unicastAddress } from "./address.ts";
-import { steeringCode } from "./code.ts";
+import { dedicatedCode, steeringCode } from "./code.ts";
 import {
   BOUND,
   BOUND_MAX,
@@ -40,6 +40,8 @@ export interface SteeringOptions {
   readonly queues: number;
   /** Take frames in several buffers (jumbo, XDP_USE_SG); only the first is looked at. Default false. */
   readonly frags?: boolean;
+  /** The engine has the interface for itself: everything for its MAC address and for groups is taken. Default false. */
+  readonly dedicated?: boolean;
   /** The program's name; default "lcore". */
   readonly name?: string;
 }
@@ -103,7 +105,7 @@ export class Steering {
           }),
         ),
       };
-      const code = steeringCode(maps);
+      const code = options.dedicated ? dedicatedCode(maps) : steeringCode(maps);
       const program = open(loadXdp(code, { name: options.name ?? "lcore", frags: options.frags }));
       const steering = new Steering(program, maps);
       steering.#writeHost(options.mac, []);

@@ -121,6 +121,7 @@ export class Rig {
       frameSizes: memories.map(() => frameSize),
       binder: options.binder ?? new MemoryBinder(ADDRESSES.map(ip)),
       portInfo: new Int32Array(lcores * PORTS_MAX * 2),
+      hostThread: -1,
       board: CounterBoard.create(lcores + threads),
     };
     const fibBuffer = new SharedArrayBuffer(FIB_BYTES);
