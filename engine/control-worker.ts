@@ -5,7 +5,7 @@
  * through the placeholders.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { check, sys } from "af-xdp-bindings";
+import { check, ERRNO, SysError, sys } from "af-xdp-bindings";
 import { FramePool } from "../queues/pool.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import { Fib, FibWriter } from "../sockets/fib.ts";
@@ -129,6 +129,13 @@ class Control {
 
   private follow(): void {
     const changed = this.watcher.process();
+    if ((changed & CHANGED_LINKS) !== 0 && this.watcher.link(this.way.link.ifindex) === null) {
+      throw new SysError(
+        ERRNO.ENODEV,
+        `interface ${this.way.link.name}`,
+        "it was deleted, or moved to another namespace, while the engine served it: start again when it is back",
+      );
+    }
     if (changed !== 0) this.publish(changed);
   }
 
