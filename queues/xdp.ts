@@ -186,8 +186,8 @@ export class XdpPort implements Port {
 }
 
 /** A socket with rings of RING_SIZE; kernels before 6.17 have no XDP_MAX_TX_SKB_BUDGET and send 32 frames a kick. */
-function openXsk(umem: Umem, { ifindex, queue, busyPoll }: XdpPortOptions): Xsk {
-  const rings = { rxSize: RING_SIZE, txSize: RING_SIZE, fillSize: RING_SIZE, completionSize: RING_SIZE };
+function openXsk(umem: Umem, { ifindex, queue, busyPoll, fillSize = RING_SIZE }: XdpPortOptions): Xsk {
+  const rings = { rxSize: RING_SIZE, txSize: RING_SIZE, fillSize, completionSize: RING_SIZE };
   const polling = busyPoll ? { busyPoll: { usecs: BUSY_POLL_USECS, budget: BUSY_POLL_BUDGET } } : {};
   const options = { ifindex, queue, ...rings, ...polling };
   try {

@@ -245,6 +245,16 @@ describe.skipIf(missing !== "")("", () => {
     });
   });
 
+  test("an engine of the fewest frames has some left to send from", async () => {
+    const pair = makeHosts();
+    cleanUp.push(() => pair.close());
+    const { a, b } = pair;
+    const engine = await Engine.start({ interface: b.name, netns: b.ns.path, frames: 1024 });
+    cleanUp.push(() => engine.close());
+    expect(engine.udp().send("at once", 9, a.ipv4Text)).toBe(7);
+    expect(engine.counters().PoolEmpty).toBe(0);
+  });
+
   test("100 starts and stops leave no descriptor, thread, program or memory", async () => {
     const pair = makeHosts();
     cleanUp.push(() => pair.close());
