@@ -62,6 +62,10 @@ export abstract class Endpoint {
   readonly counters: Float64Array;
   /** This thread's sockets by id. */
   readonly sockets = new Map<number, UdpSocket>();
+  /** Sockets with an onWritable to be called: their last send gave -EAGAIN. */
+  protected readonly blocked = new Set<UdpSocket>();
+  /** Open sockets that keep the event loop alive. */
+  protected refs = 0;
   protected readonly kernelPath = new KernelPath();
   /** The datagram handed to handlers, one at a time. */
   protected readonly datagram: Datagram;
@@ -133,14 +137,16 @@ export abstract class Endpoint {
       return this.sendLarge(socket, bytes, offset, length, w0, w1, w2, w3, port);
     }
     const frame = this.takeFrame(lcore);
-    if (frame < 0) return this.refuse();
+    if (frame < 0) return this.refuse(socket);
     const memory = this.shared.memories[lcore].bytes;
     const at = frame + TX_HEADROOM;
     // Up to 32 bytes the loop is as fast as the call (40 ns), at 64 it takes twice as long (Bun 1.4.5, AMD EPYC 7003). A
     // part of a buffer would need a view to be made.
     if (length > LOOP_BYTES_MAX && offset === 0 && bytes.length === length) memory.set(bytes, at);
     else for (let i = 0; i < length; i++) memory[at + i] = bytes[offset + i];
-    return this.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
+    const result = this.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
+    if (result === -ERRNO.EAGAIN && socket.onWritable !== null) this.blocked.add(socket);
+    return result;
   }
 
   /** A datagram that fits no frame: the kernel takes it apart, or says what is wrong with it. */
@@ -181,8 +187,9 @@ export abstract class Endpoint {
   }
 
   /** Nothing to send from now: counted, and what is gathered goes out so that frames come back. */
-  protected refuse(): number {
+  protected refuse(socket: UdpSocket): number {
     this.counters[C.UdpSndbufErrors]++;
+    if (socket.onWritable !== null) this.blocked.add(socket);
     this.flush();
     return -ERRNO.EAGAIN;
   }
@@ -201,6 +208,25 @@ export abstract class Endpoint {
 
   /** Ends every wait for arrivals on this thread, so that waiters look again. */
   abstract wakeWaiters(): void;
+
+  /** A socket's onWritable was set or taken away. */
+  watchWritable(socket: UdpSocket): void {
+    if (socket.onWritable === null) this.blocked.delete(socket);
+  }
+
+  /** One socket more, or less, that keeps the event loop alive. */
+  retain(count: 1 | -1): void {
+    this.refs += count;
+  }
+
+  /** Tells the sockets whose sends gave -EAGAIN, and which now would find room. */
+  protected resumeBlocked(): void {
+    for (const socket of this.blocked) {
+      if (!this.canSend(socket)) continue;
+      this.blocked.delete(socket);
+      socket.onWritable?.();
+    }
+  }
 
   /** Whether sockets can no longer be opened: the thread has left, or the engine has stopped. */
   get closed(): boolean {

@@ -439,6 +439,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
       if (ring !== null) handled += this.drain(t, ring);
     }
     this.handling = false;
+    if (this.blocked.size > 0) this.resumeBlocked();
     return handled;
   }
 

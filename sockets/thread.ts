@@ -58,6 +58,7 @@ export class ThreadEndpoint extends Endpoint {
   private unsettled = false;
   /** True while the event loop's pump sleeps on the bell, its announcement standing in the rings. */
   private pumpAsleep = false;
+  private alive: ReturnType<typeof setInterval> | null = null;
   /** Nobody ever notifies it: a place to wait for time to pass. */
   private readonly pause = new Int32Array(new SharedArrayBuffer(4));
 
@@ -115,7 +116,7 @@ export class ThreadEndpoint extends Endpoint {
     const slot = ring.claim();
     if (slot < 0) {
       this.returnFrame(lcore, frame);
-      return this.refuse();
+      return this.refuse(socket);
     }
     const { words } = ring;
     words[slot + M_KIND] = MSG_SEND;
@@ -146,7 +147,7 @@ export class ThreadEndpoint extends Endpoint {
     const { frameSizes, hostThread, memories } = this.shared;
     if (hostThread < 0 || length > frameSizes[hostThread] - TX_HEADROOM) return -ERRNO.EMSGSIZE;
     const frame = this.borrow(hostThread);
-    if (frame < 0) return this.refuse();
+    if (frame < 0) return this.refuse(socket);
     memories[hostThread].bytes.set(bytes.subarray(offset, offset + length), frame + TX_HEADROOM);
     return this.commitFrame(socket, hostThread, frame, length, w0, w1, w2, w3, port);
   }
@@ -171,6 +172,7 @@ export class ThreadEndpoint extends Endpoint {
       this.shared.board.commit(this.thread, this.counters);
       if (handled > 0) this.wakeWaiters();
     }
+    if (this.blocked.size > 0) this.resumeBlocked();
     return handled;
   }
 
@@ -217,6 +219,16 @@ export class ThreadEndpoint extends Endpoint {
     this.drainQueue(socket, handler);
   }
 
+  override watchWritable(socket: UdpSocket): void {
+    super.watchWritable(socket);
+    if (socket.onWritable !== null) this.pump();
+  }
+
+  override retain(count: 1 | -1): void {
+    super.retain(count);
+    this.keepAlive();
+  }
+
   override wakeWaiters(): void {
     for (const resolve of this.waiters.splice(0)) resolve();
     // Nobody will ring for a thread without sockets; the pump that sleeps on holds the event loop.
@@ -254,9 +266,22 @@ export class ThreadEndpoint extends Endpoint {
   private pump(): void {
     if (this.pumping || this.stopped) return;
     this.pumping = true;
-    // A pending Atomics.waitAsync does not keep the event loop alive (Bun 1.4.5): a worker that only awaits would end.
-    const alive = setInterval(() => {}, KEEP_ALIVE_MS);
-    void this.pumpLoop().finally(() => clearInterval(alive));
+    this.keepAlive();
+    void this.pumpLoop().finally(() => {
+      this.pumping = false;
+      this.keepAlive();
+    });
+  }
+
+  /**
+   * Holds the event loop while the pump runs for some socket that asks for it: a pending Atomics.waitAsync does not (Bun
+   * 1.4.5), so a worker that only awaits would end.
+   */
+  private keepAlive(): void {
+    const wanted = this.pumping && this.refs > 0;
+    if (wanted === (this.alive !== null)) return;
+    if (this.alive !== null) clearInterval(this.alive);
+    this.alive = wanted ? setInterval(() => {}, KEEP_ALIVE_MS) : null;
   }
 
   private async pumpLoop(): Promise<void> {
@@ -276,7 +301,6 @@ export class ThreadEndpoint extends Endpoint {
       }
       this.cancelWait();
     }
-    this.pumping = false;
   }
 
   /** poll(), where what a handler throws becomes an uncaught exception, as from any callback, and the others go on. */

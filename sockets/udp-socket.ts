@@ -6,27 +6,24 @@
  */
 import { check, ERRNO, SysError } from "af-xdp-bindings";
 import type { Datagram } from "./datagram.ts";
-import { type Endpoint, PORTS_MAX, TX_HEADROOM } from "./endpoint.ts";
+import { type Endpoint, PORTS_MAX } from "./endpoint.ts";
+import { ErrorQueue, type QueuedError } from "./error-queue.ts";
 import { addressBytes, addressWords } from "./fib.ts";
+import { membershipCall } from "./memberships.ts";
 import { DatagramQueue } from "./queue.ts";
+import { SendFrame } from "./send-frame.ts";
+import { SocketOptions } from "./socket-options.ts";
 import {
   AF_INET,
   AF_INET6,
   BOUND,
   CONNECTED,
-  DEVICE,
   DROPS,
   F_CHILD,
-  F_REUSEADDR,
-  F_REUSEPORT,
-  F_TIMESTAMP,
-  F_V6ONLY,
-  F_WILDCARD,
   FAMILY,
   FLAGS,
   GENERATION,
   INCOMING_CPU,
-  INCOMING_NAPI,
   IPPROTO_UDP,
   LOCAL,
   LOCAL_PORT,
@@ -34,47 +31,19 @@ import {
   REMOTE,
   REMOTE_PORT,
   STATE,
-  UID,
 } from "./table.ts";
-import { formatIp, ip } from "./wire/address.ts";
+import { isPort, parseCached } from "./text-address.ts";
+import { bindRecord, createFlow, createRecord, type UdpOptions, validate } from "./udp-open.ts";
+import { formatIp, ip, parseIpv4 } from "./wire/address.ts";
 
-export interface UdpOptions {
-  /** Local address; default the IPv4 wildcard, "::" for the IPv6 one. */
-  address?: string;
-  /** Local port; 0 or none for one that is free. */
-  port?: number;
-  reuseAddress?: boolean;
-  /** SO_REUSEPORT: several sockets, on any lcores and threads, share the address. */
-  reusePort?: boolean;
-  /** IPV6_V6ONLY. */
-  ipv6Only?: boolean;
-  /** SO_INCOMING_CPU: prefer this socket, in its reuseport group, for what arrives on the CPU. */
-  incomingCpu?: number;
-  /** Prefer this socket, in its reuseport group, for what arrives on the queue with the NAPI ID. */
-  incomingNapiId?: number;
-  /** Interface index to which the socket is bound (SO_BINDTODEVICE). */
-  device?: number;
-  /** SO_RCVBUF as the kernel would report it, bytes; default 212,992. */
-  receiveBuffer?: number;
-  /** Stamp each datagram with its time of arrival at the XDP hook. */
-  timestamps?: boolean;
-  /** Initial TTL or hop limit, 1..255; default 64. */
-  ttl?: number;
-  /** TOS or traffic class, 0..255. */
-  tos?: number;
-}
+export { SendFrame } from "./send-frame.ts";
+export type { UdpOptions } from "./udp-open.ts";
 
 export interface SocketAddress {
   address: string;
   port: number;
   family: 4 | 6;
 }
-
-/** net.core.rmem_default on a 4 KiB-page host. */
-const RCVBUF_DEFAULT = 212992;
-const SNDBUF_DEFAULT = 212992;
-/** SOCK_MIN_RCVBUF (include/net/sock.h), rounded as getsockopt shows it. */
-const RCVBUF_MIN = 2304;
 
 export type Handler = (datagram: Datagram) => void;
 
@@ -89,6 +58,12 @@ export class UdpSocket {
   /** Flows of this socket, and the socket this one is a flow of. */
   private flows: Set<UdpSocket> | null = null;
   private parent: UdpSocket | null = null;
+  /** Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError). */
+  onError: ((errno: number) => void) | null = null;
+  private readonly options = new SocketOptions(this);
+  private readonly errors = new ErrorQueue();
+  private writable_: (() => void) | null = null;
+  private refd = true;
 
   /** Opens a socket and binds it as `options` say; use `Engine.udp` or `Lcore.udp`. Throws SysError. */
   static open(endpoint: Endpoint, options: UdpOptions): UdpSocket {
@@ -98,10 +73,7 @@ export class UdpSocket {
     check(endpoint.closed ? -ERRNO.EBADF : 0, "socket", {
       EBADF: "the engine has stopped, or this thread has left it",
     });
-    const { table } = endpoint;
-    const rcvbuf = Math.max(options.receiveBuffer ?? RCVBUF_DEFAULT, RCVBUF_MIN);
-    const id = table.create(family, IPPROTO_UDP, endpoint.thread, rcvbuf, SNDBUF_DEFAULT);
-    check(id, "socket", { ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'` });
+    const id = createRecord(endpoint, family, options.receiveBuffer);
     const socket = new UdpSocket(endpoint, id);
     try {
       socket.bind(bytes, options);
@@ -123,6 +95,7 @@ export class UdpSocket {
     this.speaks = this.oneFamily();
     this.generation = endpoint.table.get(id, GENERATION);
     endpoint.sockets.set(id, this);
+    endpoint.retain(1);
   }
 
   /** Called for each datagram, on this socket's thread. Null: datagrams wait in the queue, up to the receive buffer. */
@@ -133,6 +106,31 @@ export class UdpSocket {
   set onDatagram(handler: Handler | null) {
     this.handler = handler;
     this.endpoint.setHandler(this, handler);
+  }
+
+  /** Called once when a send that gave -EAGAIN may be tried again. */
+  get onWritable(): (() => void) | null {
+    return this.writable_;
+  }
+
+  set onWritable(callback: (() => void) | null) {
+    this.writable_ = callback;
+    this.endpoint.watchWritable(this);
+  }
+
+  /** Whether the socket keeps its thread's event loop alive. */
+  get hasRef(): boolean {
+    return this.refd;
+  }
+
+  /** Has the socket keep its thread's event loop alive, as it does from the start. */
+  ref(): this {
+    return this.setRef(true);
+  }
+
+  /** Lets the thread's event loop end while this socket is open. */
+  unref(): this {
+    return this.setRef(false);
   }
 
   /** Local address. */
@@ -175,6 +173,62 @@ export class UdpSocket {
   }
 
   /**
+   * setsockopt(2): level SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6 or SOL_UDP, the number of the option (options.ts), and its
+   * value: a number where it is an int, else the bytes of its structure. Throws SysError with the kernel's errno.
+   */
+  setsockopt(level: number, name: number, value: number | Uint8Array): void {
+    const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
+    const result = this.closed ? -ERRNO.EBADF : this.options.set(level, name, bytes);
+    check(result, `setsockopt(${level}, ${name})`);
+  }
+
+  /** getsockopt(2) of an int. Throws SysError. */
+  getsockopt(level: number, name: number): number {
+    const bytes = this.getsockoptBytes(level, name, 4);
+    return bytes.length === 4 ? new DataView(bytes.buffer).getInt32(0, true) : bytes[0];
+  }
+
+  /** getsockopt(2) of up to `length` bytes: as many as the option has. Throws SysError. */
+  getsockoptBytes(level: number, name: number, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    const result = this.closed ? -ERRNO.EBADF : this.options.get(level, name, bytes);
+    return bytes.slice(0, check(result, `getsockopt(${level}, ${name})`));
+  }
+
+  /**
+   * Joins a multicast group on the interface with an index, a name or an IPv4 address; without it the kernel chooses.
+   * Throws SysError: ENODEV, EADDRINUSE when it has joined already, EINVAL for what is no group.
+   */
+  joinGroup(group: string, iface: string | number = 0): void {
+    this.member(true, group, null, iface);
+  }
+
+  /** Leaves the group. Throws SysError: EADDRNOTAVAIL when it had not joined. */
+  leaveGroup(group: string, iface: string | number = 0): void {
+    this.member(false, group, null, iface);
+  }
+
+  /** Joins the group for datagrams from one source; may be called for several. Throws SysError as joinGroup does. */
+  joinSourceGroup(source: string, group: string, iface: string | number = 0): void {
+    this.member(true, group, source, iface);
+  }
+
+  /** Takes the source back. With the last one the group is left. */
+  leaveSourceGroup(source: string, group: string, iface: string | number = 0): void {
+    this.member(false, group, source, iface);
+  }
+
+  /** SO_ERROR: the pending error, which is then no longer pending; 0 for none. */
+  takeError(): number {
+    return this.errors.takePending();
+  }
+
+  /** recvmsg(MSG_ERRQUEUE): takes the oldest entry of the error queue, which IP_RECVERR or IPV6_RECVERR fills; or null. */
+  receiveError(): QueuedError | null {
+    return this.errors.shift();
+  }
+
+  /**
    * Connects: only datagrams from this address are received, and send() needs no destination. Throws SysError.
    */
   connect(port: number, address: string): void {
@@ -205,29 +259,9 @@ export class UdpSocket {
 
   /** flow() for addresses of four words each, IPv4 mapped. */
   flowOf(local: Int32Array, remote: Int32Array, remotePort: number): UdpSocket {
-    const { endpoint, id } = this;
-    const { table } = endpoint;
-    check(this.closed ? -ERRNO.EBADF : remotePort === 0 ? -ERRNO.EINVAL : 0, "connect", {
-      EBADF: "the socket is closed",
-      EINVAL: "port 0 names nobody",
-    });
-    const child = table.create(table.get(id, FAMILY), IPPROTO_UDP, endpoint.thread, table.rcvbuf[id], SNDBUF_DEFAULT);
-    check(child, "socket", {
-      ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'`,
-    });
-    table.mutex.hold(() => {
-      for (const field of [LOCAL_PORT, DEVICE, UID, PLACEHOLDER]) table.set(child, field, table.get(id, field));
-      table.ttlTos[child] = table.ttlTos[id];
-      table.set(child, FLAGS, table.get(id, FLAGS) | F_CHILD);
-      for (let i = 0; i < 4; i++) {
-        table.set(child, LOCAL + i, local[i]);
-        table.set(child, REMOTE + i, remote[i]);
-      }
-      table.set(child, REMOTE_PORT, remotePort);
-      table.connectLocked(child);
-    });
-    endpoint.tableChanged();
-    const flow = new UdpSocket(endpoint, child);
+    check(this.closed ? -ERRNO.EBADF : 0, "connect", { EBADF: "the socket is closed" });
+    const { endpoint } = this;
+    const flow = new UdpSocket(endpoint, createFlow(endpoint, this.id, local, remote, remotePort));
     flow.parent = this;
     this.flows ??= new Set();
     this.flows.add(flow);
@@ -406,6 +440,8 @@ export class UdpSocket {
     endpoint.setHandler(this, null);
     this.queue.drain(endpoint);
     endpoint.sockets.delete(id);
+    if (this.refd) endpoint.retain(-1);
+    this.onWritable = null;
     let placeholder = -1;
     table.mutex.hold(() => {
       // The engine's end closes every socket; the id may be another's by now.
@@ -424,44 +460,39 @@ export class UdpSocket {
     endpoint.wakeWaiters();
   }
 
+  private member(join: boolean, group: string, source: string | null, iface: string | number): void {
+    const index = this.interfaceOf(iface);
+    const call = membershipCall(join, ip(group), source === null ? null : ip(source), index);
+    const result = this.closed ? -ERRNO.EBADF : this.options.set(call.level, call.name, call.value);
+    check(result, `${join ? "join" : "leave"} ${group}${source === null ? "" : ` from ${source}`}`, {
+      ENODEV: "no interface with this index, name or address, or no route to the group",
+      EADDRINUSE: "it is a member already",
+      EADDRNOTAVAIL: "it is not a member",
+    });
+  }
+
+  /** Index of an interface, or its IPv4 address. */
+  private interfaceOf(iface: string | number): number | Uint8Array {
+    if (typeof iface === "number") return iface;
+    const zone = iface.slice(iface.lastIndexOf("%") + 1);
+    const address = parseIpv4(iface);
+    if (address !== null) return address;
+    if (/^\d+$/.test(zone)) return Number(zone);
+    return check(this.options.interfaceIndex(zone), `interface ${zone}`, { ENODEV: "there is none of this name" });
+  }
+
+  private setRef(refd: boolean): this {
+    if (!this.closed && refd !== this.refd) this.endpoint.retain(refd ? 1 : -1);
+    this.refd = refd;
+    return this;
+  }
+
   private bind(bytes: Uint8Array, options: UdpOptions): void {
-    const { table, shared } = this.endpoint;
-    const { id } = this;
-    const result = table.mutex.hold(() => {
-      const words = addressWords(bytes);
-      // The IPv6 wildcard is all zero; the IPv4 one keeps its mapped form, so that families are told apart.
-      for (let i = 0; i < 4; i++) table.set(id, LOCAL + i, words[i]);
-      table.set(id, LOCAL_PORT, options.port ?? 0);
-      table.set(
-        id,
-        FLAGS,
-        (options.reuseAddress ? F_REUSEADDR : 0) |
-          (options.reusePort ? F_REUSEPORT : 0) |
-          (options.ipv6Only ? F_V6ONLY : 0) |
-          (table.isAny(id) ? F_WILDCARD : 0) |
-          (options.timestamps ? F_TIMESTAMP : 0),
-      );
-      table.set(id, UID, process.geteuid?.() ?? 0);
-      table.set(id, DEVICE, options.device ?? 0);
-      table.set(id, INCOMING_CPU, options.incomingCpu ?? -1);
-      table.set(id, INCOMING_NAPI, options.incomingNapiId ?? 0);
-      table.ttlTos[id] = (options.ttl ?? 64) | ((options.tos ?? 0) << 8);
-      let reserved = shared.binder.reserve(table, id);
-      if (reserved === 0) reserved = table.bindLocked(id);
-      if (reserved === 0) shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), null);
-      return reserved;
-    });
-    const where = `bind(${formatIp(bytes)}, ${options.port ?? 0})`;
-    check(result, where, {
-      EADDRINUSE: "another socket, of the engine or of the kernel, holds this port (ss -lunp shows whose)",
-      EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
-      EADDRNOTAVAIL: "no interface has this address",
-      ENOSPC: "too many reuseport groups, or members of one",
-      EINVAL: "an IPv4-mapped address on an IPv6-only socket",
-    });
+    const { endpoint, id } = this;
+    bindRecord(endpoint, id, bytes, options);
+    const { table } = endpoint;
     this.speaks =
       table.get(id, FAMILY) === AF_INET || !table.isAny(id) || options.ipv6Only ? this.oneFamily() : SPEAKS_BOTH;
-    this.endpoint.tableChanged();
   }
 
   private oneFamily(): number {
@@ -561,76 +592,3 @@ export class UdpSocket {
 const SPEAKS_V4 = 4;
 const SPEAKS_V6 = 6;
 const SPEAKS_BOTH = 0;
-
-/** A frame to send from: see UdpSocket.reserve. */
-export class SendFrame {
-  /** Frame memory: the payload goes to `memory[offset .. offset + room)`. */
-  readonly memory: Uint8Array;
-  readonly offset: number;
-  /** Bytes of payload it takes at most. A datagram over the MTU is left to the kernel to take apart. */
-  readonly room: number;
-  private readonly socket: UdpSocket;
-  private readonly lcore: number;
-  private readonly frame: number;
-  private open = true;
-
-  constructor(socket: UdpSocket, lcore: number, frame: number) {
-    const { shared } = socket.endpoint;
-    this.socket = socket;
-    this.lcore = lcore;
-    this.frame = frame;
-    this.memory = shared.memories[lcore].bytes;
-    this.offset = frame + TX_HEADROOM;
-    this.room = shared.frameSizes[lcore] - TX_HEADROOM;
-  }
-
-  /** Sends the first `length` bytes as UdpSocket.send would. The frame is given away whatever happens. */
-  send(length: number, port = 0, address = ""): number {
-    if (!this.open) return -ERRNO.EINVAL;
-    if (!(length >= 0 && length <= this.room)) return -ERRNO.EMSGSIZE;
-    this.open = false;
-    return this.socket.commit(this.lcore, this.frame, length, port, address);
-  }
-
-  /** Gives the frame back unsent. */
-  cancel(): void {
-    if (!this.open) return;
-    this.open = false;
-    this.socket.endpoint.returnFrame(this.lcore, this.frame);
-  }
-}
-
-function isPort(port: number): boolean {
-  return Number.isInteger(port) && port > 0 && port <= 65535;
-}
-
-function validate(options: UdpOptions): void {
-  const whole = (name: keyof UdpOptions, low: number, high: number): void => {
-    const value = options[name];
-    if (value === undefined) return;
-    if (!Number.isInteger(value) || (value as number) < low || (value as number) > high) {
-      throw new RangeError(`${name} ${value}: a whole number from ${low} to ${high}`);
-    }
-  };
-  whole("port", 0, 65535);
-  whole("incomingCpu", -1, 4095);
-  whole("incomingNapiId", 0, 2 ** 31 - 1);
-  whole("device", 0, 2 ** 31 - 1);
-  whole("receiveBuffer", 0, 2 ** 30);
-  whole("ttl", 1, 255);
-  whole("tos", 0, 255);
-}
-
-/** Destinations given as text: the last few hundred parsed addresses. */
-const PARSED_MAX = 512;
-const parsed = new Map<string, Uint8Array>();
-
-function parseCached(address: string): Uint8Array {
-  let bytes = parsed.get(address);
-  if (bytes === undefined) {
-    if (parsed.size === PARSED_MAX) parsed.clear();
-    bytes = ip(address);
-    parsed.set(address, bytes);
-  }
-  return bytes;
-}
