@@ -90,6 +90,11 @@ export class EngineThread {
     return UdpSocket.open(this.endpoint, options);
   }
 
+  /** Whether sockets can be opened: false once the engine has stopped, or this thread has left it. */
+  get running(): boolean {
+    return !this.endpoint.closed;
+  }
+
   /** Counters of one lcore, or of all threads together. */
   counters(lcore?: number): Record<CounterName, number> {
     this.commit();
@@ -229,6 +234,18 @@ export class Engine extends EngineThread {
     return this.end();
   }
 
+  /** Lets the process end although the engine runs: its sockets alone keep the event loop alive. */
+  unref(): this {
+    for (const thread of this.threads) thread.worker.unref();
+    return this;
+  }
+
+  /** Takes unref() back. */
+  ref(): this {
+    for (const thread of this.threads) thread.worker.ref();
+    return this;
+  }
+
   /**
    * NAPI ID of each lcore's queues, in the order of `info.queues`: what a socket may ask for with `incomingNapiId`. 0
    * where a queue has none (a memory wire, veth in skb mode without GRO).
@@ -332,13 +349,15 @@ class Thread {
   readonly name: string;
   /** Resolves with the error that ended it, or null. Never rejects. */
   readonly ended: Promise<Error | null>;
+  readonly worker: Worker;
   zeroCopy = false;
   /** Descriptors of its AF_XDP sockets, in the order of its queues. */
   xsks: readonly number[] = [];
 
-  private constructor(name: string, ended: Promise<Error | null>) {
+  private constructor(name: string, ended: Promise<Error | null>, worker: Worker) {
     this.name = name;
     this.ended = ended;
+    this.worker = worker;
   }
 
   /** Resolves when the thread says that it is ready; rejects with what it failed with. */
@@ -350,6 +369,7 @@ class Thread {
       new Promise((resolve) => {
         end = resolve;
       }),
+      worker,
     );
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
