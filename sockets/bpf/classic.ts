@@ -1,0 +1,102 @@
+/**
+ * Classic BPF programs: socket filters, reuseport selection, capture filters (struct sock_filter; net/core/filter.c).
+ *
+ *   const program = decodeClassic(text);        // `tcpdump -ddd`, or arrays
+ *   verifyClassic(program);                     // as the kernel does, EINVAL with a reason
+ *   const filter = compileClassic(program);     // a JavaScript function
+ *   const keep = filter(bytes, offset, length); // 0: no match
+ */
+import { compile } from "./compile.ts";
+import type { SockFilter } from "./opcodes.ts";
+import type { PacketContext } from "./packet-context.ts";
+import { verifyClassic } from "./verifier.ts";
+
+export type { SockFilter } from "./opcodes.ts";
+export { PacketContext } from "./packet-context.ts";
+export { faultOf, verifyClassic } from "./verifier.ts";
+
+/**
+ * A compiled program. `bytes[offset .. offset + length)` is the packet; it may lie anywhere. Loads beyond it end the
+ * program with 0, and so does a division by an X of 0. The context answers SKF_AD loads and those relative to a header;
+ * without one they find a packet of which nothing is known.
+ *
+ * @returns u32. To a socket filter: bytes to keep, perhaps more than there are, 0 to drop. To a reuseport program: an index.
+ */
+export type ClassicFilter = (bytes: Uint8Array, offset: number, length: number, context?: PacketContext) => number;
+
+/** Verifies a program and compiles it. Throws SysError EINVAL. */
+export function compileClassic(program: readonly SockFilter[]): ClassicFilter {
+  verifyClassic(program);
+  return compile(program);
+}
+
+/** Bytes of a struct sock_filter. */
+export const SOCK_FILTER_BYTES = 8;
+
+/**
+ * A program from what programs come as:
+ *   text    of `tcpdump -ddd`: the number of instructions, then "code jt jf k" a line, decimal
+ *   arrays  [code, jt, jf, k] each
+ *   bytes   an array of struct sock_filter in this machine's order (what SO_ATTACH_FILTER points to)
+ * Throws SyntaxError where the form is wrong; what the instructions mean is for verifyClassic().
+ */
+export function decodeClassic(program: string | Uint8Array | readonly (readonly number[])[]): SockFilter[] {
+  if (typeof program === "string") return decodeText(program);
+  if (program instanceof Uint8Array) return decodeBytes(program);
+  return program.map((fields) => instruction(fields, fields.join()));
+}
+
+/** The program as an array of struct sock_filter. */
+export function encodeClassic(program: readonly SockFilter[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(program.length * SOCK_FILTER_BYTES);
+  const view = new DataView(bytes.buffer);
+  program.forEach(({ code, jt, jf, k }, i) => {
+    const at = i * SOCK_FILTER_BYTES;
+    view.setUint16(at, code, true);
+    view.setUint8(at + 2, jt);
+    view.setUint8(at + 3, jf);
+    view.setUint32(at + 4, k, true);
+  });
+  return bytes;
+}
+
+function decodeText(text: string): SockFilter[] {
+  const lines = text
+    .split(/[\n,]/)
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
+  const [head = "", ...rest] = lines;
+  if (!/^\d+$/.test(head)) throw new SyntaxError(`BPF program: "${head}" is no number of instructions`);
+  if (Number(head) !== rest.length) {
+    throw new SyntaxError(`BPF program: ${head} instructions announced, there are ${rest.length}`);
+  }
+  return rest.map((line) => instruction(line.split(/\s+/).map(decimal), line));
+}
+
+function decimal(word: string): number {
+  return /^\d+$/.test(word) ? Number(word) : Number.NaN;
+}
+
+function decodeBytes(bytes: Uint8Array): SockFilter[] {
+  if (bytes.length % SOCK_FILTER_BYTES !== 0) {
+    throw new SyntaxError(`BPF program of ${bytes.length} bytes: not a multiple of ${SOCK_FILTER_BYTES}`);
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Array.from({ length: bytes.length / SOCK_FILTER_BYTES }, (_, i) => {
+    const at = i * SOCK_FILTER_BYTES;
+    return {
+      code: view.getUint16(at, true),
+      jt: view.getUint8(at + 2),
+      jf: view.getUint8(at + 3),
+      k: view.getUint32(at + 4, true),
+    };
+  });
+}
+
+function instruction(fields: readonly number[], text: string): SockFilter {
+  const [code, jt, jf, k] = fields;
+  if (fields.length !== 4 || !fields.every(Number.isInteger)) {
+    throw new SyntaxError(`BPF program: "${text}" is not "code jt jf k"`);
+  }
+  return { code, jt, jf, k: k < 0 ? k + 2 ** 32 : k };
+}
