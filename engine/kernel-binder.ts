@@ -8,6 +8,7 @@
 import { sys } from "af-xdp-bindings";
 import type { Binder } from "../sockets/binder.ts";
 import { addressBytes } from "../sockets/fib.ts";
+import { tosOf, ttlOf } from "../sockets/send-word.ts";
 import { readSockaddr, SOCKADDR_IN6_BYTES, writeSockaddr } from "../sockets/sockaddr.ts";
 import {
   AF_INET6,
@@ -139,10 +140,17 @@ export class KernelBinder implements Binder {
       [SOL_SOCKET, SO_REUSEADDR, flags & F_REUSEADDR ? 1 : 0],
       [SOL_SOCKET, SO_REUSEPORT, flags & F_REUSEPORT ? 1 : 0],
       v6 ? [IPPROTO_IPV6, IPV6_RECVPKTINFO, 1] : [IPPROTO_IP, IP_PKTINFO, 1],
-      v6 ? [IPPROTO_IPV6, IPV6_UNICAST_HOPS, table.ttlTos[id] & 0xff] : [IPPROTO_IP, IP_TTL, table.ttlTos[id] & 0xff],
-      v6 ? [IPPROTO_IPV6, IPV6_TCLASS, table.ttlTos[id] >> 8] : [IPPROTO_IP, IP_TOS, table.ttlTos[id] >> 8],
+      [IPPROTO_IP, IP_TTL, ttlOf(table.ttlTos[id])],
+      [IPPROTO_IP, IP_TOS, tosOf(table.ttlTos[id])],
     ];
-    if (v6) options.push([IPPROTO_IPV6, IPV6_V6ONLY, flags & F_V6ONLY ? 1 : 0], [IPPROTO_IP, IP_PKTINFO, 1]);
+    if (v6) {
+      options.push(
+        [IPPROTO_IPV6, IPV6_V6ONLY, flags & F_V6ONLY ? 1 : 0],
+        [IPPROTO_IP, IP_PKTINFO, 1],
+        [IPPROTO_IPV6, IPV6_UNICAST_HOPS, ttlOf(table.ttlTos6[id])],
+        [IPPROTO_IPV6, IPV6_TCLASS, tosOf(table.ttlTos6[id])],
+      );
+    }
     if (table.get(id, DEVICE) !== 0) options.push([SOL_SOCKET, SO_BINDTOIFINDEX, table.get(id, DEVICE)]);
     for (const [level, name, value] of options) {
       const result = sys.setsockoptInt(fd, level, name, value);

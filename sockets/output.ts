@@ -11,7 +11,8 @@ import type { Fib } from "./fib.ts";
 import { KernelPath } from "./kernel-path.ts";
 import { HOST_SEND } from "./message.ts";
 import { PLAIN_PAYLOAD, PLAIN_UDP } from "./plain.ts";
-import { FAMILY, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { setsDontFragment, TX_DEVICE, TX_NO_CHECK, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
+import { DEVICE, FAMILY, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
 import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "./wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_DF, IPV4_DST, IPV4_HEADER, IPV4_SRC, writeIpv4 } from "./wire/ipv4.ts";
@@ -87,7 +88,10 @@ export class Output {
     const entry = this.destinations.resolve(w0, w1, w2, w3);
     const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
     const headers = (mapped ? IPV4_HEADER : IPV6_HEADER) + UDP_HEADER;
-    if (entry === VIA_KERNEL) return this.sendViaKernel(socket, frame, payload, length, w0, w1, w2, w3, port);
+    const word = mapped ? this.table.ttlTos[socket] : this.table.ttlTos6[socket];
+    if (entry === VIA_KERNEL || (word > TX_PLAIN && this.isForKernel(socket, word, entry))) {
+      return this.sendViaKernel(socket, frame, payload, length, w0, w1, w2, w3, port);
+    }
     if (length + headers > this.destinations.mtu[entry]) {
       this.counters[C.UdpOutTooBig]++;
       return this.sendViaKernel(socket, frame, payload, length, w0, w1, w2, w3, port);
@@ -101,31 +105,35 @@ export class Output {
     if (mapped) {
       const bound = records[record + LOCAL + 3];
       const source = bound !== 0 ? bound : destinations.source[entry * 4 + 3];
-      writeIpv4(
-        views,
-        ip,
-        table.ttlTos[socket] >> 8,
-        length + headers,
-        0,
-        IPV4_DF,
-        table.ttlTos[socket] & 0xff,
-        IPPROTO_UDP,
-        source,
-        w3,
-      );
-      finishUdp4(views, udp, length + UDP_HEADER, ip);
+      this.writeHeader4(ip, word, length + headers, source, w3);
+      if ((word & TX_NO_CHECK) === 0) finishUdp4(views, udp, length + UDP_HEADER, ip);
     } else {
-      this.writeIpv6Start(ip, socket, length);
+      this.writeIpv6Start(ip, word, length);
       this.writeSource6(ip, record, entry);
       writeInt32(bytes, ip + IPV6_DST, w0);
       writeInt32(bytes, ip + IPV6_DST + 4, w1);
       writeInt32(bytes, ip + IPV6_DST + 8, w2);
       writeInt32(bytes, ip + IPV6_DST + 12, w3);
-      finishUdp6(views, udp, length + UDP_HEADER, ip);
+      if ((word & TX_NO_CHECK) === 0) finishUdp6(views, udp, length + UDP_HEADER, ip);
     }
     const ethernet = ip - ETH_HEADER;
     this.writeLink(ethernet, entry, mapped ? ETH_P_IP : ETH_P_IPV6);
     return this.transmit(destinations.port[entry], frame, ethernet, ETH_HEADER + headers + length, length);
+  }
+
+  /** Whether a socket with options of its own leaves what goes to the entry to the kernel. */
+  private isForKernel(socket: number, word: number, entry: number): boolean {
+    if ((word & TX_VIA_KERNEL) !== 0) return true;
+    if ((word & TX_DEVICE) === 0) return false;
+    return this.ports[this.destinations.port[entry]].ifindex !== this.table.get(socket, DEVICE);
+  }
+
+  /** IPv4 header of a datagram that fits the MTU. */
+  private writeHeader4(ip: number, word: number, total: number, source: number, destination: number): void {
+    const df = word <= TX_PLAIN || setsDontFragment(word);
+    const id = df ? 0 : this.table.nextIdent();
+    const tos = (word >> 8) & 0xff;
+    writeIpv4(this.views, ip, tos, total, id, df ? IPV4_DF : 0, word & 0xff, IPPROTO_UDP, source, destination);
   }
 
   private writeSource6(ip: number, record: number, entry: number): void {
@@ -212,7 +220,7 @@ export class Output {
       writeIpv4(views, ip, (ttlTos >> 8) & 0xff, length + headers, 0, 0, ttlTos & 0xff, IPPROTO_UDP, source[3], w3);
       finishUdp4(views, udp, length + UDP_HEADER, ip);
     } else {
-      this.writeIpv6Start(ip, socket, length);
+      this.writeIpv6Start(ip, table.ttlTos6[socket], length);
       for (let i = 0; i < 4; i++) writeInt32(bytes, ip + IPV6_SRC + i * 4, source[i]);
       writeInt32(bytes, ip + IPV6_DST, w0);
       writeInt32(bytes, ip + IPV6_DST + 4, w1);
@@ -356,12 +364,12 @@ export class Output {
     const entry = destinations.resolve4((swap16(remote0) << 16) | swap16(remote1));
     const datagram = length + UDP_HEADER;
     const packet = datagram + IPV4_HEADER;
-    if (entry === VIA_KERNEL || packet > destinations.mtu[entry]) {
+    const ttlTos = table.ttlTos[socket];
+    if (entry === VIA_KERNEL || packet > destinations.mtu[entry] || ttlTos > TX_PLAIN) {
       return this.turnRoundSlow(socket, portNumber, frame, ip, udp, payload, length);
     }
     const local0 = half[i + 8];
     const local1 = half[i + 9];
-    const ttlTos = table.ttlTos[socket];
     const h0 = 0x45 | (ttlTos & 0xff00);
     const h1 = swap16(packet);
     const h4 = (ttlTos & 0xff) | (IPPROTO_UDP << 8);
@@ -430,28 +438,18 @@ export class Output {
     const entry = destinations.resolve4(remote);
     const remotePort = readUint16(bytes, udp + UDP_SRC);
     const total = length + IPV4_HEADER + UDP_HEADER;
-    if (entry === VIA_KERNEL || total > destinations.mtu[entry]) {
-      if (entry !== VIA_KERNEL) this.counters[C.UdpOutTooBig]++;
+    const word = table.ttlTos[socket];
+    if (entry === VIA_KERNEL || total > destinations.mtu[entry] || this.isForKernel(socket, word, entry)) {
+      if (entry !== VIA_KERNEL && total > destinations.mtu[entry]) this.counters[C.UdpOutTooBig]++;
       return this.replyViaKernel(socket, frame, ip, payload, length);
     }
     const localPort = readUint16(bytes, udp + UDP_DST);
     const local = readInt32(bytes, ip + IPV4_DST);
     // The answer carries no options: its header may begin later than the question's.
     const header = udp - IPV4_HEADER;
-    writeIpv4(
-      this.views,
-      header,
-      table.ttlTos[socket] >> 8,
-      total,
-      0,
-      IPV4_DF,
-      table.ttlTos[socket] & 0xff,
-      IPPROTO_UDP,
-      local,
-      remote,
-    );
+    this.writeHeader4(header, word, total, local, remote);
     writeUdp(bytes, udp, localPort, remotePort, length + UDP_HEADER);
-    finishUdp4(this.views, udp, length + UDP_HEADER, header);
+    if ((word & TX_NO_CHECK) === 0) finishUdp4(this.views, udp, length + UDP_HEADER, header);
     // An answer to a tagged frame goes out as the route says, without the tag of the question.
     const ethernet = header - ETH_HEADER;
     this.writeLink(ethernet, entry, ETH_P_IP);
@@ -475,8 +473,9 @@ export class Output {
     const remotePort = readUint16(bytes, udp + UDP_SRC);
     const entry = destinations.resolve(w0, w1, w2, w3);
     const total = length + IPV6_HEADER + UDP_HEADER;
-    if (entry === VIA_KERNEL || total > destinations.mtu[entry]) {
-      if (entry !== VIA_KERNEL) this.counters[C.UdpOutTooBig]++;
+    const word = this.table.ttlTos6[socket];
+    if (entry === VIA_KERNEL || total > destinations.mtu[entry] || this.isForKernel(socket, word, entry)) {
+      if (entry !== VIA_KERNEL && total > destinations.mtu[entry]) this.counters[C.UdpOutTooBig]++;
       return this.replyViaKernel(socket, frame, ip, payload, length);
     }
     for (let i = 0; i < 16; i += 4) writeInt32(bytes, ip + IPV6_SRC + i, readInt32(bytes, ip + IPV6_DST + i));
@@ -484,22 +483,21 @@ export class Output {
     writeInt32(bytes, ip + IPV6_DST + 4, w1);
     writeInt32(bytes, ip + IPV6_DST + 8, w2);
     writeInt32(bytes, ip + IPV6_DST + 12, w3);
-    this.writeIpv6Start(ip, socket, length);
+    this.writeIpv6Start(ip, word, length);
     writeUdp(bytes, udp, readUint16(bytes, udp + UDP_DST), remotePort, length + UDP_HEADER);
-    finishUdp6(this.views, udp, length + UDP_HEADER, ip);
+    if ((word & TX_NO_CHECK) === 0) finishUdp6(this.views, udp, length + UDP_HEADER, ip);
     const ethernet = ip - ETH_HEADER;
     this.writeLink(ethernet, entry, ETH_P_IPV6);
     return this.transmit(this.outPort(entry, portNumber), frame, ethernet, ETH_HEADER + total, length);
   }
 
   /** The eight bytes before the addresses, for `length` bytes of payload after a UDP header. */
-  private writeIpv6Start(ip: number, socket: number, length: number): void {
+  private writeIpv6Start(ip: number, word: number, length: number): void {
     const { bytes } = this;
-    const ttlTos = this.table.ttlTos[socket];
-    writeInt32(bytes, ip, (6 << 28) | ((ttlTos >> 8) << 20));
+    writeInt32(bytes, ip, (6 << 28) | (((word >> 8) & 0xff) << 20));
     writeUint16(bytes, ip + IPV6_PAYLOAD_LENGTH, length + UDP_HEADER);
     bytes[ip + IPV6_NEXT_HEADER] = IPPROTO_UDP;
-    bytes[ip + IPV6_HOP_LIMIT] = ttlTos & 0xff;
+    bytes[ip + IPV6_HOP_LIMIT] = word & 0xff;
   }
 
   /** The port a frame came on is as good as the route's, when it is a queue of the same interface: keeps queues apart. */

@@ -20,6 +20,7 @@ import {
   SO_RCVBUFFORCE,
   SOL_SOCKET,
 } from "./options.ts";
+import { withTos, withTtl } from "./send-word.ts";
 import { PLACEHOLDER } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 
@@ -106,12 +107,16 @@ export class SocketOptions {
     const { table } = endpoint;
     switch (key) {
       case keyOf(IPPROTO_IP, IP_TTL):
+        table.ttlTos[id] = withTtl(table.ttlTos[id], value);
+        return;
       case keyOf(IPPROTO_IPV6, IPV6_UNICAST_HOPS):
-        table.ttlTos[id] = (table.ttlTos[id] & ~0xff) | (value & 0xff);
+        table.ttlTos6[id] = withTtl(table.ttlTos6[id], value);
         return;
       case keyOf(IPPROTO_IP, IP_TOS):
+        table.ttlTos[id] = withTos(table.ttlTos[id], value);
+        return;
       case keyOf(IPPROTO_IPV6, IPV6_TCLASS):
-        table.ttlTos[id] = (table.ttlTos[id] & ~0xff00) | ((value & 0xff) << 8);
+        table.ttlTos6[id] = withTos(table.ttlTos6[id], value);
         return;
       case keyOf(SOL_SOCKET, SO_RCVBUF):
       case keyOf(SOL_SOCKET, SO_RCVBUFFORCE):

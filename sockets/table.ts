@@ -54,6 +54,8 @@ export const PLACEHOLDER = 19;
 export const UID = 20;
 /** Datagrams this socket lost to a full buffer; any lcore, Atomics.add. */
 export const DROPS = 21;
+/** UDP_SEGMENT: bytes of payload a datagram, 0 for none. */
+export const SEGMENT = 22;
 /** Next socket bound to the same port, -1 ends the chain. */
 const NEXT = 23;
 export const SNDBUF = 26;
@@ -66,6 +68,7 @@ const C_FREE_HEAD = 32;
 const C_HIGH_WATER = 33;
 const C_OPEN = 34;
 const C_GROUP_FREE = 35;
+const C_IDENT = 48; // a cache line of its own: every lcore that sends without DF adds to it
 
 /** net.ipv4.ip_default_ttl, net.ipv6.conf.default.hop_limit. */
 const TTL_DEFAULT = 64;
@@ -100,8 +103,9 @@ export class SocketTable {
   readonly home: Uint8Array;
   /** Hot plane: receive buffer limit, bytes as getsockopt reports it. Written by the home thread. */
   readonly rcvbuf: Int32Array;
-  /** Hot plane: TTL or hop limit, and TOS or traffic class << 8, of what the socket sends. Written by the home thread. */
-  readonly ttlTos: Uint16Array;
+  /** Hot planes: how the socket sends over IPv4, and over IPv6: see send-word.ts. Written by the home thread. */
+  readonly ttlTos: Int32Array;
+  readonly ttlTos6: Int32Array;
   /** Hot plane: (CPU << 24 | NAPI ID & 0xffffff) + 1 of the last packet, 0 before it. Written by the delivering lcore. */
   readonly lastRx: Int32Array;
   /** Hot planes, one a lcore: bytes charged to the socket's queue, a running sum. Written by that lcore. */
@@ -123,8 +127,7 @@ export class SocketTable {
       GROUPS_MAX * GROUP_WORDS * 4 +
       capacity * RECORD_WORDS * 4 +
       pad(capacity) +
-      pad(capacity * 2) +
-      pad(capacity * 4) * (2 + 2 * lcores)
+      pad(capacity * 4) * (4 + 2 * lcores)
     );
   }
 
@@ -158,8 +161,8 @@ export class SocketTable {
     this.records = words(capacity * RECORD_WORDS);
     this.home = new Uint8Array(buffer, at, capacity);
     at += pad(capacity);
-    this.ttlTos = new Uint16Array(buffer, at, capacity);
-    at += pad(capacity * 2);
+    this.ttlTos = words(capacity);
+    this.ttlTos6 = words(capacity);
     this.rcvbuf = words(capacity);
     this.lastRx = words(capacity);
     this.charged = [];
@@ -173,6 +176,11 @@ export class SocketTable {
 
   descriptor(): TableDescriptor {
     return { buffer: this.control.buffer as SharedArrayBuffer, capacity: this.capacity, lcores: this.lcores };
+  }
+
+  /** Identification of an IPv4 packet that may be fragmented on its way (RFC 6864): a count that the lcores share. */
+  nextIdent(): number {
+    return Atomics.add(this.control, C_IDENT, 1) & 0xffff;
   }
 
   /** Count of changes so far, wrapping. An lcore that sees it move replays the log. */
@@ -224,6 +232,7 @@ export class SocketTable {
       this.set(id, PLACEHOLDER, -1);
       this.set(id, NEXT, -1);
       this.ttlTos[id] = TTL_DEFAULT;
+      this.ttlTos6[id] = TTL_DEFAULT;
       this.set(id, SNDBUF, sndbuf);
       this.home[id] = home;
       this.rcvbuf[id] = rcvbuf;

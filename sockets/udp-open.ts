@@ -2,6 +2,7 @@
 import { check, ERRNO } from "af-xdp-bindings";
 import type { Endpoint } from "./endpoint.ts";
 import { addressWords } from "./fib.ts";
+import { TX_DEVICE, withFlag, withTos } from "./send-word.ts";
 import {
   DEVICE,
   F_CHILD,
@@ -104,7 +105,9 @@ export function bindRecord(endpoint: Endpoint, id: number, bytes: Uint8Array, op
     table.set(id, DEVICE, options.device ?? 0);
     table.set(id, INCOMING_CPU, options.incomingCpu ?? -1);
     table.set(id, INCOMING_NAPI, options.incomingNapiId ?? 0);
-    table.ttlTos[id] = (options.ttl ?? 64) | ((options.tos ?? 0) << 8);
+    const word = withFlag(withTos(options.ttl ?? 64, options.tos ?? 0), TX_DEVICE, table.get(id, DEVICE) !== 0);
+    table.ttlTos[id] = word;
+    table.ttlTos6[id] = word;
     let reserved = shared.binder.reserve(table, id);
     if (reserved === 0) reserved = table.bindLocked(id);
     if (reserved === 0) shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), null);
@@ -135,6 +138,7 @@ export function createFlow(
   table.mutex.hold(() => {
     for (const field of [LOCAL_PORT, DEVICE, UID, PLACEHOLDER]) table.set(child, field, table.get(parent, field));
     table.ttlTos[child] = table.ttlTos[parent];
+    table.ttlTos6[child] = table.ttlTos6[parent];
     table.set(child, FLAGS, table.get(parent, FLAGS) | F_CHILD);
     for (let i = 0; i < 4; i++) {
       table.set(child, LOCAL + i, local[i]);
