@@ -95,6 +95,12 @@ export class EngineThread {
     return !this.endpoint.closed;
   }
 
+  /** The interface that is served, or null on a memory wire. */
+  get link(): { readonly name: string; readonly ifindex: number } | null {
+    const { way } = this.wiring;
+    return way.kind === "kernel" ? way.link : null;
+  }
+
   /** Counters of one lcore, or of all threads together. */
   counters(lcore?: number): Record<CounterName, number> {
     this.commit();

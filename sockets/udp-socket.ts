@@ -218,6 +218,12 @@ export class UdpSocket {
     this.member(false, group, source, iface);
   }
 
+  /** Index of the interface of this name in the engine's network namespace. Throws SysError ENODEV. */
+  interfaceIndex(name: string): number {
+    const index = this.closed ? -ERRNO.EBADF : this.options.interfaceIndex(name);
+    return check(index, `interface ${name}`, { ENODEV: "there is none of this name" });
+  }
+
   /** SO_ERROR: the pending error, which is then no longer pending; 0 for none. */
   takeError(): number {
     return this.errors.takePending();
@@ -478,7 +484,7 @@ export class UdpSocket {
     const address = parseIpv4(iface);
     if (address !== null) return address;
     if (/^\d+$/.test(zone)) return Number(zone);
-    return check(this.options.interfaceIndex(zone), `interface ${zone}`, { ENODEV: "there is none of this name" });
+    return this.interfaceIndex(zone);
   }
 
   private setRef(refd: boolean): this {
