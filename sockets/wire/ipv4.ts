@@ -16,6 +16,10 @@ export const IPV4_SRC = 12;
 export const IPV4_DST = 16;
 /** Bytes of a header without options. */
 export const IPV4_HEADER = 20;
+/** Bytes of a header with as many options as fit. */
+export const IPV4_HEADER_MAX = 60;
+/** The longest packet, header included. */
+export const IPV4_LENGTH_MAX = 65535;
 
 /** Bits of the IPV4_FRAGMENT field: don't fragment, more fragments, and the offset. */
 export const IPV4_DF = 0x4000;
@@ -24,8 +28,17 @@ export const IPV4_OFFSET_MASK = 0x1fff;
 
 /** Protocol numbers, shared with IPv6's next header (IANA; include/uapi/linux/in.h). */
 export const IPPROTO_ICMP = 1;
+export const IPPROTO_IGMP = 2;
 export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;
+
+/** Options (include/uapi/linux/ip.h): the first two are one byte, the others have a length in their second. */
+export const IPOPT_END = 0;
+export const IPOPT_NOOP = 1;
+/** Router alert (RFC 2113), 4 bytes. */
+export const IPOPT_RA = 148;
+/** Bit of an option's type: it is to be in every fragment. */
+export const IPOPT_COPY = 0x80;
 
 /** What checkIpv4() says; beside each the counters that Linux raises (ip_rcv_core, net/ipv4/ip_input.c). */
 export const IPV4_OK = 0;
@@ -97,6 +110,16 @@ export function ipv4Destination(bytes: Uint8Array, ip: number): number {
 /** True for 224.0.0.0/4. */
 export function isMulticast4(address: number): boolean {
   return address >>> 28 === 14;
+}
+
+/** Writes the six bytes of a group's Ethernet address: 01:00:5e and the lower 23 bits (RFC 1112, section 6.4). */
+export function writeMulticastMac4(bytes: Uint8Array, at: number, group: number): void {
+  bytes[at] = 0x01;
+  bytes[at + 1] = 0x00;
+  bytes[at + 2] = 0x5e;
+  bytes[at + 3] = (group >>> 16) & 0x7f;
+  bytes[at + 4] = group >>> 8;
+  bytes[at + 5] = group;
 }
 
 /** True for 127.0.0.0/8. */

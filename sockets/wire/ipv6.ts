@@ -11,6 +11,10 @@ export const IPV6_DST = 24;
 /** Bytes of the header. */
 export const IPV6_HEADER = 40;
 export const IPV6_ADDRESS = 16;
+/** The most bytes after the header. */
+export const IPV6_PAYLOAD_MAX = 65535;
+/** Every link carries packets of this length (RFC 8200, section 5). */
+export const IPV6_MIN_MTU = 1280;
 
 /** Next-header values that IPv4 has not (IANA; include/net/ipv6.h). */
 export const NEXTHDR_HOP = 0;
@@ -19,6 +23,19 @@ export const NEXTHDR_FRAGMENT = 44;
 export const NEXTHDR_ICMP = 58;
 export const NEXTHDR_NONE = 59;
 export const NEXTHDR_DEST = 60;
+
+/** Fragment header (RFC 8200, section 4.5): offsets from its start, its bytes, and the bits of the offset field. */
+export const FRAGMENT_NEXT_HEADER = 0;
+export const FRAGMENT_OFFSET = 2;
+export const FRAGMENT_ID = 4;
+export const FRAGMENT_HEADER = 8;
+export const IP6_MF = 0x0001;
+/** The offset in bytes, as it stands in the field: it is a multiple of 8. */
+export const IP6_OFFSET = 0xfff8;
+
+/** Router alert in the hop-by-hop options (RFC 2711): type, length 2, then the value, 0 for MLD. */
+export const IPV6_TLV_ROUTERALERT = 5;
+export const IPV6_TLV_PADN = 1;
 
 /** What checkIpv6() says; beside each the counters that Linux raises (ip6_rcv_core, net/ipv6/ip6_input.c). */
 export const IPV6_OK = 0;
@@ -73,6 +90,8 @@ export const transport = {
   offset: 0,
   /** Its protocol, or the extension header that stopped the walk: NEXTHDR_FRAGMENT, NEXTHDR_NONE or an unknown one. */
   protocol: 0,
+  /** Offset of the byte that names the protocol. */
+  field: 0,
 };
 
 /**
@@ -81,19 +100,29 @@ export const transport = {
  * @returns bytes from transport.offset to the end of the packet, or -1: the chain leaves the packet or is too long
  */
 export function transport6(bytes: Uint8Array, ip: number): number {
-  let left = readUint16(bytes, ip + IPV6_PAYLOAD_LENGTH);
-  let offset = ip + IPV6_HEADER;
-  let protocol = bytes[ip + IPV6_NEXT_HEADER];
-  for (let walked = 0; isStepped(protocol); walked++) {
+  return skipExtensions(bytes, ip + IPV6_NEXT_HEADER, ip + IPV6_HEADER, readUint16(bytes, ip + IPV6_PAYLOAD_LENGTH));
+}
+
+/**
+ * transport6() from anywhere in a chain.
+ * @param field offset of the byte that names the protocol at `offset`
+ * @param length bytes from `offset` to the end
+ */
+export function skipExtensions(bytes: Uint8Array, field: number, offset: number, length: number): number {
+  let named = field;
+  let at = offset;
+  let left = length;
+  for (let walked = 0; isStepped(bytes[named]); walked++) {
     if (left < 8 || walked === EXTENSION_HEADERS_MAX) return -1;
-    const length = (bytes[offset + 1] + 1) << 3;
-    if (length > left) return -1;
-    protocol = bytes[offset];
-    offset += length;
-    left -= length;
+    const header = (bytes[at + 1] + 1) << 3;
+    if (header > left) return -1;
+    named = at;
+    at += header;
+    left -= header;
   }
-  transport.offset = offset;
-  transport.protocol = protocol;
+  transport.offset = at;
+  transport.protocol = bytes[named];
+  transport.field = named;
   return left;
 }
 
@@ -110,6 +139,13 @@ export function equals6(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: 
 /** True for ff00::/8. */
 export function isMulticast6(bytes: Uint8Array, address: number): boolean {
   return bytes[address] === 0xff;
+}
+
+/** Writes the six bytes of a group's Ethernet address: 33:33 and the last four of its 16 (RFC 2464, section 7). */
+export function writeMulticastMac6(bytes: Uint8Array, at: number, group: Uint8Array, groupOffset: number): void {
+  bytes[at] = 0x33;
+  bytes[at + 1] = 0x33;
+  copyBytes(bytes, at + 2, group, groupOffset + 12, 4);
 }
 
 /** True for fe80::/10. */

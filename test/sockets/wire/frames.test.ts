@@ -212,11 +212,11 @@ describe("ipv6", () => {
 
   test("extension headers are stepped over to the transport header", () => {
     expect(ip6.transport6(packet("0102030405060708", 17).bytes, AT)).toBe(8);
-    expect(ip6.transport).toEqual({ offset: AT + 40, protocol: 17 });
+    expect(ip6.transport).toEqual({ offset: AT + 40, protocol: 17, field: AT + 6 });
     // Hop-by-hop (8 bytes), destination options (16 bytes), then UDP of 8 bytes.
     const chain = `3c00010400000000 1101${"00".repeat(14)} 0102030405060708`;
     expect(ip6.transport6(packet(chain, ip6.NEXTHDR_HOP).bytes, AT)).toBe(8);
-    expect(ip6.transport).toEqual({ offset: AT + 64, protocol: 17 });
+    expect(ip6.transport).toEqual({ offset: AT + 64, protocol: 17, field: AT + 48 });
     expect(ip6.transport6(packet("1100000000000001 00000000", ip6.NEXTHDR_FRAGMENT).bytes, AT)).toBe(12);
     expect(ip6.transport.protocol).toBe(ip6.NEXTHDR_FRAGMENT);
   });
