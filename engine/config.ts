@@ -1,6 +1,7 @@
 /** What an engine is started with. Checked here once, in words that say what to do. */
 import type { MemoryWire, Side } from "../queues/memory.ts";
 import { ip } from "../sockets/wire/address.ts";
+import { type ReplayConfig, type ReplayLink, resolveReplay } from "./replay.ts";
 
 export type PollPolicy = "busy" | "adaptive" | "interrupt";
 export type AttachMode = "auto" | "native" | "skb" | "zerocopy";
@@ -34,6 +35,8 @@ export interface EngineOptions {
   gateways?: readonly string[];
   /** Memory wire to serve instead. */
   memory?: MemoryLink;
+  /** Captured load to serve instead. */
+  pcap?: ReplayLink;
   /** Queues to take; default all of the interface. They are dealt out to the lcores in turn. */
   queues?: "all" | readonly number[];
   /** CPU of each lcore; default one lcore, on the last CPU this process may use. */
@@ -71,6 +74,7 @@ export interface EngineConfig {
   addresses: readonly string[];
   gateways: readonly string[];
   memory: MemoryLink | null;
+  pcap: ReplayConfig | null;
   queues: readonly number[] | null;
   cpus: readonly number[];
   mode: AttachMode;
@@ -92,12 +96,13 @@ export const LCORES_MAX = 64;
 
 /** Checks options and fills in defaults. `cpus` are those this process may run on. Throws RangeError. */
 export function resolveConfig(options: EngineOptions, cpus: readonly number[]): EngineConfig {
-  if ((options.interface === undefined) === (options.memory === undefined)) {
-    throw new RangeError("engine: give either 'interface' or 'memory'");
+  if ([options.interface, options.memory, options.pcap].filter((way) => way !== undefined).length !== 1) {
+    throw new RangeError("engine: give one of 'interface', 'memory' and 'pcap'");
   }
   const config: EngineConfig = {
     interface: options.interface ?? null,
     memory: options.memory ?? null,
+    pcap: options.pcap === undefined ? null : resolveReplay(options.pcap, (options.cpus ?? cpus.slice(-1)).length),
     addresses: ownAddresses(options),
     gateways: options.gateways ?? [],
     queues: options.queues === undefined || options.queues === "all" ? null : options.queues,
@@ -139,7 +144,8 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
 }
 
 /** Addresses for which the engine has the host protocols itself. Throws RangeError. */
-function ownAddresses({ addresses, gateways, memory }: EngineOptions): readonly string[] {
+function ownAddresses({ addresses, gateways, memory, pcap }: EngineOptions): readonly string[] {
+  if (pcap !== undefined && addresses !== undefined) throw new RangeError("addresses: those of a replay are in 'pcap'");
   if (memory !== undefined && addresses !== undefined)
     throw new RangeError("addresses: those of a memory wire are in 'memory'");
   const own = memory === undefined ? (addresses ?? []) : memory.neighbours === undefined ? memory.addresses : [];

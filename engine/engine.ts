@@ -22,6 +22,7 @@ import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
+import { Replay, replayFib } from "./replay.ts";
 import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
 import { Steering } from "./steering/program.ts";
 import {
@@ -29,11 +30,12 @@ import {
   createWiring,
   type KernelWiring,
   type LinkDescriptor,
-  memoryQueues,
-  memoryWiring,
+  MEMORY_IFINDEX,
   openNetns,
   openShared,
   type Wiring,
+  wireQueues,
+  wireWiring,
 } from "./wiring.ts";
 
 /** The longest a thread may take to start: it opens queues (a second's patience with a busy one) and runs the module. */
@@ -52,8 +54,8 @@ const running = new Set<Engine>();
 export interface EngineInfo {
   readonly interface: string | null;
   readonly ifindex: number;
-  /** "memory", or how the program is attached. */
-  readonly attach: "memory" | "native" | "skb";
+  /** "memory" or "pcap", or how the program is attached. */
+  readonly attach: "memory" | "pcap" | "native" | "skb";
   readonly zeroCopy: boolean;
   readonly queues: number[][];
   readonly cpus: readonly number[];
@@ -133,6 +135,8 @@ export class EngineThread {
 
 export class Engine extends EngineThread {
   readonly info: EngineInfo;
+  /** The replay of an engine that was started with `pcap`, else null. */
+  readonly replay: Replay | null;
   /** Resolves when the engine has stopped; rejects with the error that stopped it. */
   readonly closed: Promise<void>;
   private readonly threads: Thread[];
@@ -145,7 +149,7 @@ export class Engine extends EngineThread {
     processCpus ??= getAffinity(0);
     const cpus = processCpus;
     const config = resolveConfig(options, cpus);
-    if (config.memory !== null) return Engine.startThreads(config, cpus, null);
+    if (config.interface === null) return Engine.startThreads(config, cpus, null);
     const kernel = KernelSide.open(config);
     try {
       return await Engine.startThreads(config, cpus, kernel);
@@ -167,15 +171,17 @@ export class Engine extends EngineThread {
   ): Promise<Engine> {
     config.frameSize =
       kernel === null ? config.frameSize || 2048 : frameSizeFor(config, kernel.link.name, kernel.link.mtu);
-    const all = kernel === null ? memoryQueues(config) : kernel.queues(config);
+    const all = kernel === null ? wireQueues(config) : kernel.queues(config);
     const queues = dealQueues(all, config.cpus.length);
-    const wiring = createWiring(config, queues, kernel?.wiring(config) ?? memoryWiring(config));
+    const wiring = createWiring(config, queues, kernel?.wiring(config) ?? wireWiring(config));
     const threads: Thread[] = [];
     try {
       if (wiring.host !== null) {
         threads.push(await Thread.start("host", new URL("./host-worker.ts", import.meta.url), { wiring, cpus }));
       } else if (kernel === null) {
-        if (config.memory !== null) new FibWriter(wiring.fib).publish(memoryFib(config.memory));
+        const { way } = wiring;
+        if (way.kind === "pcap") new FibWriter(wiring.fib).publish(replayFib(way, MEMORY_IFINDEX));
+        else if (config.memory !== null) new FibWriter(wiring.fib).publish(memoryFib(config.memory));
       } else {
         threads.push(await Thread.start("control", new URL("./control-worker.ts", import.meta.url), { wiring, cpus }));
       }
@@ -211,12 +217,14 @@ export class Engine extends EngineThread {
     this.info = {
       interface: wiring.config.interface,
       ifindex: kernel?.link.ifindex ?? 0,
-      attach: kernel?.attached ?? "memory",
+      attach: kernel?.attached ?? (wiring.way.kind === "pcap" ? "pcap" : "memory"),
       zeroCopy: kernel !== null && threads.slice(1).every((thread) => thread.zeroCopy),
       queues: wiring.queues,
       cpus: wiring.config.cpus,
-      reason: kernel?.reason ?? "a memory wire",
+      reason:
+        kernel?.reason ?? (wiring.way.kind === "pcap" ? `a replay of ${wiring.way.config.file}` : "a memory wire"),
     };
+    this.replay = wiring.way.kind === "pcap" ? new Replay(wiring.way, () => this.running) : null;
     let settle: Engine["settle"] | undefined;
     this.closed = new Promise((resolve, reject) => {
       settle = { resolve, reject };

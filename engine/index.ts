@@ -7,3 +7,4 @@ export { type Handler, SendFrame, type SocketAddress, type UdpOptions, UdpSocket
 export type { AttachMode, EngineOptions, MemoryLink, PollPolicy } from "./config.ts";
 export { Engine, type EngineDescriptor, type EngineInfo, EngineThread } from "./engine.ts";
 export type { Lcore } from "./lcore.ts";
+export type { Replay, ReplayCounts, ReplayLink } from "./replay.ts";

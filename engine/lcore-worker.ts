@@ -6,6 +6,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { sys, Umem } from "af-xdp-bindings";
 import type { Port } from "../queues/driver.ts";
 import { MemoryPort } from "../queues/memory.ts";
+import { PcapPort } from "../queues/pcap-port.ts";
 import { FramePool } from "../queues/pool.ts";
 import { RSS_KEY_SYMMETRIC, rssHash, Toeplitz } from "../queues/rss.ts";
 import { XdpPort } from "../queues/xdp.ts";
@@ -16,6 +17,7 @@ import { Stack } from "../sockets/stack.ts";
 import { getAffinity, setAffinity } from "./host/affinity.ts";
 import { Lcore } from "./lcore.ts";
 import { describeError, type FromThread } from "./protocol.ts";
+import type { PcapWiring } from "./replay.ts";
 import { Steering } from "./steering/program.ts";
 import { type KernelWiring, MEMORY_IFINDEX, type MemoryWiring, openNetns, openShared, type Wiring } from "./wiring.ts";
 
@@ -40,7 +42,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
   const opened =
     wiring.way.kind === "kernel"
       ? openXdpPorts(wiring, wiring.way, id, pool)
-      : openMemoryPorts(wiring, wiring.way, id, pool, shared);
+      : openWirePorts(wiring, wiring.way, id, pool, shared);
   let lcore: Lcore | null = null;
   try {
     const fib = new Fib(wiring.fib);
@@ -119,20 +121,34 @@ function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: Frame
   }
 }
 
-function openMemoryPorts(wiring: Wiring, way: MemoryWiring, id: number, pool: FramePool, shared: Shared): OpenedPorts {
+function openWirePorts(
+  wiring: Wiring,
+  way: MemoryWiring | PcapWiring,
+  id: number,
+  pool: FramePool,
+  shared: Shared,
+): OpenedPorts {
   const memory = shared.memories[id].bytes;
   const toeplitz = new Toeplitz(RSS_KEY_SYMMETRIC);
   const hash = (bytes: Uint8Array, frame: number, length: number): number => rssHash(toeplitz, bytes, frame, length);
-  const ports = wiring.queues[id].map((queue) =>
-    MemoryPort.attach(way.wire, way.side, pool, memory, { queue, ifindex: MEMORY_IFINDEX, hash }),
-  );
-  return {
-    ports,
-    zeroCopy: false,
-    close: () => {
-      for (const port of ports) port.close();
-    },
+  const ports: Port[] = [];
+  const close = (): void => {
+    for (const port of ports) port.close();
   };
+  try {
+    for (const queue of wiring.queues[id]) {
+      const options = { queue, ifindex: MEMORY_IFINDEX, hash };
+      ports.push(
+        way.kind === "memory"
+          ? MemoryPort.attach(way.wire, way.side, pool, memory, options)
+          : new PcapPort(pool, memory, { ...way.config, mac: way.mac, state: way.state, ...options }),
+      );
+    }
+    return { ports, zeroCopy: false, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
 }
 
 main(workerData as LcoreStart).then(

@@ -16,6 +16,7 @@ import type { AttachMode, EngineConfig } from "./config.ts";
 import { NetNs } from "./host/netns.ts";
 import { KernelBinder } from "./kernel-binder.ts";
 import { MemoryBinder } from "./memory-binder.ts";
+import { type PcapWiring, pcapWiring } from "./replay.ts";
 import { Steering, type SteeringDescriptors } from "./steering/program.ts";
 
 /** Frames of the control thread: whole datagrams of 64 KiB that the kernel has put together. */
@@ -43,6 +44,8 @@ export interface HostWiring {
   /** 6 bytes. */
   readonly mac: Uint8Array;
   readonly mtu: number;
+  /** Frames may come with checksums that the sender's kernel left unfinished. */
+  readonly partialChecksums: boolean;
   readonly addresses: readonly string[];
   readonly gateways: readonly string[];
 }
@@ -65,6 +68,8 @@ export interface MemoryWiring {
   readonly addresses: string[];
 }
 
+export type Way = KernelWiring | MemoryWiring | PcapWiring;
+
 export interface Wiring {
   readonly config: Omit<EngineConfig, "memory">;
   readonly table: TableDescriptor;
@@ -80,13 +85,13 @@ export interface Wiring {
   /** Queues of each lcore. */
   readonly queues: number[][];
   readonly seed: number;
-  readonly way: KernelWiring | MemoryWiring;
+  readonly way: Way;
   /** Null where the kernel's stack has ARP, ND and ICMP, or nobody needs them. */
   readonly host: HostWiring | null;
 }
 
 /** Lays out the shared memory of an engine. */
-export function createWiring(config: EngineConfig, queues: number[][], way: KernelWiring | MemoryWiring): Wiring {
+export function createWiring(config: EngineConfig, queues: number[][], way: Way): Wiring {
   const lcores = config.cpus.length + 1;
   const { memory: _memory, ...rest } = config;
   const frameSizes = [...config.cpus.map(() => config.frameSize), CONTROL_FRAME_SIZE];
@@ -108,25 +113,26 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Kern
   };
 }
 
-function hostWiring(config: EngineConfig, way: KernelWiring | MemoryWiring): HostWiring | null {
+function hostWiring(config: EngineConfig, way: Way): HostWiring | null {
   const { addresses, gateways, memory } = config;
   if (addresses.length === 0) return null;
   if (way.kind === "kernel") return { ...way.link, addresses, gateways };
   if (memory === null) throw new TypeError("not a memory wire");
-  return { ifindex: MEMORY_IFINDEX, mac: memory.mac, mtu: memory.mtu ?? MEMORY_MTU, addresses, gateways };
+  return { ifindex: MEMORY_IFINDEX, mac: memory.mac, mtu: memory.mtu ?? MEMORY_MTU, partialChecksums: false, addresses, gateways };
 }
 
-export function memoryWiring(config: EngineConfig): MemoryWiring {
+/** The way of an engine without an interface: a wire in memory, or the replay of a capture. */
+export function wireWiring(config: EngineConfig): MemoryWiring | PcapWiring {
+  if (config.pcap !== null) return pcapWiring(config.pcap);
   if (config.memory === null) throw new TypeError("not a memory wire");
   const { wire, side, addresses } = config.memory;
   return { kind: "memory", wire, side, addresses };
 }
 
-/** Queues of a memory wire's end that are to be driven. Throws RangeError. */
-export function memoryQueues(config: EngineConfig): number[] {
-  if (config.memory === null) throw new TypeError("not a memory wire");
-  const { wire, side } = config.memory;
-  const all = Array.from({ length: wire.queues[side] }, (_, queue) => queue);
+/** Queues of a memory wire's end, or of a replay, that are to be driven. Throws RangeError. */
+export function wireQueues(config: EngineConfig): number[] {
+  const count = config.pcap?.queues ?? config.memory?.wire.queues[config.memory.side] ?? 0;
+  const all = Array.from({ length: count }, (_, queue) => queue);
   for (const queue of config.queues ?? []) {
     if (!all.includes(queue)) throw new RangeError(`queue ${queue}: the wire has queues 0 to ${all.length - 1}`);
   }
@@ -165,6 +171,9 @@ export function openNetns(path: string | null): NetNs {
 function openBinder(wiring: Wiring): Binder {
   const { way } = wiring;
   if (wiring.host !== null) return new MemoryBinder(wiring.host.addresses.map((address) => ip(address.split("/")[0])));
-  if (way.kind === "memory") return new MemoryBinder(way.addresses.map((address) => ip(address.split("/")[0])));
+  if (way.kind !== "kernel") {
+    const { addresses } = way.kind === "pcap" ? way.config : way;
+    return new MemoryBinder(addresses.map((address) => ip(address.split("/")[0])));
+  }
   return new KernelBinder(openNetns(way.netnsPath), Steering.fromDescriptors(way.steering), way.epoll);
 }

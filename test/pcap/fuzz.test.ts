@@ -7,7 +7,7 @@ import { Random } from "../../queues/random.ts";
 import { udpFrame } from "../support/frames.ts";
 import { Blocks, concat, pcapFile } from "./build.ts";
 
-const RUNS = 3000;
+const RUNS = 1200;
 /** Bytes of the smallest thing that is a packet: a simple packet block without data. */
 const PACKET_LEAST = 16;
 const FRAMES = [
