@@ -121,6 +121,7 @@ export class InMemory {
     this.flows = flows;
     const buffer = new SharedArrayBuffer(FRAMES * FRAME_SIZE);
     this.views = new FrameViews(new Uint8Array(buffer));
+    const fib = new SharedArrayBuffer(FIB_BYTES);
     const shared: Shared = {
       table: SocketTable.create(flows + 16, 1),
       mesh: Mesh.create(1, 1, 64),
@@ -128,10 +129,11 @@ export class InMemory {
       frameSizes: [FRAME_SIZE],
       binder: new MemoryBinder([ip("198.18.0.1")]),
       portInfo: new Int32Array(PORTS_MAX * 2),
+      fib,
+      ifindex: IFINDEX,
       hostThread: -1,
       board: CounterBoard.create(2),
     };
-    const fib = new SharedArrayBuffer(FIB_BYTES);
     new FibWriter(fib).publish({
       links: [{ ifindex: IFINDEX, mac: MAC, mtu: 1500, up: true }],
       addresses: [{ ifindex: IFINDEX, address: ip("198.18.0.1"), prefixLength: 24 }],

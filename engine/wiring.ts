@@ -118,7 +118,14 @@ function hostWiring(config: EngineConfig, way: Way): HostWiring | null {
   if (addresses.length === 0) return null;
   if (way.kind === "kernel") return { ...way.link, addresses, gateways };
   if (memory === null) throw new TypeError("not a memory wire");
-  return { ifindex: MEMORY_IFINDEX, mac: memory.mac, mtu: memory.mtu ?? MEMORY_MTU, partialChecksums: false, addresses, gateways };
+  return {
+    ifindex: MEMORY_IFINDEX,
+    mac: memory.mac,
+    mtu: memory.mtu ?? MEMORY_MTU,
+    partialChecksums: false,
+    addresses,
+    gateways,
+  };
 }
 
 /** The way of an engine without an interface: a wire in memory, or the replay of a capture. */
@@ -152,6 +159,8 @@ export function openShared(wiring: Wiring): Shared {
     binder: openBinder(wiring),
     board: new CounterBoard(wiring.counters),
     portInfo: new Int32Array(wiring.portInfo),
+    fib: wiring.fib,
+    ifindex: wiring.way.kind === "kernel" ? wiring.way.link.ifindex : MEMORY_IFINDEX,
     hostThread: wiring.host === null ? -1 : controlThread(wiring),
   };
 }

@@ -7,6 +7,7 @@ import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import type { Binder } from "./binder.ts";
 import { C, type CounterBoard, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
+import type { Fib } from "./fib.ts";
 import { KernelPath } from "./kernel-path.ts";
 import type { Mesh } from "./mesh.ts";
 import {
@@ -47,6 +48,10 @@ export interface Shared {
   readonly board: CounterBoard;
   /** CPU and NAPI ID of each port: pairs at (lcore * PORTS_MAX + port) * 2. Written by the lcore. */
   readonly portInfo: Int32Array;
+  /** Routes, as the control thread publishes them. */
+  readonly fib: SharedArrayBuffer;
+  /** Index of the interface that the engine serves. */
+  readonly ifindex: number;
   /** Thread of the engine's own host protocols, -1 where the kernel has them. */
   readonly hostThread: number;
 }
@@ -91,6 +96,9 @@ export abstract class Endpoint {
     this.freeCount = new Int32Array(mesh.lcores);
     this.datagram = new Datagram(this, shared.memories[0]);
   }
+
+  /** This thread's copy of the routes. */
+  abstract readonly fib: Fib;
 
   /** lcore from whose frames a socket of this thread sends. */
   abstract senderOf(socket: UdpSocket): number;
@@ -192,6 +200,25 @@ export abstract class Endpoint {
     if (socket.onWritable !== null) this.blocked.add(socket);
     this.flush();
     return -ERRNO.EAGAIN;
+  }
+
+  /** Index of the interface with an own address (four words, IPv4 mapped), -1 for none. */
+  interfaceWith(w0: number, w1: number, w2: number, w3: number): number {
+    return this.freshFib().interfaceOf(w0, w1, w2, w3);
+  }
+
+  hasInterface(ifindex: number): boolean {
+    return this.freshFib().findLink(ifindex) >= 0;
+  }
+
+  /** Largest IP packet on the way to an address, bytes; 0 where there is no way. */
+  mtuTo(w0: number, w1: number, w2: number, w3: number): number {
+    return this.freshFib().mtuTo(w0, w1, w2, w3);
+  }
+
+  protected freshFib(): Fib {
+    if (this.fib.isStale()) this.fib.refresh();
+    return this.fib;
   }
 
   /** Looks once for datagrams, without blocking. Returns how many messages it handled. */

@@ -3,10 +3,15 @@
  * ipv6(7) describe it under IP_RECVERR and IPV6_RECVERR.
  */
 
+/** Who found the error (include/uapi/linux/errqueue.h): this host, an ICMP message, an ICMPv6 one. */
+export const SO_EE_ORIGIN_LOCAL = 1;
+export const SO_EE_ORIGIN_ICMP = 2;
+export const SO_EE_ORIGIN_ICMP6 = 3;
+
 /** struct sock_extended_err, with what recvmsg(2) tells beside it. */
 export interface QueuedError {
   errno: number;
-  /** SO_EE_ORIGIN_LOCAL (1), _ICMP (2), _ICMP6 (3). */
+  /** SO_EE_ORIGIN_.... */
   origin: number;
   /** Type and code of the ICMP message; 0 for a local error. */
   type: number;
@@ -26,19 +31,7 @@ export interface QueuedError {
 const ENTRIES_MAX = 256;
 
 export class ErrorQueue {
-  private readonly entries: QueuedError[] = [];
-  private pending = 0;
-
-  /** SO_ERROR: the pending error, cleared. */
-  takePending(): number {
-    const { pending } = this;
-    this.pending = 0;
-    return pending;
-  }
-
-  raise(errno: number): void {
-    this.pending = errno;
-  }
+  private entries: QueuedError[] = [];
 
   push(entry: QueuedError): void {
     if (this.entries.length < ENTRIES_MAX) this.entries.push(entry);
@@ -46,5 +39,9 @@ export class ErrorQueue {
 
   shift(): QueuedError | null {
     return this.entries.shift() ?? null;
+  }
+
+  clear(): void {
+    this.entries = [];
   }
 }

@@ -240,6 +240,25 @@ export class Fib {
     return false;
   }
 
+  /** Index of the interface that has an own address, -1 for none. */
+  interfaceOf(w0: number, w1: number, w2: number, w3: number): number {
+    const { address } = this;
+    for (let i = 0, at = 0; i < this.addresses; i++, at += ADDRESS_WORDS) {
+      if (address[at + 1] !== w0 || address[at + 2] !== w1 || address[at + 3] !== w2 || address[at + 4] !== w3)
+        continue;
+      return address[at];
+    }
+    return -1;
+  }
+
+  /** Largest IP packet on the way to an address, bytes; 0 where there is no way. */
+  mtuTo(w0: number, w1: number, w2: number, w3: number): number {
+    const route = this.findRoute(w0, w1, w2, w3);
+    const link = route < 0 ? -1 : this.findLink(this.route[route + 5]);
+    if (link < 0) return 0;
+    return Math.min(this.link[link + 3], this.route[route + 11] || Number.POSITIVE_INFINITY);
+  }
+
   /** The first own address of a family, four words into `words`; false when there is none. */
   ownAddress(mapped: boolean, words: Int32Array): boolean {
     for (let i = 0, at = 1; i < this.addresses; i++, at += ADDRESS_WORDS) {

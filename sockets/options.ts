@@ -1,8 +1,9 @@
 /**
- * Names of socket options, as setsockopt(2) takes them (include/uapi/asm-generic/socket.h, linux/in.h, linux/in6.h,
- * linux/udp.h; the same numbers on x86-64 and arm64).
+ * Numbers of socket options, as setsockopt(2) takes them: include/uapi/asm-generic/socket.h, linux/in.h, linux/in6.h and
+ * linux/udp.h of Linux 6.18, the same on x86-64 and arm64.
  */
 
+/** Levels. SOL_IP is IPPROTO_IP, SOL_IPV6 IPPROTO_IPV6. */
 export const SOL_SOCKET = 1;
 export const IPPROTO_IP = 0;
 export const IPPROTO_IPV6 = 41;
@@ -23,32 +24,55 @@ export const SO_PRIORITY = 12;
 export const SO_LINGER = 13;
 export const SO_BSDCOMPAT = 14;
 export const SO_REUSEPORT = 15;
+export const SO_PASSCRED = 16;
 export const SO_RCVLOWAT = 18;
 export const SO_SNDLOWAT = 19;
 export const SO_RCVTIMEO = 20;
 export const SO_SNDTIMEO = 21;
 export const SO_BINDTODEVICE = 25;
+export const SO_DETACH_FILTER = 27;
 export const SO_TIMESTAMP = 29;
 export const SO_ACCEPTCONN = 30;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
+export const SO_PASSSEC = 34;
 export const SO_TIMESTAMPNS = 35;
 export const SO_MARK = 36;
 export const SO_PROTOCOL = 38;
 export const SO_DOMAIN = 39;
 export const SO_RXQ_OVFL = 40;
+export const SO_NOFCS = 43;
+export const SO_MAX_PACING_RATE = 47;
 export const SO_INCOMING_CPU = 49;
+export const SO_MEMINFO = 55;
 export const SO_INCOMING_NAPI_ID = 56;
+export const SO_COOKIE = 57;
 export const SO_BINDTOIFINDEX = 62;
+export const SO_TIMESTAMP_NEW = 63;
+export const SO_TIMESTAMPNS_NEW = 64;
+export const SO_NETNS_COOKIE = 71;
+export const SO_BUF_LOCK = 72;
+export const SO_TXREHASH = 74;
+export const SO_PASSPIDFD = 76;
+export const SO_PASSRIGHTS = 83;
 
 export const IP_TOS = 1;
 export const IP_TTL = 2;
+export const IP_HDRINCL = 3;
+export const IP_OPTIONS = 4;
+export const IP_ROUTER_ALERT = 5;
 export const IP_PKTINFO = 8;
 export const IP_MTU_DISCOVER = 10;
 export const IP_RECVERR = 11;
 export const IP_RECVTTL = 12;
 export const IP_RECVTOS = 13;
 export const IP_MTU = 14;
+export const IP_FREEBIND = 15;
+export const IP_TRANSPARENT = 19;
+export const IP_RECVORIGDSTADDR = 20;
+export const IP_MINTTL = 21;
+export const IP_NODEFRAG = 22;
+export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IP_MULTICAST_IF = 32;
 export const IP_MULTICAST_TTL = 33;
 export const IP_MULTICAST_LOOP = 34;
@@ -58,16 +82,22 @@ export const IP_UNBLOCK_SOURCE = 37;
 export const IP_BLOCK_SOURCE = 38;
 export const IP_ADD_SOURCE_MEMBERSHIP = 39;
 export const IP_DROP_SOURCE_MEMBERSHIP = 40;
+export const IP_MSFILTER = 41;
 export const IP_MULTICAST_ALL = 49;
+export const IP_UNICAST_IF = 50;
+export const IP_LOCAL_PORT_RANGE = 51;
 
-/** MCAST_...: with a struct group_req or group_source_req, at either IP level. */
+/** With a struct group_req or group_source_req, at either IP level. */
 export const MCAST_JOIN_GROUP = 42;
 export const MCAST_BLOCK_SOURCE = 43;
 export const MCAST_UNBLOCK_SOURCE = 44;
 export const MCAST_LEAVE_GROUP = 45;
 export const MCAST_JOIN_SOURCE_GROUP = 46;
 export const MCAST_LEAVE_SOURCE_GROUP = 47;
+export const MCAST_MSFILTER = 48;
 
+export const IPV6_2292PKTINFO = 2;
+export const IPV6_2292HOPLIMIT = 8;
 export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_MULTICAST_IF = 17;
 export const IPV6_MULTICAST_HOPS = 18;
@@ -78,15 +108,30 @@ export const IPV6_MTU_DISCOVER = 23;
 export const IPV6_MTU = 24;
 export const IPV6_RECVERR = 25;
 export const IPV6_V6ONLY = 26;
+export const IPV6_JOIN_ANYCAST = 27;
+export const IPV6_LEAVE_ANYCAST = 28;
 export const IPV6_MULTICAST_ALL = 29;
+export const IPV6_FLOWINFO_SEND = 33;
 export const IPV6_RECVPKTINFO = 49;
 export const IPV6_PKTINFO = 50;
 export const IPV6_RECVHOPLIMIT = 51;
 export const IPV6_HOPLIMIT = 52;
+export const IPV6_HOPOPTS = 54;
+export const IPV6_RTHDRDSTOPTS = 55;
+export const IPV6_RTHDR = 57;
+export const IPV6_DSTOPTS = 59;
 export const IPV6_DONTFRAG = 62;
 export const IPV6_RECVTCLASS = 66;
 export const IPV6_TCLASS = 67;
+export const IPV6_AUTOFLOWLABEL = 70;
+export const IPV6_ADDR_PREFERENCES = 72;
+export const IPV6_MINHOPCOUNT = 73;
+export const IPV6_RECVORIGDSTADDR = 74;
+export const IPV6_TRANSPARENT = 75;
+export const IPV6_UNICAST_IF = 76;
+export const IPV6_FREEBIND = 78;
 
+export const UDP_CORK = 1;
 export const UDP_NO_CHECK6_TX = 101;
 export const UDP_NO_CHECK6_RX = 102;
 export const UDP_SEGMENT = 103;

@@ -26,6 +26,9 @@ export const TX_SEGMENT = 1 << 21;
 /** SO_NO_CHECK, UDP_NO_CHECK6_TX: no UDP checksum. */
 export const TX_NO_CHECK = 1 << 22;
 
+/** IPV6_DONTFRAG: a datagram above the MTU is refused, whatever IPV6_MTU_DISCOVER says. */
+export const TX_DONT_FRAGMENT = 1 << 23;
+
 export const ttlOf = (word: number): number => word & 0xff;
 
 export const tosOf = (word: number): number => (word >> 8) & 0xff;
@@ -51,5 +54,6 @@ export function setsDontFragment(word: number): boolean {
 /** Whether a datagram above the MTU is refused rather than sent in fragments (ip_sk_ignore_df, include/net/ip.h). */
 export function refusesFragments(word: number): boolean {
   const mode = mtuDiscoverOf(word);
+  if ((word & TX_DONT_FRAGMENT) !== 0) return true;
   return mode === PMTUDISC_DO || mode === PMTUDISC_PROBE || mode === PMTUDISC_INTERFACE;
 }

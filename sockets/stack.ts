@@ -65,7 +65,7 @@ const LEND_RESERVE = 256;
 export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   readonly ports: readonly Port[];
   readonly pool: FramePool;
-  readonly fib: Fib;
+  override readonly fib: Fib;
   readonly lookup: Lookup;
   /** From CLOCK_MONOTONIC to CLOCK_REALTIME, to be added each to its part; the loop keeps them true. */
   realtimeOffsetSeconds = 0;

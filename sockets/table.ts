@@ -28,6 +28,10 @@ export const F_V6ONLY = 4;
 export const F_TIMESTAMP = 8;
 /** A child shares its parent's binding: it is found by its 4-tuple alone and never conflicts. */
 export const F_CHILD = 16;
+/** SO_BROADCAST: may send to broadcast addresses. */
+export const F_BROADCAST = 32;
+/** UDP_NO_CHECK6_RX: takes datagrams over IPv6 without a checksum. */
+export const F_NO_CHECK6 = 128;
 /** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
 export const F_WILDCARD = 64;
 
@@ -58,7 +62,13 @@ export const DROPS = 21;
 export const SEGMENT = 22;
 /** Next socket bound to the same port, -1 ends the chain. */
 const NEXT = 23;
+/** IP_MULTICAST_TTL, bits 0-7, LOOP, 8, and ALL, 9; IPV6_MULTICAST_HOPS, 16-23, LOOP, 24, and ALL, 25. */
+export const MULTICAST = 24;
+/** IP_MULTICAST_IF: interface index, 0 for the route's. */
+export const MULTICAST_IF = 25;
 export const SNDBUF = 26;
+/** IPV6_MULTICAST_IF. */
+export const MULTICAST_IF6 = 27;
 const RECORD_WORDS = 32;
 
 const CONTROL_WORDS = 64;
@@ -72,6 +82,8 @@ const C_IDENT = 48; // a cache line of its own: every lcore that sends without D
 
 /** net.ipv4.ip_default_ttl, net.ipv6.conf.default.hop_limit. */
 const TTL_DEFAULT = 64;
+/** One hop, copies for this host, and all groups that anybody joined here. */
+const MULTICAST_DEFAULT = 0x0301_0301;
 /** Changes remembered; an lcore further behind rescans. */
 const LOG_SLOTS = 4096;
 /** Reuseport groups, and members a group. Linux allows 65,535 members; ours is bounded by memory set aside at start. */
@@ -231,6 +243,7 @@ export class SocketTable {
       this.set(id, GROUP, -1);
       this.set(id, PLACEHOLDER, -1);
       this.set(id, NEXT, -1);
+      this.set(id, MULTICAST, MULTICAST_DEFAULT);
       this.ttlTos[id] = TTL_DEFAULT;
       this.ttlTos6[id] = TTL_DEFAULT;
       this.set(id, SNDBUF, sndbuf);

@@ -9,6 +9,7 @@ import { ERRNO } from "af-xdp-bindings";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
 import { Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import { Fib } from "./fib.ts";
 import {
   M_ADDRESS,
   M_CHARGE,
@@ -45,6 +46,7 @@ const KEEP_ALIVE_MS = 1 << 30;
 export const LOAN_FRAMES = 256;
 
 export class ThreadEndpoint extends Endpoint {
+  override readonly fib: Fib;
   /** Borrowed frames per lcore, as a stack. */
   private readonly loans: Int32Array[] = [];
   private readonly loanCount: Int32Array;
@@ -65,6 +67,7 @@ export class ThreadEndpoint extends Endpoint {
   /** @param queueLcores lcores that have queues: the others cannot send */
   constructor(thread: number, shared: Shared, queueLcores: number) {
     super(thread, shared);
+    this.fib = new Fib(shared.fib);
     this.queueLcores = queueLcores;
     this.loanCount = new Int32Array(shared.mesh.lcores);
     for (let l = 0; l < shared.mesh.lcores; l++) this.loans.push(new Int32Array(2 * LOAN_FRAMES));

@@ -7,12 +7,15 @@
 import { check, ERRNO, SysError } from "af-xdp-bindings";
 import type { Datagram } from "./datagram.ts";
 import { type Endpoint, PORTS_MAX } from "./endpoint.ts";
-import { ErrorQueue, type QueuedError } from "./error-queue.ts";
-import { addressBytes, addressWords } from "./fib.ts";
+import { ErrorQueue, type QueuedError, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
+import { addressWords } from "./fib.ts";
 import { membershipCall } from "./memberships.ts";
+import { IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVERR } from "./options.ts";
 import { DatagramQueue } from "./queue.ts";
 import { SendFrame } from "./send-frame.ts";
-import { SocketOptions } from "./socket-options.ts";
+import { writeInt } from "./sockopt/rules.ts";
+import { SocketOptions } from "./sockopt/socket-options.ts";
+import { optionLabel } from "./sockopt/table.ts";
 import {
   AF_INET,
   AF_INET6,
@@ -30,20 +33,17 @@ import {
   PLACEHOLDER,
   REMOTE,
   REMOTE_PORT,
+  SNDBUF,
   STATE,
 } from "./table.ts";
-import { isPort, parseCached } from "./text-address.ts";
+import { addressAt, isPort, parseCached, type SocketAddress, wordsAt } from "./text-address.ts";
+import { connectRecord } from "./udp-connect.ts";
 import { bindRecord, createFlow, createRecord, type UdpOptions, validate } from "./udp-open.ts";
-import { formatIp, ip, parseIpv4 } from "./wire/address.ts";
+import { ip, parseIpv4 } from "./wire/address.ts";
 
 export { SendFrame } from "./send-frame.ts";
+export type { SocketAddress } from "./text-address.ts";
 export type { UdpOptions } from "./udp-open.ts";
-
-export interface SocketAddress {
-  address: string;
-  port: number;
-  family: 4 | 6;
-}
 
 export type Handler = (datagram: Datagram) => void;
 
@@ -60,10 +60,15 @@ export class UdpSocket {
   private parent: UdpSocket | null = null;
   /** Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError). */
   onError: ((errno: number) => void) | null = null;
-  private readonly options = new SocketOptions(this);
-  private readonly errors = new ErrorQueue();
+  /** Both made when they are first asked for: a flow seldom needs them. */
+  private options_: SocketOptions | null = null;
+  private errors_: ErrorQueue | null = null;
+  /** SO_ERROR: the errno that the next call is to fail with, 0 for none. */
+  private pending = 0;
   private writable_: (() => void) | null = null;
   private refd = true;
+  /** UDP_GRO. */
+  private gro = false;
 
   /** Opens a socket and binds it as `options` say; use `Engine.udp` or `Lcore.udp`. Throws SysError. */
   static open(endpoint: Endpoint, options: UdpOptions): UdpSocket {
@@ -96,6 +101,16 @@ export class UdpSocket {
     this.generation = endpoint.table.get(id, GENERATION);
     endpoint.sockets.set(id, this);
     endpoint.retain(1);
+  }
+
+  private get options(): SocketOptions {
+    this.options_ ??= new SocketOptions(this);
+    return this.options_;
+  }
+
+  private get errors(): ErrorQueue {
+    this.errors_ ??= new ErrorQueue();
+    return this.errors_;
   }
 
   /** Called for each datagram, on this socket's thread. Null: datagrams wait in the queue, up to the receive buffer. */
@@ -135,12 +150,14 @@ export class UdpSocket {
 
   /** Local address. */
   get address(): SocketAddress {
-    return this.addressAt(LOCAL, LOCAL_PORT);
+    return addressAt(this.endpoint.table, this.id, LOCAL, LOCAL_PORT);
   }
 
   /** Remote address of a connected socket, or null. */
   get remoteAddress(): SocketAddress | null {
-    return this.endpoint.table.get(this.id, STATE) === CONNECTED ? this.addressAt(REMOTE, REMOTE_PORT) : null;
+    return this.endpoint.table.get(this.id, STATE) === CONNECTED
+      ? addressAt(this.endpoint.table, this.id, REMOTE, REMOTE_PORT)
+      : null;
   }
 
   get port(): number {
@@ -179,7 +196,7 @@ export class UdpSocket {
   setsockopt(level: number, name: number, value: number | Uint8Array): void {
     const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
     const result = this.closed ? -ERRNO.EBADF : this.options.set(level, name, bytes);
-    check(result, `setsockopt(${level}, ${name})`);
+    check(result, `setsockopt(${optionLabel(level, name)})`);
   }
 
   /** getsockopt(2) of an int. Throws SysError. */
@@ -192,7 +209,7 @@ export class UdpSocket {
   getsockoptBytes(level: number, name: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
     const result = this.closed ? -ERRNO.EBADF : this.options.get(level, name, bytes);
-    return bytes.slice(0, check(result, `getsockopt(${level}, ${name})`));
+    return bytes.slice(0, check(result, `getsockopt(${optionLabel(level, name)})`));
   }
 
   /**
@@ -226,12 +243,14 @@ export class UdpSocket {
 
   /** SO_ERROR: the pending error, which is then no longer pending; 0 for none. */
   takeError(): number {
-    return this.errors.takePending();
+    const { pending } = this;
+    this.pending = 0;
+    return pending;
   }
 
   /** recvmsg(MSG_ERRQUEUE): takes the oldest entry of the error queue, which IP_RECVERR or IPV6_RECVERR fills; or null. */
   receiveError(): QueuedError | null {
-    return this.errors.shift();
+    return this.errors_?.shift() ?? null;
   }
 
   /**
@@ -456,7 +475,7 @@ export class UdpSocket {
       const child = (table.get(id, FLAGS) & F_CHILD) !== 0;
       const port = table.get(id, LOCAL_PORT);
       if (!child) placeholder = table.get(id, PLACEHOLDER);
-      const local = this.localWords();
+      const local = wordsAt(table, id, LOCAL);
       table.closeLocked(id);
       if (state >= BOUND && !child) shared.binder.steer(table, IPPROTO_UDP, port, local);
     });
@@ -464,6 +483,58 @@ export class UdpSocket {
     endpoint.tableChanged();
     endpoint.flush();
     endpoint.wakeWaiters();
+  }
+
+  // ---- what options do, and what errors ----
+
+  /** SO_SNDBUF: bytes that may wait for the lcore to send them. */
+  boundSends(bytes: number): void {
+    this.endpoint.table.set(this.id, SNDBUF, bytes);
+  }
+
+  /** IP_RECVERR, IPV6_RECVERR: switched off, what was queued is gone. */
+  queueErrors(on: boolean): void {
+    if (!on) this.errors_?.clear();
+  }
+
+  /** UDP_GRO: datagrams of one flow and size that wait together are received as one. */
+  coalesce(on: boolean): void {
+    this.gro = on;
+  }
+
+  /** IP_MTU, IPV6_MTU of a connected socket where no kernel knows it: bytes written into `out`, or -errno. */
+  pathMtu(level: number, out: Uint8Array): number {
+    const { endpoint, id } = this;
+    const { table } = endpoint;
+    if (table.get(id, STATE) !== CONNECTED) return -ERRNO.ENOTCONN;
+    const [w0, w1, w2, w3] = wordsAt(table, id, REMOTE);
+    return writeInt(level, out, endpoint.mtuTo(w0, w1, w2, w3));
+  }
+
+  /** Whether datagrams of one flow and size that wait together are received as one (UDP_GRO). */
+  get coalesces(): boolean {
+    return this.gro;
+  }
+
+  /**
+   * The network reports an error about what the socket has sent. `hard`: of the kind that a connected socket hears of
+   * without having asked. An error of its own host's is queued alone.
+   */
+  fail(entry: QueuedError, hard: boolean): void {
+    const queues =
+      entry.origin === SO_EE_ORIGIN_ICMP6
+        ? this.option(IPPROTO_IPV6, IPV6_RECVERR)
+        : this.option(IPPROTO_IP, IP_RECVERR) ||
+          (entry.origin === SO_EE_ORIGIN_LOCAL && this.option(IPPROTO_IPV6, IPV6_RECVERR));
+    const connected = this.endpoint.table.get(this.id, STATE) === CONNECTED;
+    if (!queues && (!hard || !connected)) return;
+    if (queues) this.errors.push(entry);
+    if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = entry.errno;
+    this.onError?.(entry.errno);
+  }
+
+  private option(level: number, name: number): boolean {
+    return this.options_ !== null && this.options_.valueOf(level, name) !== 0;
   }
 
   private member(join: boolean, group: string, source: string | null, iface: string | number): void {
@@ -537,42 +608,8 @@ export class UdpSocket {
     return 0;
   }
 
-  private localWords(): Int32Array {
-    return Int32Array.from([0, 1, 2, 3], (i) => this.endpoint.table.get(this.id, LOCAL + i));
-  }
-
   private setRemote(words: Int32Array, port: number): number {
-    const { table, shared } = this.endpoint;
-    const { id } = this;
-    if (this.closed) return -ERRNO.EBADF;
-    // Datagrams on their way leave from the address they were sent from.
-    this.endpoint.settle();
-    const result = table.mutex.hold(() => {
-      if (table.get(id, FLAGS) & F_CHILD) return -ERRNO.EISCONN;
-      const local = this.localWords();
-      const before = [0, 1, 2, 3].map((i) => table.get(id, REMOTE + i));
-      const beforePort = table.get(id, REMOTE_PORT);
-      for (let i = 0; i < 4; i++) table.set(id, REMOTE + i, words[i]);
-      table.set(id, REMOTE_PORT, port);
-      const result = shared.binder.connect(table, id);
-      if (result < 0) {
-        for (let i = 0; i < 4; i++) table.set(id, REMOTE + i, before[i]);
-        table.set(id, REMOTE_PORT, beforePort);
-        return result;
-      }
-      table.connectLocked(id);
-      shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), local);
-      return 0;
-    });
-    this.endpoint.tableChanged();
-    return result;
-  }
-
-  private addressAt(field: number, portField: number): SocketAddress {
-    const { table } = this.endpoint;
-    const word = (i: number): number => table.get(this.id, field + i);
-    const bytes = addressBytes(word(0), word(1), word(2), word(3));
-    return { address: formatIp(bytes), port: table.get(this.id, portField), family: bytes.length === 4 ? 4 : 6 };
+    return this.closed ? -ERRNO.EBADF : connectRecord(this.endpoint, this.id, words, port);
   }
 
   private wordsOf(address: string, call: string): Int32Array {

@@ -114,6 +114,7 @@ export class Rig {
       { length: lcores },
       () => new FrameViews(new Uint8Array(new SharedArrayBuffer(frames * frameSize))),
     );
+    const fibBuffer = new SharedArrayBuffer(FIB_BYTES);
     this.shared = {
       table: this.table,
       mesh: Mesh.create(lcores, threads, options.ringSlots ?? 1024),
@@ -121,10 +122,11 @@ export class Rig {
       frameSizes: memories.map(() => frameSize),
       binder: options.binder ?? new MemoryBinder(ADDRESSES.map(ip)),
       portInfo: new Int32Array(lcores * PORTS_MAX * 2),
+      fib: fibBuffer,
+      ifindex: IFINDEX,
       hostThread: -1,
       board: CounterBoard.create(lcores + threads),
     };
-    const fibBuffer = new SharedArrayBuffer(FIB_BYTES);
     this.fib = new FibWriter(fibBuffer);
     this.fib.publish(hostFib());
     this.fed = memories.map(() => 0);

@@ -1,0 +1,179 @@
+/** IPPROTO_IP: do_ip_setsockopt and do_ip_getsockopt, net/ipv4/ip_sockglue.c. ip(7). */
+import { ERRNO } from "af-xdp-bindings";
+import {
+  IP_ADD_MEMBERSHIP,
+  IP_ADD_SOURCE_MEMBERSHIP,
+  IP_BIND_ADDRESS_NO_PORT,
+  IP_BLOCK_SOURCE,
+  IP_DROP_MEMBERSHIP,
+  IP_DROP_SOURCE_MEMBERSHIP,
+  IP_FREEBIND,
+  IP_HDRINCL,
+  IP_LOCAL_PORT_RANGE,
+  IP_MINTTL,
+  IP_MSFILTER,
+  IP_MTU,
+  IP_MTU_DISCOVER,
+  IP_MULTICAST_ALL,
+  IP_MULTICAST_IF,
+  IP_MULTICAST_LOOP,
+  IP_MULTICAST_TTL,
+  IP_NODEFRAG,
+  IP_OPTIONS,
+  IP_PKTINFO,
+  IP_RECVERR,
+  IP_RECVORIGDSTADDR,
+  IP_RECVTOS,
+  IP_RECVTTL,
+  IP_ROUTER_ALERT,
+  IP_TOS,
+  IP_TRANSPARENT,
+  IP_TTL,
+  IP_UNBLOCK_SOURCE,
+  IP_UNICAST_IF,
+  IPPROTO_IP,
+  MCAST_BLOCK_SOURCE,
+  MCAST_JOIN_GROUP,
+  MCAST_JOIN_SOURCE_GROUP,
+  MCAST_LEAVE_GROUP,
+  MCAST_LEAVE_SOURCE_GROUP,
+  MCAST_MSFILTER,
+  MCAST_UNBLOCK_SOURCE,
+} from "../options.ts";
+import { PMTUDISC_OMIT, PMTUDISC_WANT, withMtuDiscover, withTos, withTtl } from "../send-word.ts";
+import { AF_INET, FAMILY, MULTICAST_IF } from "../table.ts";
+import { changeMulticast, changeSendWord, KERNEL_SENDS, KERNEL_SENDS_WITH } from "./effects.ts";
+import {
+  ENGINE,
+  flag,
+  number,
+  OF_FLOW,
+  type Option,
+  type OptionPart,
+  type OptionTarget,
+  option,
+  ranged,
+  readOnly,
+  refused,
+  strictFlag,
+  writeBytes,
+} from "./rules.ts";
+
+const TTL_DEFAULT = 64;
+const IN_ADDR_BYTES = 4;
+const IP_MREQ_BYTES = 8;
+const IP_MREQN_BYTES = 12;
+
+const ip = (name: number, label: string, ...parts: OptionPart[]): Option => option(IPPROTO_IP, name, label, ...parts);
+const isV4 = ({ socket }: OptionTarget): boolean => socket.endpoint.table.get(socket.id, FAMILY) === AF_INET;
+/** Of the socket's behaviour at bind(2), which is behind it. */
+const bindOnly: OptionPart[] = [flag({ least: 1 })];
+
+/** IP_MULTICAST_IF: struct in_addr, ip_mreq or ip_mreqn; the address is told. */
+const multicastInterface: OptionPart = {
+  set(this: Option, target, bytes) {
+    if (bytes.length < IN_ADDR_BYTES) return -ERRNO.EINVAL;
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    const address = view.getInt32(bytes.length >= IP_MREQ_BYTES ? 4 : 0);
+    let index = bytes.length >= IP_MREQN_BYTES ? view.getInt32(8, true) : 0;
+    const { endpoint } = target.socket;
+    if (index === 0 && address !== 0) index = endpoint.interfaceWith(0, 0, 0xffff, address);
+    else if (index !== 0 && !endpoint.hasInterface(index)) index = -1;
+    if (index < 0) return -ERRNO.EADDRNOTAVAIL;
+    target.store(this, address);
+    endpoint.table.set(target.socket.id, MULTICAST_IF, index);
+    return 0;
+  },
+  get(this: Option, target, out) {
+    const bytes = new Uint8Array(IN_ADDR_BYTES);
+    new DataView(bytes.buffer).setInt32(0, target.value(this));
+    return writeBytes(out, bytes);
+  },
+};
+
+export const IP_LEVEL: readonly Option[] = [
+  ip(IP_TOS, "IP_TOS", OF_FLOW, number({ normal: (value) => value & 0xff }), {
+    initial: ({ socket }) => (socket.endpoint.table.ttlTos[socket.id] >> 8) & 0xff,
+    effect: (target, value) => changeSendWord(target, 4, (word) => withTos(word, value)),
+  }),
+  ip(
+    IP_TTL,
+    "IP_TTL",
+    OF_FLOW,
+    number({
+      least: 1,
+      check: (value) => (value !== -1 && (value < 1 || value > 255) ? -ERRNO.EINVAL : 0),
+      normal: (value) => (value === -1 ? TTL_DEFAULT : value),
+    }),
+    {
+      initial: ({ socket }) => socket.endpoint.table.ttlTos[socket.id] & 0xff,
+      effect: (target, value) => changeSendWord(target, 4, (word) => withTtl(word, value)),
+    },
+  ),
+  ip(
+    IP_HDRINCL,
+    "IP_HDRINCL",
+    readOnly(() => 0),
+  ),
+  ip(IP_OPTIONS, "IP_OPTIONS", KERNEL_SENDS_WITH),
+  ip(IP_ROUTER_ALERT, "IP_ROUTER_ALERT", refused(ERRNO.EINVAL, ERRNO.ENOPROTOOPT), { get: readOnly(() => 0).get }),
+  ip(IP_PKTINFO, "IP_PKTINFO", ENGINE, flag()),
+  ip(IP_MTU_DISCOVER, "IP_MTU_DISCOVER", ranged(0, PMTUDISC_OMIT), {
+    initial: PMTUDISC_WANT,
+    effect: (target, value) => changeSendWord(target, 4, (word) => withMtuDiscover(word, value)),
+  }),
+  ip(IP_RECVERR, "IP_RECVERR", ENGINE, flag(), {
+    effect: (target, value) => target.socket.queueErrors(value !== 0),
+  }),
+  ip(IP_RECVTTL, "IP_RECVTTL", ENGINE, flag()),
+  ip(IP_RECVTOS, "IP_RECVTOS", ENGINE, flag()),
+  ip(IP_MTU, "IP_MTU", OF_FLOW, {
+    ...readOnly(() => 0),
+    get: ({ socket }, out) => socket.pathMtu(IPPROTO_IP, out),
+  }),
+  ip(IP_FREEBIND, "IP_FREEBIND", ...bindOnly),
+  ip(IP_TRANSPARENT, "IP_TRANSPARENT"),
+  ip(IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", ENGINE, flag()),
+  ip(IP_MINTTL, "IP_MINTTL", ranged(0, 255, { least: 1 })),
+  ip(
+    IP_NODEFRAG,
+    "IP_NODEFRAG",
+    readOnly(() => 0),
+  ),
+  ip(IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT", flag()),
+  ip(IP_MULTICAST_IF, "IP_MULTICAST_IF", multicastInterface),
+  ip(
+    IP_MULTICAST_TTL,
+    "IP_MULTICAST_TTL",
+    number({
+      least: 1,
+      check: (value) => (value < -1 || value > 255 ? -ERRNO.EINVAL : 0),
+      normal: (value) => (value === -1 ? 1 : value),
+    }),
+    { initial: 1, effect: (target, value) => changeMulticast(target, 0, 0xff, value) },
+  ),
+  ip(IP_MULTICAST_LOOP, "IP_MULTICAST_LOOP", flag({ least: 1 }), {
+    initial: 1,
+    effect: (target, value) => changeMulticast(target, 8, 1, value),
+  }),
+  ip(IP_MULTICAST_ALL, "IP_MULTICAST_ALL", strictFlag({ least: 1 }), {
+    initial: (target) => (isV4(target) ? 1 : 0),
+    effect: (target, value) => changeMulticast(target, 9, 1, value),
+  }),
+  ip(IP_UNICAST_IF, "IP_UNICAST_IF", KERNEL_SENDS),
+  ip(IP_LOCAL_PORT_RANGE, "IP_LOCAL_PORT_RANGE"),
+  ip(IP_ADD_MEMBERSHIP, "IP_ADD_MEMBERSHIP"),
+  ip(IP_DROP_MEMBERSHIP, "IP_DROP_MEMBERSHIP"),
+  ip(IP_UNBLOCK_SOURCE, "IP_UNBLOCK_SOURCE"),
+  ip(IP_BLOCK_SOURCE, "IP_BLOCK_SOURCE"),
+  ip(IP_ADD_SOURCE_MEMBERSHIP, "IP_ADD_SOURCE_MEMBERSHIP"),
+  ip(IP_DROP_SOURCE_MEMBERSHIP, "IP_DROP_SOURCE_MEMBERSHIP"),
+  ip(IP_MSFILTER, "IP_MSFILTER"),
+  ip(MCAST_JOIN_GROUP, "MCAST_JOIN_GROUP"),
+  ip(MCAST_BLOCK_SOURCE, "MCAST_BLOCK_SOURCE"),
+  ip(MCAST_UNBLOCK_SOURCE, "MCAST_UNBLOCK_SOURCE"),
+  ip(MCAST_LEAVE_GROUP, "MCAST_LEAVE_GROUP"),
+  ip(MCAST_JOIN_SOURCE_GROUP, "MCAST_JOIN_SOURCE_GROUP"),
+  ip(MCAST_LEAVE_SOURCE_GROUP, "MCAST_LEAVE_SOURCE_GROUP"),
+  ip(MCAST_MSFILTER, "MCAST_MSFILTER"),
+];

@@ -1,0 +1,45 @@
+/** What the host's kernel bounds socket options by: sysctls of net.core, and the privileges of this process. */
+import { readFileSync } from "node:fs";
+
+const CAP_NET_ADMIN = 12;
+const CAP_NET_RAW = 13;
+/** Default of rmem_max and wmem_max on a kernel with 4 KiB pages (net/core/sock.c, SK_WMEM_MAX), where /proc says nothing. */
+const BUFFER_MAX = 212992;
+
+export interface Limits {
+  /** net.core.rmem_max and wmem_max, bytes. */
+  readonly rcvbufMax: number;
+  readonly sndbufMax: number;
+  readonly netAdmin: boolean;
+  readonly netRaw: boolean;
+}
+
+let limits: Limits | null = null;
+
+/** Read once a thread: what changes later holds for engines started later. */
+export function hostLimits(): Limits {
+  limits ??= {
+    rcvbufMax: sysctl("rmem_max"),
+    sndbufMax: sysctl("wmem_max"),
+    netAdmin: capable(CAP_NET_ADMIN),
+    netRaw: capable(CAP_NET_RAW),
+  };
+  return limits;
+}
+
+function sysctl(name: string): number {
+  return Number(text(`/proc/sys/net/core/${name}`).trim()) || BUFFER_MAX;
+}
+
+function capable(bit: number): boolean {
+  const [, effective] = /^CapEff:\s*([0-9a-f]+)$/m.exec(text("/proc/self/status")) ?? ["", "0"];
+  return ((BigInt(`0x${effective}`) >> BigInt(bit)) & 1n) === 1n;
+}
+
+function text(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}

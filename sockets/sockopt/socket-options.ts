@@ -1,0 +1,115 @@
+/** setsockopt(2) and getsockopt(2) of one socket. */
+import { ERRNO, sys } from "af-xdp-bindings";
+import { IPPROTO_IPV6 } from "../options.ts";
+import { TX_VIA_KERNEL, withFlag } from "../send-word.ts";
+import { AF_INET, F_CHILD, FAMILY, FLAGS, PLACEHOLDER } from "../table.ts";
+import type { UdpSocket } from "../udp-socket.ts";
+import { changeSendWord } from "./effects.ts";
+import { hostLimits, type Limits } from "./limits.ts";
+import { AS_GIVEN, type Option, type OptionTarget, readInt } from "./rules.ts";
+import { findOption } from "./table.ts";
+
+const SIOCGIFINDEX = 0x8933;
+/** struct ifreq: the name, then the index. */
+const IFNAMSIZ = 16;
+const IFREQ_BYTES = 40;
+/** The longest value whose beginning or length an effect asks for: IP options are 40 bytes. */
+const VALUE_BYTES = 256;
+
+export class SocketOptions implements OptionTarget {
+  readonly socket: UdpSocket;
+  /** Values the engine keeps. */
+  private readonly values = new Map<Option, number>();
+  /** Options for whose sake everything goes by the placeholder. */
+  private readonly kernelOnly = new Set<Option>();
+
+  constructor(socket: UdpSocket) {
+    this.socket = socket;
+  }
+
+  get limits(): Limits {
+    return hostLimits();
+  }
+
+  /** Returns 0 or -errno. */
+  set(level: number, name: number, value: Uint8Array): number {
+    const option = findOption(level, name);
+    if (option === undefined || (level === IPPROTO_IPV6 && this.isIpv4())) return -ERRNO.ENOPROTOOPT;
+    const { placeholder } = this;
+    if (placeholder < 0 || option.word === "engine") return option.set(this, value);
+    if (this.isFlow()) return option.ofFlow ? option.set(this, value) : -ERRNO.EOPNOTSUPP;
+    const result = sys.setsockopt(placeholder, level, name, value);
+    if (result < 0) return result;
+    this.followKernel(option, placeholder, value);
+    return 0;
+  }
+
+  /** Fills `out`. Returns the bytes written, or -errno. */
+  get(level: number, name: number, out: Uint8Array): number {
+    const option = findOption(level, name);
+    if (level === IPPROTO_IPV6 && this.isIpv4()) return -ERRNO.EOPNOTSUPP;
+    if (option === undefined) return -ERRNO.ENOPROTOOPT;
+    const { placeholder } = this;
+    if (placeholder < 0 || option.word === "engine" || (option.ofFlow && this.isFlow())) return option.get(this, out);
+    return sys.getsockopt(placeholder, level, name, out);
+  }
+
+  value(option: Option): number {
+    return this.values.get(option) ?? (typeof option.initial === "number" ? option.initial : option.initial(this));
+  }
+
+  /** A number the engine keeps of an option. */
+  valueOf(level: number, name: number): number {
+    const option = findOption(level, name);
+    return option === undefined ? 0 : this.value(option);
+  }
+
+  store(option: Option, value: number): void {
+    this.values.set(option, value);
+  }
+
+  needKernel(option: Option, wanted: boolean): void {
+    // Without a kernel there are neither queueing disciplines nor policy routes that would make a difference.
+    if (this.placeholder < 0) return;
+    if (wanted) this.kernelOnly.add(option);
+    else this.kernelOnly.delete(option);
+    changeSendWord(this, 0, (word) => withFlag(word, TX_VIA_KERNEL, this.kernelOnly.size > 0));
+  }
+
+  /** Index of an interface by name in the engine's namespace, or -errno. */
+  interfaceIndex(name: string): number {
+    const { placeholder } = this;
+    const request = new Uint8Array(IFREQ_BYTES);
+    const text = new TextEncoder().encode(name);
+    if (placeholder < 0 || text.length >= IFNAMSIZ) return -ERRNO.ENODEV;
+    request.set(text);
+    const result = sys.ioctl(placeholder, SIOCGIFINDEX, sys.addressOf(request));
+    return result < 0 ? result : new DataView(request.buffer).getInt32(IFNAMSIZ, true);
+  }
+
+  /** The kernel has taken a value: what it made of it goes to the packet path. */
+  private followKernel(option: Option, placeholder: number, given: Uint8Array): void {
+    if (option.readAs === AS_GIVEN) {
+      option.effect(this, readInt(given, option.level), given.length);
+      return;
+    }
+    const now = new Uint8Array(VALUE_BYTES);
+    const length = Math.max(sys.getsockopt(placeholder, option.level, option.readAs, now), 0);
+    option.effect(this, readInt(now.subarray(0, length), option.level), length);
+  }
+
+  private get placeholder(): number {
+    const { endpoint, id } = this.socket;
+    return endpoint.table.get(id, PLACEHOLDER);
+  }
+
+  private isFlow(): boolean {
+    const { endpoint, id } = this.socket;
+    return (endpoint.table.get(id, FLAGS) & F_CHILD) !== 0;
+  }
+
+  private isIpv4(): boolean {
+    const { endpoint, id } = this.socket;
+    return endpoint.table.get(id, FAMILY) === AF_INET;
+  }
+}

@@ -1,0 +1,28 @@
+/** SOL_UDP: udp_lib_setsockopt and udp_lib_getsockopt, net/ipv4/udp.c. udp(7). */
+import { SOL_UDP, UDP_CORK, UDP_GRO, UDP_NO_CHECK6_RX, UDP_NO_CHECK6_TX, UDP_SEGMENT } from "../options.ts";
+import { TX_NO_CHECK, TX_SEGMENT, withFlag } from "../send-word.ts";
+import { F_NO_CHECK6, SEGMENT } from "../table.ts";
+import { changeSendWord, KERNEL_SENDS, sendFlag, tableFlag } from "./effects.ts";
+import { ENGINE, flag, type Option, type OptionPart, option, ranged } from "./rules.ts";
+
+/** USHRT_MAX: the most UDP_SEGMENT takes. */
+const SEGMENT_MAX = 65535;
+
+const udp = (name: number, label: string, ...parts: OptionPart[]): Option => option(SOL_UDP, name, label, ...parts);
+
+export const UDP_LEVEL: readonly Option[] = [
+  udp(UDP_CORK, "UDP_CORK", KERNEL_SENDS),
+  udp(UDP_NO_CHECK6_TX, "UDP_NO_CHECK6_TX", flag(), sendFlag(6, TX_NO_CHECK)),
+  udp(UDP_NO_CHECK6_RX, "UDP_NO_CHECK6_RX", flag(), tableFlag(F_NO_CHECK6)),
+  udp(UDP_SEGMENT, "UDP_SEGMENT", ranged(0, SEGMENT_MAX), {
+    effect(target, value) {
+      const { endpoint, id } = target.socket;
+      endpoint.table.set(id, SEGMENT, value);
+      changeSendWord(target, 0, (word) => withFlag(word, TX_SEGMENT, value !== 0));
+    },
+  }),
+  // The engine puts datagrams together where they wait, so that the kernel need not.
+  udp(UDP_GRO, "UDP_GRO", ENGINE, flag(), {
+    effect: (target, value) => target.socket.coalesce(value !== 0),
+  }),
+];
