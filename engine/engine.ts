@@ -6,7 +6,7 @@
  *   const socket = engine.udp({ port: 5353 });
  *   for await (const datagram of socket) datagram.reply();
  */
-import { Worker } from "node:worker_threads";
+import { type MessagePort, Worker } from "node:worker_threads";
 import { check, type Link, sys } from "af-xdp-bindings";
 import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
@@ -15,6 +15,7 @@ import { Mesh } from "../sockets/mesh.ts";
 import { SocketTable } from "../sockets/table.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
+import { Captures } from "./capture.ts";
 import { dealQueues, type EngineConfig, type EngineOptions, frameSizeFor, resolveConfig } from "./config.ts";
 import { memoryFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
@@ -141,6 +142,7 @@ export class Engine extends EngineThread {
   readonly closed: Promise<void>;
   private readonly threads: Thread[];
   private readonly kernel: KernelSide | null;
+  private readonly captures: Captures;
   private ending: Promise<void> | null = null;
   private settle: { resolve: () => void; reject: (error: Error) => void };
 
@@ -175,6 +177,7 @@ export class Engine extends EngineThread {
     const queues = dealQueues(all, config.cpus.length);
     const wiring = createWiring(config, queues, kernel?.wiring(config) ?? wireWiring(config));
     const threads: Thread[] = [];
+    const captures = new Captures();
     try {
       if (wiring.host !== null) {
         threads.push(await Thread.start("host", new URL("./host-worker.ts", import.meta.url), { wiring, cpus }));
@@ -188,7 +191,8 @@ export class Engine extends EngineThread {
       // One after another: concurrent first loads of the native shim have crashed the runtime.
       for (let id = 0; id < config.cpus.length; id++) {
         const url = new URL("./lcore-worker.ts", import.meta.url);
-        threads.push(await Thread.start(`lcore ${id}`, url, { wiring, id }));
+        const line = captures.newLine();
+        threads.push(await Thread.start(`lcore ${id}`, url, { wiring, id, line }, [line.port]));
       }
       kernel?.attach(config);
       kernel?.publishNapiIds(wiring);
@@ -197,7 +201,7 @@ export class Engine extends EngineThread {
         const own = config.cpus.map((_, l) => state[1 + l]);
         moveThreadsOff(config.cpus, new Set([...own, ...Engine.runningLcores()]), cpus);
       }
-      return new Engine(wiring, threads, kernel);
+      return new Engine(wiring, threads, kernel, captures);
     } catch (error) {
       Atomics.store(new Int32Array(wiring.state), 0, 1);
       new Mesh(wiring.mesh).stop();
@@ -210,10 +214,11 @@ export class Engine extends EngineThread {
     }
   }
 
-  private constructor(wiring: Wiring, threads: Thread[], kernel: KernelSide | null) {
+  private constructor(wiring: Wiring, threads: Thread[], kernel: KernelSide | null, captures: Captures) {
     super(wiring);
     this.threads = threads;
     this.kernel = kernel;
+    this.captures = captures;
     this.info = {
       interface: wiring.config.interface,
       ifindex: kernel?.link.ifindex ?? 0,
@@ -291,11 +296,13 @@ export class Engine extends EngineThread {
   }
 
   /**
-   * Answers `lcore stats` on a Unix socket until the engine stops: at `path`, or where stats.ts says that it is looked
-   * for. Throws where no socket can be made.
+   * Answers `lcore stats` and `lcore capture` on a Unix socket until the engine stops: at `path`, or where stats.ts says
+   * that it is looked for. Throws where no socket can be made.
    */
   serveStats(path?: string): StatsServer {
-    const server = new StatsServer(() => this.stats(), path);
+    const { mesh } = this.endpoint.shared;
+    const capture = (request: Request) => this.captures.answer(request, this.info, (lcore) => mesh.ring(lcore));
+    const server = new StatsServer(() => this.stats(), path, capture);
     const close = (): void => server.close();
     this.closed.then(close, close);
     return server;
@@ -324,6 +331,7 @@ export class Engine extends EngineThread {
     clearTimeout(timer);
     this.closePlaceholders();
     this.kernel?.close();
+    await this.captures.end("the engine has ended");
     running.delete(this);
     const { config } = this.wiring;
     if (config.isolate) moveThreadsBack(config.cpus, new Set(Engine.runningLcores()));
@@ -375,8 +383,8 @@ class Thread {
   }
 
   /** Resolves when the thread says that it is ready; rejects with what it failed with. */
-  static start(name: string, url: URL, workerData: unknown): Promise<Thread> {
-    const worker = new Worker(url, { workerData });
+  static start(name: string, url: URL, workerData: unknown, transferList: MessagePort[] = []): Promise<Thread> {
+    const worker = new Worker(url, { workerData, transferList });
     let end: (error: Error | null) => void = () => {};
     const thread = new Thread(
       name,

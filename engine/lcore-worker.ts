@@ -14,6 +14,7 @@ import { CounterBoard } from "../sockets/counters.ts";
 import type { Shared } from "../sockets/endpoint.ts";
 import { Fib } from "../sockets/fib.ts";
 import { Stack } from "../sockets/stack.ts";
+import { CaptureTap, type TapLine } from "./capture-tap.ts";
 import { getAffinity, setAffinity } from "./host/affinity.ts";
 import { Lcore } from "./lcore.ts";
 import { describeError, type FromThread } from "./protocol.ts";
@@ -25,6 +26,8 @@ import { type KernelWiring, MEMORY_IFINDEX, type MemoryWiring, openNetns, openSh
 export interface LcoreStart {
   readonly wiring: Wiring;
   readonly id: number;
+  /** Requests to capture. */
+  readonly line: TapLine;
 }
 
 /** A module's default export. */
@@ -32,7 +35,7 @@ export type LcoreModule = { default?: (lcore: Lcore) => void | Promise<void> };
 
 const post = (message: FromThread): void => parentPort?.postMessage(message);
 
-async function main({ wiring, id }: LcoreStart): Promise<void> {
+async function main({ wiring, id, line }: LcoreStart): Promise<void> {
   const cpu = wiring.config.cpus[id];
   setAffinity(0, [cpu]);
   const state = new Int32Array(wiring.state);
@@ -43,6 +46,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
     wiring.way.kind === "kernel"
       ? openXdpPorts(wiring, wiring.way, id, pool)
       : openWirePorts(wiring, wiring.way, id, pool, shared);
+  const tap = new CaptureTap(opened.ports, line);
   let lcore: Lcore | null = null;
   try {
     const fib = new Fib(wiring.fib);
@@ -51,7 +55,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
     stack.control();
     for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
     const settings = { ...wiring.config, id, cpu };
-    lcore = new Lcore(settings, stack, new CounterBoard(wiring.counters), state);
+    lcore = new Lcore(settings, stack, new CounterBoard(wiring.counters), state, tap);
     if (wiring.config.module !== null) {
       const module = (await import(wiring.config.module)) as LcoreModule;
       if (typeof module.default !== "function") {
@@ -66,6 +70,7 @@ async function main({ wiring, id }: LcoreStart): Promise<void> {
     // From here on nobody answers: who waits for this lcore, or fills its ring, must hear of it.
     shared.mesh.stop();
     lcore?.close();
+    tap.close();
     opened.close();
     shared.binder.close();
   }

@@ -43,6 +43,12 @@ export interface LcoreSettings {
   readonly data: unknown;
 }
 
+/** What the starting thread asks of the lcore while it runs. */
+export interface Requests {
+  /** Looks whether there are any; called every few turns, and after a sleep. */
+  poll(): void;
+}
+
 export class Lcore {
   /** Number of this lcore, from 0. */
   readonly id: number;
@@ -56,6 +62,7 @@ export class Lcore {
   private readonly settings: LcoreSettings;
   private readonly board: CounterBoard;
   private readonly stopWord: Int32Array;
+  private readonly requests: Requests | null;
   private readonly burst = new Burst();
   private readonly counters: Float64Array;
   private readonly pollfds: Uint8Array;
@@ -76,7 +83,13 @@ export class Lcore {
   private idleSince = 0;
   private turns = 0;
 
-  constructor(settings: LcoreSettings, stack: Stack, board: CounterBoard, stopWord: Int32Array) {
+  constructor(
+    settings: LcoreSettings,
+    stack: Stack,
+    board: CounterBoard,
+    stopWord: Int32Array,
+    requests: Requests | null = null,
+  ) {
     this.id = settings.id;
     this.cpu = settings.cpu;
     this.data = settings.data;
@@ -85,6 +98,7 @@ export class Lcore {
     this.ports = stack.ports;
     this.board = board;
     this.stopWord = stopWord;
+    this.requests = requests;
     this.counters = stack.counters;
     this.eventfd = sys.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     stack.shared.mesh.setEventfd(settings.id, this.eventfd);
@@ -181,6 +195,7 @@ export class Lcore {
   private readClock(): void {
     this.now = performance.now();
     if (this.now >= this.realtimeAt) this.compareClocks();
+    if (this.requests !== null) this.requests.poll();
     if ((this.turns & (COMMIT_TURNS - 1)) === 0) this.board.commit(this.id, this.counters);
   }
 
@@ -236,6 +251,7 @@ export class Lcore {
       if (ready > 0 && this.pollfds[6] !== 0) sys.read(this.eventfd, this.drainAddress, 8);
     }
     stack.cancelWait();
+    if (this.requests !== null) this.requests.poll();
     this.now = performance.now();
     this.idleSince = 0;
   }

@@ -77,17 +77,27 @@ export class StatsServer {
   private readonly server: ReturnType<typeof Bun.serve>;
   private readonly removeAtExit: () => void;
 
-  /** Serves snapshots at `path`, or at the usual place. Throws where no socket can be made. */
-  constructor(snapshot: () => StatsSnapshot, path?: string) {
+  /**
+   * Serves snapshots at `path`, or at the usual place, and what `answer` has an answer to. Throws where no socket can be
+   * made.
+   */
+  constructor(
+    snapshot: () => StatsSnapshot,
+    path?: string,
+    answer: (request: Request) => Promise<Response | null> = () => Promise.resolve(null),
+  ) {
     this.path = path ?? usualPath();
     // Made with no rights for others from the start, wherever `path` lies.
     const mask = process.umask(0o777 & ~MODE_SOCKET);
     try {
       this.server = Bun.serve({
         unix: this.path,
-        fetch: (request) => {
+        fetch: async (request, server) => {
           const known = request.method === "GET" && new URL(request.url).pathname === "/stats";
-          return known ? Response.json(snapshot()) : new Response("GET /stats\n", { status: 404 });
+          if (known) return Response.json(snapshot());
+          // What streams may have nothing to say for longer than a server waits by itself.
+          server.timeout(request, 0);
+          return (await answer(request)) ?? new Response("GET /stats\n", { status: 404 });
         },
       });
     } finally {
