@@ -26,7 +26,7 @@ import {
   MSG_FREE,
   MSG_REPLY,
 } from "./message.ts";
-import { FAMILY, GENERATION, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { FAMILY, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import type { FrameViews } from "./wire/views.ts";
 
@@ -128,6 +128,11 @@ export abstract class Endpoint {
     port: number,
   ): number;
 
+  /** Bytes of payload that a frame from takeFrame() holds. */
+  payloadMax(lcore: number): number {
+    return this.shared.frameSizes[lcore] - TX_HEADROOM;
+  }
+
   /** Sends a datagram. The payload is `bytes[offset .. offset + length)`. Returns `length`, or -errno. */
   send(
     socket: UdpSocket,
@@ -141,7 +146,7 @@ export abstract class Endpoint {
     port: number,
   ): number {
     const lcore = this.senderOf(socket);
-    if (length > this.shared.frameSizes[lcore] - TX_HEADROOM) {
+    if (length > this.payloadMax(lcore)) {
       return this.sendLarge(socket, bytes, offset, length, w0, w1, w2, w3, port);
     }
     const frame = this.takeFrame(lcore);
@@ -224,6 +229,11 @@ export abstract class Endpoint {
   /** Looks once for datagrams, without blocking. Returns how many messages it handled. */
   abstract poll(): number;
 
+  /** poll() for the sake of a socket without a handler, whose reader wants more than is in its queue. */
+  pollFor(_socket: UdpSocket): number {
+    return this.poll();
+  }
+
   /** Blocks until something may have come, or the time is over (milliseconds). */
   abstract block(timeoutMs: number): void;
 
@@ -254,6 +264,40 @@ export abstract class Endpoint {
       socket.onWritable?.();
     }
   }
+
+  /** A socket of this thread is bound; a flow of one is connected; one of them is about to be closed. */
+  opened(_socket: UdpSocket): void {}
+
+  flowOpened(_flow: UdpSocket): void {}
+
+  closing(_socket: UdpSocket): void {}
+
+  /** SO_INCOMING_CPU: see UdpSocket. */
+  incomingCpu(socket: UdpSocket): number {
+    const at = this.lastPort(socket);
+    return at < 0 ? this.table.get(socket.id, INCOMING_CPU) : this.shared.portInfo[at];
+  }
+
+  preferCpu(socket: UdpSocket, cpu: number): void {
+    this.table.mutex.hold(() => {
+      this.table.set(socket.id, INCOMING_CPU, cpu);
+      this.table.changed(socket.id);
+    });
+  }
+
+  incomingNapiId(socket: UdpSocket): number {
+    const at = this.lastPort(socket);
+    return at < 0 ? 0 : this.shared.portInfo[at + 1];
+  }
+
+  /** Index in `portInfo` of the port of the socket's last datagram, -1 before the first. */
+  private lastPort(socket: UdpSocket): number {
+    const last = this.table.lastRx[socket.id] - 1;
+    return last < 0 ? -1 : ((last >> 8) * PORTS_MAX + (last & 0xff)) * 2;
+  }
+
+  /** Brings the drop count of a socket, or of all this thread has, up to date where somebody else counts too. */
+  countDrops(_socket: UdpSocket | null): void {}
 
   /** Whether sockets can no longer be opened: the thread has left, or the engine has stopped. */
   get closed(): boolean {

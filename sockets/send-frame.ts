@@ -21,7 +21,7 @@ export class SendFrame {
     this.frame = frame;
     this.memory = shared.memories[lcore].bytes;
     this.offset = frame + TX_HEADROOM;
-    this.room = shared.frameSizes[lcore] - TX_HEADROOM;
+    this.room = socket.endpoint.payloadMax(lcore);
   }
 
   /** Sends the first `length` bytes as UdpSocket.send would. The frame is given away whatever happens. */

@@ -55,7 +55,7 @@ export class ThreadEndpoint extends Endpoint {
   private pumping = false;
   private draining = false;
   private flushPending = false;
-  private stopped = false;
+  protected stopped = false;
   /** True when something was sent since the last settle(). */
   private unsettled = false;
   /** True while the event loop's pump sleeps on the bell, its announcement standing in the rings. */
@@ -258,7 +258,7 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   /** The engine has stopped: closes the sockets, so that every wait on them ends. */
-  private abandon(): void {
+  protected abandon(): void {
     if (this.stopped) return;
     this.stopped = true;
     for (const socket of [...this.sockets.values()]) socket.close();
@@ -318,12 +318,12 @@ export class ThreadEndpoint extends Endpoint {
     }
   }
 
-  private prepareWait(): boolean {
+  protected prepareWait(): boolean {
     for (const ring of this.fromLcore) if (!ring.prepareWait()) return false;
     return true;
   }
 
-  private cancelWait(): void {
+  protected cancelWait(): void {
     for (const ring of this.fromLcore) ring.cancelWait();
   }
 
@@ -393,7 +393,7 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   /** Publishes what this turn of the event loop sends, once, at its end. */
-  private flushSoon(): void {
+  protected flushSoon(): void {
     this.unsettled = true;
     if (this.flushPending) return;
     this.flushPending = true;

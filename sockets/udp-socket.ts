@@ -6,7 +6,7 @@
  */
 import { check, ERRNO, SysError } from "af-xdp-bindings";
 import type { Datagram } from "./datagram.ts";
-import { type Endpoint, PORTS_MAX } from "./endpoint.ts";
+import type { Endpoint } from "./endpoint.ts";
 import { ErrorQueue, type QueuedError, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
 import { addressWords } from "./fib.ts";
 import { membershipCall } from "./memberships.ts";
@@ -26,7 +26,6 @@ import {
   FAMILY,
   FLAGS,
   GENERATION,
-  INCOMING_CPU,
   IPPROTO_UDP,
   LOCAL,
   LOCAL_PORT,
@@ -86,6 +85,7 @@ export class UdpSocket {
       socket.close();
       throw error;
     }
+    endpoint.opened(socket);
     return socket;
   }
 
@@ -166,26 +166,21 @@ export class UdpSocket {
 
   /** SO_INCOMING_CPU: the CPU on which the last datagram was processed; before the first, what was set, or -1. */
   get incomingCpu(): number {
-    const at = this.lastPort();
-    return at < 0 ? this.endpoint.table.get(this.id, INCOMING_CPU) : this.endpoint.shared.portInfo[at];
+    return this.endpoint.incomingCpu(this);
   }
 
   set incomingCpu(cpu: number) {
-    const { table } = this.endpoint;
-    table.mutex.hold(() => {
-      table.set(this.id, INCOMING_CPU, cpu);
-      table.changed(this.id);
-    });
+    this.endpoint.preferCpu(this, cpu);
   }
 
   /** SO_INCOMING_NAPI_ID: NAPI ID of the queue of the last datagram, 0 before the first or where the queue has none. */
   get incomingNapiId(): number {
-    const at = this.lastPort();
-    return at < 0 ? 0 : this.endpoint.shared.portInfo[at + 1];
+    return this.endpoint.incomingNapiId(this);
   }
 
   /** Datagrams lost because this socket's receive buffer, or its thread's share of frames, was full. */
   get drops(): number {
+    this.endpoint.countDrops(this);
     return Atomics.load(this.endpoint.table.records, this.id * this.endpoint.table.stride + DROPS) >>> 0;
   }
 
@@ -288,6 +283,7 @@ export class UdpSocket {
     const { endpoint } = this;
     const flow = new UdpSocket(endpoint, createFlow(endpoint, this.id, local, remote, remotePort));
     flow.parent = this;
+    endpoint.flowOpened(flow);
     this.flows ??= new Set();
     this.flows.add(flow);
     return flow;
@@ -384,7 +380,7 @@ export class UdpSocket {
    */
   receiveInto(datagram: Datagram): number {
     if (this.closed) return -ERRNO.EBADF;
-    if (this.queue.length === 0) this.endpoint.poll();
+    if (this.queue.length === 0) this.endpoint.pollFor(this);
     datagram.release();
     return this.queue.shift(datagram, this.endpoint.shared.memories) ? datagram.length : -ERRNO.EAGAIN;
   }
@@ -392,7 +388,7 @@ export class UdpSocket {
   /** Takes up to `datagrams.length` datagrams at once. Returns how many, or -errno as receiveInto. */
   receiveBatch(datagrams: readonly Datagram[]): number {
     if (this.closed) return -ERRNO.EBADF;
-    this.endpoint.poll();
+    if (this.queue.length < datagrams.length) this.endpoint.pollFor(this);
     let count = 0;
     for (; count < datagrams.length; count++) {
       const datagram = datagrams[count];
@@ -463,6 +459,7 @@ export class UdpSocket {
     this.parent?.flows?.delete(this);
     endpoint.settle();
     endpoint.setHandler(this, null);
+    endpoint.closing(this);
     this.queue.drain(endpoint);
     endpoint.sockets.delete(id);
     if (this.refd) endpoint.retain(-1);
@@ -624,11 +621,6 @@ export class UdpSocket {
       throw new SysError(ERRNO.ENETUNREACH, call, "the socket is bound to the other IP version");
     }
     return words;
-  }
-
-  private lastPort(): number {
-    const last = this.endpoint.table.lastRx[this.id] - 1;
-    return last < 0 ? -1 : ((last >> 8) * PORTS_MAX + (last & 0xff)) * 2;
   }
 }
 

@@ -1,0 +1,219 @@
+/**
+ * The socket layer's end on an application thread of an engine on kernel sockets: the thread reads its sockets itself.
+ *
+ * While its event loop has nothing to do, the control thread waits in epoll for it and rings its bell; a thread that
+ * blocks waits for its sockets itself.
+ */
+import { check, sys } from "af-xdp-bindings";
+import type { Datagram } from "../datagram.ts";
+import { type Shared, TX_HEADROOM } from "../endpoint.ts";
+import { ThreadEndpoint } from "../thread.ts";
+import type { Handler, UdpSocket } from "../udp-socket.ts";
+import { EPOLLIN, EPOLLONESHOT, Epoll } from "./epoll.ts";
+import { type KernelFrames, PAYLOAD_MAX } from "./frames.ts";
+import { KernelIo } from "./io.ts";
+
+const EFD_NONBLOCK_CLOEXEC = 0x80800;
+const POLLIN = 1;
+/** Milliseconds between two looks at what the kernel has dropped. */
+const DROPS_INTERVAL_MS = 1000;
+/** The longest a blocked thread sleeps at a time: it may be asked to wait for ever. */
+const BLOCK_MAX_MS = 3_600_000;
+
+export class KernelThread extends ThreadEndpoint {
+  private readonly frames: KernelFrames;
+  private readonly io: KernelIo;
+  /** Of the control thread, which watches this thread's. */
+  private readonly watcher: Epoll;
+  /** Wakes the thread where it blocks. */
+  private readonly eventfd: number;
+  private readonly pollfds = new Int32Array(4);
+  /** struct timespec. */
+  private readonly timespec = new Int32Array(4);
+  private readonly drained = new BigUint64Array(1);
+  private immediatePending = false;
+  private dropsAt = 0;
+  private gone = false;
+
+  /**
+   * @param shared with `frames` as its only memory
+   * @param watcher the control thread's epoll instance
+   */
+  constructor(thread: number, shared: Shared, frames: KernelFrames, watcher: number) {
+    super(thread, shared, 0);
+    this.frames = frames;
+    this.io = new KernelIo(this, frames, false);
+    this.watcher = new Epoll(watcher);
+    this.watcher.watch(this.io.epoll.fd, 0, EPOLLONESHOT, thread);
+    this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
+    // struct pollfd { i32 fd; i16 events; i16 revents }
+    this.pollfds.set([this.io.epoll.fd, POLLIN, this.eventfd, POLLIN]);
+  }
+
+  override poll(): number {
+    const { mesh, board } = this.shared;
+    if (mesh.isStopped()) this.abandon();
+    if (this.stopped) return 0;
+    let handled = 0;
+    try {
+      handled = this.io.poll();
+    } finally {
+      this.io.flush();
+      const now = performance.now();
+      if (now >= this.dropsAt) {
+        this.dropsAt = now + DROPS_INTERVAL_MS;
+        this.io.countAllDrops();
+      }
+      board.commit(this.thread, this.counters);
+      if (handled > 0) this.wakeWaiters();
+    }
+    if (this.blocked.size > 0) this.resumeBlocked();
+    return handled;
+  }
+
+  override pollFor(socket: UdpSocket): number {
+    const count = this.io.pollFor(socket);
+    return count > 0 ? count : this.poll();
+  }
+
+  override flush(): void {
+    this.io.flush();
+  }
+
+  override block(timeoutMs: number): void {
+    const { mesh } = this.shared;
+    this.io.flush();
+    mesh.setEventfd(this.thread, this.eventfd);
+    if (!mesh.isStopped()) {
+      const ms = Math.min(timeoutMs, BLOCK_MAX_MS);
+      this.timespec[0] = Math.floor(ms / 1000);
+      this.timespec[2] = Math.floor((ms % 1000) * 1e6);
+      sys.ppoll(sys.addressOf(this.pollfds), 2, sys.addressOf(this.timespec));
+      if (this.pollfds[3] >>> 16 !== 0) sys.read(this.eventfd, sys.addressOf(this.drained), 8);
+    }
+    mesh.setEventfd(this.thread, -1);
+  }
+
+  override arrival(): Promise<void> {
+    this.io.flush();
+    return super.arrival();
+  }
+
+  /** The control thread waits for this thread's sockets from now on, once; what is there already it sees at once. */
+  protected override prepareWait(): boolean {
+    this.watcher.watch(this.io.epoll.fd, EPOLLONESHOT, EPOLLIN | EPOLLONESHOT, this.thread);
+    return true;
+  }
+
+  protected override cancelWait(): void {}
+
+  /**
+   * Sends at the end of this turn of the event loop. Where datagrams are taken from a queue one by one, each in a turn of
+   * its own, what is answered leaves together when the queue is empty, or with the event loop's next round.
+   */
+  protected override flushSoon(): void {
+    // Handlers are called in a poll(), which flushes at its end.
+    if (this.io.isDelivering) return;
+    if (!this.io.isDraining) {
+      super.flushSoon();
+    } else if (!this.immediatePending) {
+      this.immediatePending = true;
+      setImmediate(() => {
+        this.immediatePending = false;
+        if (!this.stopped) this.io.flush();
+      });
+    }
+  }
+
+  override senderOf(_socket: UdpSocket): number {
+    return 0;
+  }
+
+  override payloadMax(_lcore: number): number {
+    return PAYLOAD_MAX;
+  }
+
+  override canSend(socket: UdpSocket): boolean {
+    return this.io.out.canSend(socket.id);
+  }
+
+  override takeFrame(_lcore: number): number {
+    const payload = this.frames.take();
+    return payload < 0 ? -1 : payload - TX_HEADROOM;
+  }
+
+  override returnFrame(_lcore: number, frame: number): void {
+    this.io.free(frame);
+  }
+
+  override commitFrame(
+    socket: UdpSocket,
+    _lcore: number,
+    frame: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const result = this.io.out.send(socket.id, frame + TX_HEADROOM, length, w0, w1, w2, w3, port);
+    if (this.io.out.sender.count > 0) this.flushSoon();
+    return result;
+  }
+
+  protected override sendReply(datagram: Datagram, length: number): number {
+    return this.io.out.reply(datagram, length);
+  }
+
+  protected override free(_home: number, frame: number): void {
+    this.io.free(frame);
+  }
+
+  override opened(socket: UdpSocket): void {
+    this.io.opened(socket);
+  }
+
+  override flowOpened(flow: UdpSocket): void {
+    this.io.flowOpened(flow);
+  }
+
+  override closing(socket: UdpSocket): void {
+    this.io.closing(socket);
+  }
+
+  override setHandler(socket: UdpSocket, handler: Handler | null): void {
+    this.io.setHandler(socket, handler);
+    super.setHandler(socket, handler);
+  }
+
+  override incomingCpu(socket: UdpSocket): number {
+    return this.io.incomingCpu(socket);
+  }
+
+  override incomingNapiId(socket: UdpSocket): number {
+    return this.io.incomingNapiId(socket);
+  }
+
+  override countDrops(socket: UdpSocket | null): void {
+    if (socket === null) this.io.countAllDrops();
+    else this.io.countDropsAt(socket);
+  }
+
+  override close(): void {
+    super.close();
+    this.letGo();
+  }
+
+  protected override abandon(): void {
+    super.abandon();
+    this.letGo();
+  }
+
+  private letGo(): void {
+    if (this.gone) return;
+    this.gone = true;
+    this.io.close();
+    sys.close(this.eventfd);
+  }
+}
