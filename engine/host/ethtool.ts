@@ -18,16 +18,36 @@ const ETHTOOL_GDRVINFO = 0x03;
 const ETHTOOL_GRINGPARAM = 0x10;
 const ETHTOOL_SRINGPARAM = 0x11;
 const ETHTOOL_GSTRINGS = 0x1b;
+const ETHTOOL_GRXFH = 0x29;
+const ETHTOOL_SRXFH = 0x2a;
 const ETHTOOL_GSSET_INFO = 0x37;
 const ETHTOOL_GFEATURES = 0x3a;
 const ETHTOOL_SFEATURES = 0x3b;
 const ETHTOOL_GCHANNELS = 0x3c;
 const ETHTOOL_SCHANNELS = 0x3d;
+const ETHTOOL_GRSSH = 0x46;
 
 const ETH_SS_FEATURES = 4;
 const ETH_GSTRING_LEN = 32;
 /** sizeof(struct ethtool_drvinfo) */
 const DRVINFO_BYTES = 196;
+/** sizeof(struct ethtool_rxnfc), whose flow_type is at 4 and data at 8. */
+const RXNFC_BYTES = 192;
+/** Bytes of struct ethtool_rxfh before the indirection table, which the key follows. */
+const RXFH_HEADER_BYTES = 24;
+
+/** Flow types of ETHTOOL_GRXFH, as `ethtool -n IF rx-flow-hash` calls them. */
+const FLOW_TYPES = { udp4: 0x02, udp6: 0x06 } as const;
+/** RXH_* bits by the letters of ethtool(8): source and destination address, first and second half of the ports. */
+const HASH_FIELDS: readonly (readonly [letter: string, bit: number])[] = [
+  ["m", 1 << 1],
+  ["v", 1 << 2],
+  ["t", 1 << 3],
+  ["s", 1 << 4],
+  ["d", 1 << 5],
+  ["f", 1 << 6],
+  ["n", 1 << 7],
+];
 
 const HINTS = {
   EPERM: "needs CAP_NET_ADMIN in the interface's namespace",
@@ -61,6 +81,16 @@ export interface Rings {
   readonly rx: number;
   readonly tx: number;
 }
+
+/** Receive-side scaling: how a device spreads flows over its queues. */
+export interface Rss {
+  /** Indirection table: the queue of each hash value, modulo its length. Empty where the device has none. */
+  readonly table: readonly number[];
+  /** Bytes of the hash key; empty where the device does not tell. */
+  readonly key: Uint8Array;
+}
+
+export type HashFlow = keyof typeof FLOW_TYPES;
 
 export interface Feature {
   readonly active: boolean;
@@ -146,6 +176,37 @@ export class Ethtool {
     w[5] = sizes.rx ?? w[5];
     w[8] = sizes.tx ?? w[8];
     this.command(name, ETHTOOL_SRINGPARAM, "ETHTOOL_SRINGPARAM", new Uint8Array(w.buffer));
+  }
+
+  /** struct ethtool_rxfh: cmd, context, table size, key size, functions; then the table, then the key. */
+  rss(name: string): Rss {
+    const sizes = this.words(name, ETHTOOL_GRSSH, "ETHTOOL_GRSSH", RXFH_HEADER_BYTES / 4);
+    const entries = sizes[2];
+    const keyBytes = sizes[3];
+    const data = new Uint8Array(RXFH_HEADER_BYTES + entries * 4 + keyBytes);
+    const view = viewOf(data);
+    view.setUint32(8, entries, true);
+    view.setUint32(12, keyBytes, true);
+    this.command(name, ETHTOOL_GRSSH, "ETHTOOL_GRSSH", data);
+    const table = Array.from({ length: entries }, (_, i) => view.getUint32(RXFH_HEADER_BYTES + i * 4, true));
+    return { table, key: data.slice(RXFH_HEADER_BYTES + entries * 4) };
+  }
+
+  /** Fields that go into the hash of a kind of flow, in the letters of ethtool(8): "sdfn" is addresses and ports. */
+  hashFields(name: string, flow: HashFlow): string {
+    const data = new Uint8Array(RXNFC_BYTES);
+    viewOf(data).setUint32(4, FLOW_TYPES[flow], true);
+    this.command(name, ETHTOOL_GRXFH, "ETHTOOL_GRXFH", data);
+    const bits = viewOf(data).getUint32(8, true);
+    return HASH_FIELDS.map(([letter, bit]) => ((bits & bit) !== 0 ? letter : "")).join("");
+  }
+
+  setHashFields(name: string, flow: HashFlow, fields: string): void {
+    const data = new Uint8Array(RXNFC_BYTES);
+    viewOf(data).setUint32(4, FLOW_TYPES[flow], true);
+    const bits = HASH_FIELDS.reduce((sum, [letter, bit]) => (fields.includes(letter) ? sum | bit : sum), 0);
+    viewOf(data).setUint32(8, bits, true);
+    this.command(name, ETHTOOL_SRXFH, "ETHTOOL_SRXFH", data);
   }
 
   /** All features the kernel knows, by its names. */

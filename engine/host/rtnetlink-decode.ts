@@ -12,6 +12,7 @@ import {
   IFLA_IFNAME,
   IFLA_INFO_KIND,
   IFLA_LINK,
+  IFLA_LINK_NETNSID,
   IFLA_LINKINFO,
   IFLA_MASTER,
   IFLA_MTU,
@@ -64,6 +65,8 @@ export interface Link {
   readonly master: number;
   /** IFLA_LINK: ifindex of the device below (vlan) or of the peer (veth, in the peer's namespace), or 0. */
   readonly link: number;
+  /** Namespace of `link`, by the number that Rtnl.namespaceId gives; -1 for the one that this link is in. */
+  readonly linkNamespace: number;
   readonly rxQueues: number;
   readonly txQueues: number;
   readonly xdp: LinkXdp;
@@ -150,6 +153,7 @@ export function decodeLink(payload: Uint8Array): Link {
     kind: text(nest(attributes, IFLA_LINKINFO), IFLA_INFO_KIND),
     master: uint(attributes, IFLA_MASTER),
     link: uint(attributes, IFLA_LINK),
+    linkNamespace: uint(attributes, IFLA_LINK_NETNSID, -1),
     rxQueues: uint(attributes, IFLA_NUM_RX_QUEUES, 1),
     txQueues: uint(attributes, IFLA_NUM_TX_QUEUES, 1),
     xdp: decodeXdp(nest(attributes, IFLA_XDP)),

@@ -24,6 +24,7 @@ export const RTM_GETNEIGH = 30;
 export const RTM_NEWRULE = 32;
 export const RTM_DELRULE = 33;
 export const RTM_GETRULE = 34;
+export const RTM_GETNSID = 90;
 
 // Multicast groups: linux/rtnetlink.h, enum rtnetlink_groups
 export const RTNLGRP_LINK = 1;
@@ -47,6 +48,7 @@ export const IFLA_NET_NS_FD = 28;
 export const IFLA_EXT_MASK = 29;
 export const IFLA_NUM_TX_QUEUES = 31;
 export const IFLA_NUM_RX_QUEUES = 32;
+export const IFLA_LINK_NETNSID = 37;
 export const IFLA_XDP = 43;
 export const IFLA_INFO_KIND = 1;
 export const IFLA_INFO_DATA = 2;
@@ -144,6 +146,10 @@ export const RTM_F_CLONED = 0x200;
 export const FRA_PRIORITY = 6;
 export const FRA_TABLE = 15;
 export const FRA_PROTOCOL = 21;
+
+// Namespaces: linux/net_namespace.h
+export const NETNSA_NSID = 1;
+export const NETNSA_FD = 3;
 
 // Neighbours: linux/neighbour.h
 export const NDA_DST = 1;

@@ -58,6 +58,8 @@ import {
   NDA_DST,
   NDA_IFINDEX,
   NDA_LLADDR,
+  NETNSA_FD,
+  NETNSA_NSID,
   NTF_USE,
   NUD_NONE,
   NUD_PERMANENT,
@@ -87,6 +89,7 @@ import {
   RTM_GETADDR,
   RTM_GETLINK,
   RTM_GETNEIGH,
+  RTM_GETNSID,
   RTM_GETROUTE,
   RTM_GETRULE,
   RTM_NEWADDR,
@@ -256,6 +259,17 @@ export class Rtnl {
     if (data.length > 0) info.push(attributeNest(IFLA_INFO_DATA, data));
     const body = concat(linkHeader(0, link), linkAttributes(link), ...extra, attributeNest(IFLA_LINKINFO, ...info));
     this.socket.request(`RTM_NEWLINK ${kind} ${link.name}`, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body);
+  }
+
+  /**
+   * Number by which this namespace knows another, given by a descriptor of it (ip-netns(8), "list-id"); -1 where no
+   * interface of the one has its peer in the other, and so none was given.
+   */
+  namespaceId(fd: number): number {
+    // struct rtgenmsg { u8 family }
+    const body = concat(Uint8Array.of(AF_UNSPEC, 0, 0, 0), attributeU32(NETNSA_FD, fd));
+    const [answer] = this.socket.request("RTM_GETNSID", RTM_GETNSID, 0, body);
+    return uint(parseAttributes((answer as NetlinkMessage).payload, 4), NETNSA_NSID) | 0;
   }
 
   // ---- addresses

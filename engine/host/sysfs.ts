@@ -14,7 +14,11 @@ const FSCONFIG_CMD_CREATE = 6;
 const FSMOUNT_CLOEXEC = 1;
 
 /** Settings an administrator sees under /sys/class/net/NAME. */
-type InterfaceSetting = "gro_flush_timeout" | "napi_defer_hard_irqs" | "threaded";
+export type InterfaceSetting =
+  | "gro_flush_timeout"
+  | "napi_defer_hard_irqs"
+  | "threaded"
+  | `queues/rx-${number}/rps_cpus`;
 
 /**
  * The interfaces of a network namespace in sysfs.
@@ -57,6 +61,29 @@ export class Sysfs {
       rx: entries.filter((entry) => entry.startsWith("rx-")).length,
       tx: entries.filter((entry) => entry.startsWith("tx-")).length,
     };
+  }
+
+  /** Whether this sysfs shows the interface with this number and MAC address: whether it is of its namespace. */
+  shows(name: string, ifindex: number, mac: Uint8Array): boolean {
+    const file = this.path(name, "address");
+    if (!existsSync(file) || Number(readFileSync(this.path(name, "ifindex"), "utf8")) !== ifindex) return false;
+    return readFileSync(file, "utf8").trim().replaceAll(":", "") === mac.toHex();
+  }
+
+  /** CPUs that RPS spreads a receive queue's packets over, none while it is off: hexadecimal words, highest first. */
+  rpsCpus(name: string, queue: number): number[] {
+    const text = this.read(name, `queues/rx-${queue}/rps_cpus`);
+    const bits = BigInt(`0x${text.replaceAll(",", "")}`);
+    return Array.from({ length: text.length * 4 }, (_, cpu) => cpu).filter((cpu) => (bits >> BigInt(cpu)) & 1n);
+  }
+
+  /** A setting as text. Throws ENOENT where the interface has none. */
+  setting(name: string, setting: InterfaceSetting): string {
+    return this.read(name, setting);
+  }
+
+  setSetting(name: string, setting: InterfaceSetting, value: string): void {
+    this.write(name, setting, value);
   }
 
   /** Nanoseconds before GRO hands on what it holds, and before interrupts come back after deferral. */
@@ -116,7 +143,7 @@ export class Sysfs {
     return readFileSync(this.path(name, setting), "utf8").trim();
   }
 
-  private write(name: string, setting: InterfaceSetting, value: number): void {
+  private write(name: string, setting: InterfaceSetting, value: number | string): void {
     writeFileSync(this.path(name, setting), String(value));
   }
 }
@@ -142,6 +169,12 @@ export function cpuSet(which: "online" | "possible" | "isolated"): number[] {
 export function irqAffinity(irq: number, effective = false): number[] {
   const file = effective ? "effective_affinity_list" : "smp_affinity_list";
   return parseCpuList(readFileSync(`/proc/irq/${irq}/${file}`, "utf8"));
+}
+
+/** What an interrupt is for, as its driver says: "eth0-TxRx-3", "virtio2-input.0"; "" where nobody serves it. */
+export function irqName(irq: number): string {
+  const file = `/sys/kernel/irq/${irq}/actions`;
+  return existsSync(file) ? readFileSync(file, "utf8").trim() : "";
 }
 
 /** Throws EIO for interrupts whose affinity the kernel manages itself (nvme, some NICs). */

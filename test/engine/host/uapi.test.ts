@@ -18,6 +18,7 @@ const SOURCE = `
 #include <linux/if_link.h>
 #include <linux/fib_rules.h>
 #include <linux/neighbour.h>
+#include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 int main(void) {
