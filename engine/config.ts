@@ -178,11 +178,15 @@ function powerOfTwo(name: string, value: number, low: number, high: number): voi
   if ((value & (value - 1)) !== 0) throw new RangeError(`${name} ${value}: a power of two from ${low} to ${high}`);
 }
 
-const FRAME_SIZES = [2048, 4096];
+export const FRAME_SIZE_MAX = 4096;
+const FRAME_SIZES = [2048, FRAME_SIZE_MAX];
 /** What the kernel leaves free before a received frame (XDP_PACKET_HEADROOM). */
 const HEADROOM = 256;
 /** Ethernet header and two VLAN tags. */
 const LINK_HEADER = 22;
+
+/** The largest MTU whose packets fit frames of so many bytes. */
+export const mtuMax = (frameSize: number): number => frameSize - LINK_HEADER - HEADROOM;
 
 /**
  * Frame size for an interface: the one asked for, or the smallest that holds a packet of its MTU. Throws RangeError when
@@ -190,11 +194,11 @@ const LINK_HEADER = 22;
  */
 export function frameSizeFor(config: EngineConfig, name: string, mtu: number): number {
   const candidates = config.frameSize === 0 ? FRAME_SIZES : [config.frameSize];
-  const size = candidates.find((bytes) => mtu + LINK_HEADER + HEADROOM <= bytes);
+  const size = candidates.find((bytes) => mtu <= mtuMax(bytes));
   if (size !== undefined) return size;
   const largest = Math.max(...candidates);
   throw new RangeError(
-    `interface ${name}: packets of its MTU ${mtu} do not fit frames of ${largest} bytes: set the MTU to ${largest - LINK_HEADER - HEADROOM} or less`,
+    `interface ${name}: packets of its MTU ${mtu} do not fit frames of ${largest} bytes: set the MTU to ${mtuMax(largest)} or less`,
   );
 }
 

@@ -12,6 +12,12 @@ export interface FoundInterface {
   readonly driver: string;
 }
 
+/** What the choices below depend on. */
+export interface DeviceKind {
+  readonly link: Pick<HostLink, "kind">;
+  readonly driver: string;
+}
+
 /** Kinds of interface and drivers whose frames may carry checksums that the sending kernel left to hardware. */
 const PARTIAL = ["veth", "tun", "bridge", "macvlan", "ipvlan", "virtio_net", "xen_netfront", "vmxnet3", "hv_netvsc"];
 
@@ -40,7 +46,7 @@ function driverOf(ethtool: Ethtool, name: string): string {
 }
 
 /** Whether frames may come with a checksum that the sender's kernel left unfinished. */
-export function mayBePartial({ link, driver }: FoundInterface): boolean {
+export function mayBePartial({ link, driver }: DeviceKind): boolean {
   return PARTIAL.includes(link.kind) || PARTIAL.includes(driver);
 }
 
@@ -48,7 +54,7 @@ export function mayBePartial({ link, driver }: FoundInterface): boolean {
  * Mode to attach in. Native is the faster one on NICs; on veth, skb mode is: there the native one copies every frame
  * into a page of its own first (measured, docs/performance.md).
  */
-export function chooseMode(mode: AttachMode, { link }: FoundInterface): { attach: "native" | "skb"; reason: string } {
+export function chooseMode(mode: AttachMode, { link }: DeviceKind): { attach: "native" | "skb"; reason: string } {
   if (mode === "skb") return { attach: "skb", reason: "asked for" };
   if (mode === "native" || mode === "zerocopy") return { attach: "native", reason: "asked for" };
   if (link.kind === "veth") return { attach: "skb", reason: "faster than native mode on veth" };

@@ -6,11 +6,13 @@
 import { Command, CommanderError } from "commander";
 import manifest from "../../package.json" with { type: "json" };
 import { demoCommand } from "./demo.ts";
+import { doctorCommand } from "./doctor.ts";
 import { echoCommand } from "./echo.ts";
 import { EXIT_USAGE, exitCodeOf, oneLine } from "./failure.ts";
 import { statsCommand } from "./stats.ts";
+import { tuneCommand } from "./tune.ts";
 
-const COMMANDS = [demoCommand, echoCommand, statsCommand];
+const COMMANDS = [demoCommand, echoCommand, statsCommand, doctorCommand, tuneCommand];
 
 function createProgram(): Command {
   const program = new Command("lcore")
