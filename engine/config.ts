@@ -160,6 +160,11 @@ function ownAddresses({ addresses, gateways, memory, pcap }: EngineOptions): rea
     }
   }
   for (const gateway of gateways ?? []) ip(gateway);
+  if (own.length > 0) {
+    throw new RangeError(
+      "addresses of the engine's own: their ARP, ND and ICMP are not built yet. Share the interface with the kernel, or name the neighbours of a memory wire",
+    );
+  }
   return own;
 }
 

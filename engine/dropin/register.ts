@@ -18,5 +18,7 @@ Object.assign(createRequire(import.meta.url)("node:dgram"), dropin);
 
 const linked = await import("node:dgram");
 if ((linked.createSocket as unknown) !== dropin.createSocket) {
-  throw new Error("lcore/register: node:dgram was imported before: run with --preload lcore/register, or import it later");
+  throw new Error(
+    "lcore/register: node:dgram was imported before: run with --preload lcore/register, or import it later",
+  );
 }

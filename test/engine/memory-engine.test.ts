@@ -328,8 +328,8 @@ describe("failure", () => {
       [{ cpus: [CPUS[0], CPUS[0]] }, "each CPU"],
       [{ queues: [1] }, "queue 1"],
       [{ queues: [0, 0] }, "each queue once"],
-      [{ interface: "eth0" }, "either"],
-      [{ memory: undefined }, "either"],
+      [{ interface: "eth0" }, "give one of"],
+      [{ memory: undefined }, "give one of"],
       [{ poll: "sometimes" as PollPolicy }, "poll"],
       [{ ringSlots: 63 }, "ringSlots"],
     ];
