@@ -32,6 +32,8 @@ import type { Handler, UdpSocket } from "./udp-socket.ts";
 
 /** Messages handled from one ring before the next ring has its turn. */
 const DRAIN_MAX = 256;
+/** Messages handled before what was sent meanwhile is handed to the lcores: fewer wake them more often than is worth it. */
+const FLUSH_MESSAGES = 64;
 /**
  * The longest a close waits for what was sent before it, milliseconds: a sleeping lcore is awake within one, a handler of
  * the lcore's module may keep it longer.
@@ -339,6 +341,7 @@ export class ThreadEndpoint extends Endpoint {
         const at = ring.peek();
         if (at < 0) break;
         ring.next();
+        if (handled > 0 && handled % FLUSH_MESSAGES === 0) this.flush();
         if (words[at + M_KIND] === MSG_DELIVER) this.deliver(words, at);
         else if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
         else this.counters[C.BadMessages]++;
@@ -384,7 +387,10 @@ export class ThreadEndpoint extends Endpoint {
   /** Frames borrowed from an lcore and not yet used. */
   private borrowable(lcore: number): number {
     // Loans lie in the ring from the lcore, behind datagrams perhaps.
-    if (this.loanCount[lcore] === 0 && this.drain(lcore) > 0) this.wakeWaiters();
+    if (this.loanCount[lcore] === 0 && this.drain(lcore) > 0) {
+      this.wakeWaiters();
+      this.flushSoon();
+    }
     return this.loanCount[lcore];
   }
 
@@ -395,7 +401,8 @@ export class ThreadEndpoint extends Endpoint {
   /** Publishes what this turn of the event loop sends, once, at its end. */
   protected flushSoon(): void {
     this.unsettled = true;
-    if (this.flushPending) return;
+    // While messages are handled they flush, every FLUSH_MESSAGES and at the end.
+    if (this.flushPending || this.draining) return;
     this.flushPending = true;
     queueMicrotask(() => {
       this.flushPending = false;
