@@ -96,10 +96,10 @@ export class Membership {
     return this.enter(socket, group, MCAST_EXCLUDE, now);
   }
 
-  /** IP_DROP_MEMBERSHIP, IPV6_LEAVE_GROUP: whatever the filter. EINVAL: no group; EADDRNOTAVAIL: not a member. */
+  /** IP_DROP_MEMBERSHIP, IPV6_LEAVE_GROUP: whatever the filter. EADDRNOTAVAIL: not a member; EINVAL: no IPv6 group. */
   leave(socket: number, group: string, now: number): number {
     const key = this.groupOf(group);
-    if (key === null) return -ERRNO.EINVAL;
+    if (key === null) return this.family === 4 ? -ERRNO.EADDRNOTAVAIL : -ERRNO.EINVAL;
     const members = this.sockets.get(socket);
     const at = members?.findIndex((member) => member.group === key) ?? -1;
     if (members === undefined || at < 0) return -ERRNO.EADDRNOTAVAIL;
