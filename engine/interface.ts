@@ -10,6 +10,19 @@ import type { LinkDescriptor } from "./wiring.ts";
 export interface FoundInterface {
   readonly link: HostLink;
   readonly driver: string;
+  /** Receive queues in use: devices are made with more than they use, and no socket can be bound to the others. */
+  readonly queues: number;
+}
+
+/** As ETHTOOL_GCHANNELS has it; drivers without it use all that the device was made with. */
+function activeQueues(ethtool: Ethtool, { name, rxQueues }: HostLink): number {
+  try {
+    const { rx, combined } = ethtool.channels(name);
+    return Math.min(rx + combined, rxQueues) || rxQueues;
+  } catch (error) {
+    if (error instanceof SysError) return rxQueues;
+    throw error;
+  }
 }
 
 /** What the choices below depend on. */
@@ -28,7 +41,7 @@ export function findInterface(name: string): FoundInterface {
   try {
     const link = rtnl.link(name);
     if (link.mac.length !== 6) throw new RangeError(`interface ${name}: not an Ethernet interface`);
-    return { link, driver: driverOf(ethtool, name) };
+    return { link, driver: driverOf(ethtool, name), queues: activeQueues(ethtool, link) };
   } finally {
     ethtool.close();
     rtnl.close();

@@ -15,7 +15,6 @@ export function queueFindings({ interface: dev, plan }: Facts): Finding[] {
   if (dev === null || !dev.ethernet) return [];
   return [
     counts(dev, plan.cpus.length),
-    inactive(dev),
     napi(dev),
     table(dev),
     hash(dev, "udp4"),
@@ -25,8 +24,9 @@ export function queueFindings({ interface: dev, plan }: Facts): Finding[] {
 }
 
 function counts(dev: InterfaceFacts, lcores: number): Finding {
-  const { rx, tx } = dev.queues;
-  const found = `${count(rx, "receive queue")}, ${count(tx, "transmit queue")}`;
+  const { rx, tx, allocatedRx } = dev.queues;
+  const more = allocatedRx > rx ? ` (of ${allocatedRx} that could be in use)` : "";
+  const found = `${count(rx, "receive queue")}${more}, ${count(tx, "transmit queue")}`;
   if (rx >= lcores && tx >= rx) return ok("queues", `${found} for ${count(lcores, "lcore")}`);
   if (rx >= lcores) {
     // xsk_generic_xmit and drivers alike: a socket sends on the queue that it is bound to.
@@ -50,21 +50,6 @@ function moreQueues({ name, channels }: InterfaceFacts, wanted: number): Mend {
     return { changes: [setChannels(name, { rx: wanted, tx: wanted })] };
   const max = Math.max(channels.combinedMax, Math.min(channels.rxMax, channels.txMax));
   return `the device has ${max} at most: plan fewer lcores (--cpus)`;
-}
-
-/** Queues that the device was made with and does not use: an engine that takes all of them cannot bind there. */
-function inactive({ name, queues }: InterfaceFacts): Finding[] {
-  const { allocatedRx, rx, tx } = queues;
-  const bindable = Math.max(rx, tx);
-  if (allocatedRx <= bindable) return [];
-  return [
-    fail(
-      "inactive-queues",
-      `${name} has ${count(allocatedRx, "receive queue")}, of which ${rx} ${rx === 1 ? "is" : "are"} in use`,
-      "an engine that takes all of them cannot bind to the others (EINVAL) and does not start",
-      `start it with --queues ${formatCpuList(range(0, rx))}, or the option queues`,
-    ),
-  ];
 }
 
 function napi({ napis, kind }: InterfaceFacts): Finding {
