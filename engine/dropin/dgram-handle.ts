@@ -24,13 +24,7 @@ import {
 import type { SocketAddress, UdpSocket } from "../../sockets/udp-socket.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import type { EngineThread } from "../engine.ts";
-import {
-  type Destination,
-  Destinations,
-  type Family,
-  parseDestination,
-  SenderTexts,
-} from "./dgram-address.ts";
+import { type Destination, Destinations, type Family, parseDestination, SenderTexts } from "./dgram-address.ts";
 
 /** Sender of a message. */
 export interface RemoteInfo {

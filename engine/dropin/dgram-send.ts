@@ -2,7 +2,7 @@
 import * as errors from "./dgram-errors.ts";
 
 export type Payload = string | NodeJS.ArrayBufferView;
-export type SendCallback = (error: Error | null, bytes?: number) => void;
+export type SendCallback = (error: Error | null, bytes: number) => void;
 
 /** The arguments of one send, used again for the next: read before anything else is called. */
 export class SendCall {

@@ -21,6 +21,7 @@ import { checkOptions, type Lookup, type SocketOptions, type SocketType } from "
 import { Outbox } from "./dgram-outbox.ts";
 import { type Payload, SendCall, type SendCallback } from "./dgram-send.ts";
 
+export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
 export type { Lookup, Payload, RemoteInfo, SendCallback, SocketOptions, SocketType };
 
 export interface BindOptions {
@@ -30,6 +31,11 @@ export interface BindOptions {
   exclusive?: boolean;
   /** Not to be had: the socket would be the kernel's. */
   fd?: number;
+}
+
+export interface BindSyncOptions {
+  port?: number;
+  address?: string;
 }
 
 export type MessageListener = (message: Buffer, sender: RemoteInfo) => void;
@@ -95,10 +101,22 @@ export class Socket extends EventEmitter {
       typeof first === "object" && first !== null ? first : { port: first as number, address: second as string };
     const { address, fd = 0, port } = options;
     if (Number.isInteger(fd) && fd > 0) refuseFd(fd);
-    const any = this.type === "udp4" ? "0.0.0.0" : "::";
-    const name = address && typeof address !== "function" ? address : any;
+    const name = address && typeof address !== "function" ? address : this.#any;
     this.#resolve(name, (error, ip) => this.#bindTo(error, ip, port));
     return this;
+  }
+
+  /**
+   * Binds now: what fails is thrown. `listening` comes on the next tick. The address is a literal. Needs an engine that
+   * runs: of useEngine(), or one that a socket was bound on before.
+   */
+  bindSync(options: BindSyncOptions = {}): AddressInfo {
+    const handle = this.#running();
+    if (this.#bindState !== UNBOUND) throw errors.alreadyBound();
+    const error = this.#open(handle, engineNow("bindSync"), options.address || this.#any, options.port);
+    if (error !== null) throw error;
+    process.nextTick(() => this.emit("listening"));
+    return this.address();
   }
 
   /** Connects; `connect` and the callback come later. What fails goes to the callback, or is an `error` event. */
@@ -115,6 +133,18 @@ export class Socket extends EventEmitter {
     if (this.#bindState === UNBOUND) this.bind({ port: 0, exclusive: true }, null);
     if (this.#bindState === BOUND) this.#connectTo(port, address, callback);
     else this.#whenBound(() => this.#connectTo(port, address, callback));
+  }
+
+  /** Connects now, to an address literal, after bindSync() if need be: what fails is thrown. `connect` comes on a tick. */
+  connectSync(portGiven: number, address: string = this.#loopback): void {
+    const port = errors.checkPort(portGiven);
+    errors.checkString(address, "address");
+    if (this.#connectState !== DISCONNECTED) throw errors.isConnected();
+    const handle = this.#running();
+    if (this.#bindState !== BOUND) this.bindSync();
+    const error = this.#join(handle, address, address, port);
+    if (error !== null) throw error;
+    process.nextTick(() => this.emit("connect"));
   }
 
   /** Dissolves the connection. Throws ERR_SOCKET_DGRAM_NOT_CONNECTED. */
@@ -357,20 +387,23 @@ export class Socket extends EventEmitter {
   }
 
   #bindOn(engine: EngineThread, ip: string, port: unknown): void {
-    const handle = this.#handle;
-    if (handle === null) return;
+    if (this.#handle === null) return;
+    const error = this.#open(this.#handle, engine, ip, port);
+    if (error === null) this.emit("listening");
+    else this.#bindFailed(error);
+  }
+
+  /** Binds and begins to receive. Returns why it cannot be bound, or null. */
+  #open(handle: Handle, engine: EngineThread, ip: string, port: unknown): Error | null {
     const { ipv6Only, recvBufferSize, reuseAddr, reusePort, sendBufferSize } = this.#options;
     const flags = { reuseAddr: !!reuseAddr, reusePort: !!reusePort, ipv6Only: !!ipv6Only };
     const result = handle.bind(engine, ip, Number(port) & 0xffff, flags);
-    if (result < 0) {
-      this.#bindFailed(errors.operatingAt(result, "bind", ip, port));
-      return;
-    }
+    if (result < 0) return errors.operatingAt(result, "bind", ip, port);
     handle.receive();
     this.#bindState = BOUND;
     if (recvBufferSize) this.#bufferSize(recvBufferSize, true);
     if (sendBufferSize) this.#bufferSize(sendBufferSize, false);
-    this.emit("listening");
+    return null;
   }
 
   #onceListening(callback: () => void): void {
@@ -410,12 +443,8 @@ export class Socket extends EventEmitter {
     this.#resolve(address || this.#loopback, (failure, ip) => {
       const handle = this.#handle;
       if (handle === null) return;
-      let error = failure ?? this.#blocked(ip);
-      if (error === null) {
-        const result = handle.connect(ip, port);
-        if (result < 0) error = errors.operatingAt(result, "connect", address, port);
-      }
-      this.#connectState = error === null ? CONNECTED : DISCONNECTED;
+      const error = failure ?? this.#join(handle, ip, address, port);
+      if (error !== null) this.#connectState = DISCONNECTED;
       process.nextTick(() => {
         if (error === null) {
           this.emit("connect");
@@ -429,8 +458,22 @@ export class Socket extends EventEmitter {
     });
   }
 
+  get #any(): string {
+    return this.type === "udp4" ? "0.0.0.0" : "::";
+  }
+
   get #loopback(): string {
     return this.type === "udp4" ? "127.0.0.1" : "::1";
+  }
+
+  /** Connects to `ip`, which the caller named `address`. Returns why it cannot, or null. */
+  #join(handle: Handle, ip: string, address: string, port: number): Error | null {
+    const blocked = this.#blocked(ip);
+    if (blocked !== null) return blocked;
+    const result = handle.connect(ip, port);
+    if (result < 0) return errors.operatingAt(result, "connect", address, port);
+    this.#connectState = CONNECTED;
+    return null;
   }
 
   #blocked(ip: string): Error | null {
@@ -467,6 +510,14 @@ export class Socket extends EventEmitter {
       else if (error !== null) process.nextTick(() => this.emit("error", error));
     });
   }
+}
+
+/** The engine, for a call that cannot wait until it is started. Throws Error. */
+function engineNow(call: string): EngineThread {
+  const engine = runningEngine();
+  if (engine === null)
+    throw new Error(`${call}: no engine runs yet: await defaultEngine() first, or give one to useEngine()`);
+  return engine;
 }
 
 function succeeded(result: number, syscall: string): void {
