@@ -13,27 +13,17 @@ import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
 import { Mesh } from "../sockets/mesh.ts";
 import { SocketTable } from "../sockets/table.ts";
-import { KernelThread } from "../sockets/kernel/thread.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { Captures } from "./capture.ts";
-import {
-  dealQueues,
-  type EngineConfig,
-  type EngineOptions,
-  FRAMES_DEFAULT,
-  frameSizeFor,
-  resolveConfig,
-} from "./config.ts";
+import { dealQueues, type EngineConfig, type EngineOptions, frameSizeFor, resolveConfig } from "./config.ts";
 import { memoryFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
 import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
-import { defaultInterface, obstacle, type Provider, refusal } from "./provider.ts";
 import { Replay, replayFib } from "./replay.ts";
-import { SocketSide } from "./socket-side.ts";
 import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
 import { Steering } from "./steering/program.ts";
 import {
@@ -44,8 +34,6 @@ import {
   MEMORY_IFINDEX,
   openNetns,
   openShared,
-  openSockets,
-  type Way,
   type Wiring,
   wireQueues,
   wireWiring,
@@ -65,16 +53,14 @@ const running = new Set<Engine>();
 
 /** How the engine came to be attached. */
 export interface EngineInfo {
-  /** What serves the sockets: the engine, or kernel sockets. */
-  readonly provider: Provider;
   readonly interface: string | null;
   readonly ifindex: number;
-  /** "memory" or "pcap", how the program is attached, or "none" where the provider is the kernel. */
-  readonly attach: "memory" | "pcap" | "native" | "skb" | "none";
+  /** "memory" or "pcap", or how the program is attached. */
+  readonly attach: "memory" | "pcap" | "native" | "skb";
   readonly zeroCopy: boolean;
   readonly queues: number[][];
   readonly cpus: readonly number[];
-  /** Why this mode, or why kernel sockets, in words. */
+  /** Why this mode, in words. */
   readonly reason: string;
 }
 
@@ -92,9 +78,14 @@ export class EngineThread {
 
   protected constructor(wiring: Wiring) {
     this.wiring = wiring;
-    this.endpoint = openEndpoint(wiring);
+    const shared = openShared(wiring);
+    const thread = shared.mesh.takeThread(controlThread(wiring) + 1);
+    if (thread < 0) {
+      throw new RangeError(`the engine serves at most ${wiring.config.threads} threads: raise its option 'threads'`);
+    }
+    this.endpoint = new ThreadEndpoint(thread, shared, wiring.config.cpus.length);
     this.endpoint.awaitLoans();
-    this.board = this.endpoint.shared.board;
+    this.board = shared.board;
   }
 
   /** Opens a UDP socket that this thread reads. Throws SysError. */
@@ -121,7 +112,6 @@ export class EngineThread {
 
   /** Puts this thread's counters where every thread sees them. */
   protected commit(): void {
-    this.endpoint.countDrops(null);
     this.board.commit(this.endpoint.thread, this.endpoint.counters);
   }
 
@@ -152,7 +142,6 @@ export class Engine extends EngineThread {
   readonly closed: Promise<void>;
   private readonly threads: Thread[];
   private readonly kernel: KernelSide | null;
-  private readonly sockets: SocketSide | null;
   private readonly captures: Captures;
   private ending: Promise<void> | null = null;
   private settle: { resolve: () => void; reject: (error: Error) => void };
@@ -162,46 +151,12 @@ export class Engine extends EngineThread {
     processCpus ??= getAffinity(0);
     const cpus = processCpus;
     const config = resolveConfig(options, cpus);
-    if (config.memory !== null || config.pcap !== null) return await Engine.startThreads(config, cpus, null, null);
-    const notice = options.onNotice ?? (() => {});
-    if (config.provider === "kernel") return await Engine.startOnSockets(config, cpus, "asked for", notice);
-    const named = config.interface !== null;
-    let reason = "";
-    try {
-      config.interface ??= findDefaultInterface(config);
-      reason = config.provider === "auto" && config.addresses.length === 0 ? obstacle(config) : "";
-      if (reason === "") return await Engine.startOnFrames(config, cpus);
-    } catch (error) {
-      const refused = config.provider === "auto" ? refusal(error, config, named) : null;
-      if (refused === null) throw error;
-      reason = refused;
-    }
-    notice(`on kernel sockets: ${reason}`);
-    return await Engine.startOnSockets(config, cpus, reason, notice);
-  }
-
-  private static async startOnFrames(config: EngineConfig, cpus: readonly number[]): Promise<Engine> {
-    if (config.interface === null) throw new RangeError("engine: no default route leads over an interface: name one");
+    if (config.interface === null) return Engine.startThreads(config, cpus, null);
     const kernel = KernelSide.open(config);
     try {
-      return await Engine.startThreads(config, cpus, kernel, null);
+      return await Engine.startThreads(config, cpus, kernel);
     } catch (error) {
       kernel.close();
-      throw error;
-    }
-  }
-
-  private static async startOnSockets(
-    config: EngineConfig,
-    cpus: readonly number[],
-    reason: string,
-    notice: (text: string) => void,
-  ): Promise<Engine> {
-    const sockets = SocketSide.open(config, reason, notice);
-    try {
-      return await Engine.startThreads(config, cpus, null, sockets);
-    } catch (error) {
-      sockets.close();
       throw error;
     }
   }
@@ -215,17 +170,17 @@ export class Engine extends EngineThread {
     config: EngineConfig,
     cpus: readonly number[],
     kernel: KernelSide | null,
-    sockets: SocketSide | null,
   ): Promise<Engine> {
-    const wiring = createWiring(config, ...layOut(config, kernel, sockets));
+    config.frameSize =
+      kernel === null ? config.frameSize || 2048 : frameSizeFor(config, kernel.link.name, kernel.link.mtu);
+    const all = kernel === null ? wireQueues(config) : kernel.queues(config);
+    const queues = dealQueues(all, config.cpus.length);
+    const wiring = createWiring(config, queues, kernel?.wiring(config) ?? wireWiring(config));
     const threads: Thread[] = [];
     const captures = new Captures();
     try {
       if (wiring.host !== null) {
         threads.push(await Thread.start("host", new URL("./host-worker.ts", import.meta.url), { wiring, cpus }));
-      } else if (wiring.way.kind === "sockets") {
-        const url = new URL("./socket-control-worker.ts", import.meta.url);
-        threads.push(await Thread.start("control", url, { wiring, cpus }));
       } else if (kernel === null) {
         const { way } = wiring;
         if (way.kind === "pcap") new FibWriter(wiring.fib).publish(replayFib(way, MEMORY_IFINDEX));
@@ -241,12 +196,12 @@ export class Engine extends EngineThread {
       }
       kernel?.attach(config);
       kernel?.publishNapiIds(wiring);
-      if (config.isolate && config.cpus.length > 0 && config.cpus.length < cpus.length) {
+      if (config.isolate && config.cpus.length < cpus.length) {
         const state = new Int32Array(wiring.state);
         const own = config.cpus.map((_, l) => state[1 + l]);
         moveThreadsOff(config.cpus, new Set([...own, ...Engine.runningLcores()]), cpus);
       }
-      return new Engine(wiring, threads, kernel, sockets, captures);
+      return new Engine(wiring, threads, kernel, captures);
     } catch (error) {
       Atomics.store(new Int32Array(wiring.state), 0, 1);
       new Mesh(wiring.mesh).stop();
@@ -259,30 +214,20 @@ export class Engine extends EngineThread {
     }
   }
 
-  private constructor(
-    wiring: Wiring,
-    threads: Thread[],
-    kernel: KernelSide | null,
-    sockets: SocketSide | null,
-    captures: Captures,
-  ) {
+  private constructor(wiring: Wiring, threads: Thread[], kernel: KernelSide | null, captures: Captures) {
     super(wiring);
-    this.sockets = sockets;
     this.threads = threads;
     this.kernel = kernel;
     this.captures = captures;
     this.info = {
-      provider: sockets === null ? "engine" : "kernel",
       interface: wiring.config.interface,
       ifindex: kernel?.link.ifindex ?? 0,
-      attach: kernel?.attached ?? (sockets !== null ? "none" : wiring.way.kind === "pcap" ? "pcap" : "memory"),
+      attach: kernel?.attached ?? (wiring.way.kind === "pcap" ? "pcap" : "memory"),
       zeroCopy: kernel !== null && threads.slice(1).every((thread) => thread.zeroCopy),
       queues: wiring.queues,
       cpus: wiring.config.cpus,
       reason:
-        kernel?.reason ??
-        sockets?.reason ??
-        (wiring.way.kind === "pcap" ? `a replay of ${wiring.way.config.file}` : "a memory wire"),
+        kernel?.reason ?? (wiring.way.kind === "pcap" ? `a replay of ${wiring.way.config.file}` : "a memory wire"),
     };
     this.replay = wiring.way.kind === "pcap" ? new Replay(wiring.way, () => this.running) : null;
     let settle: Engine["settle"] | undefined;
@@ -341,7 +286,7 @@ export class Engine extends EngineThread {
     const { wiring } = this;
     this.commit();
     const steering = this.steeringCounters();
-    const lcores = this.threads.slice(this.threads.length - wiring.config.cpus.length);
+    const lcores = this.threads.slice(-wiring.config.cpus.length);
     return collectStats(
       this.info,
       wiring,
@@ -386,7 +331,6 @@ export class Engine extends EngineThread {
     clearTimeout(timer);
     this.closePlaceholders();
     this.kernel?.close();
-    this.sockets?.close();
     await this.captures.end("the engine has ended");
     running.delete(this);
     const { config } = this.wiring;
@@ -419,42 +363,6 @@ class AttachedThread extends EngineThread {
   // The base class's constructor is protected so that an Engine is not built by hand.
   constructor(wiring: Wiring) {
     super(wiring);
-  }
-}
-
-/** This thread's end of the socket layer. Throws RangeError when all places are taken. */
-function openEndpoint(wiring: Wiring): ThreadEndpoint {
-  const { config, way } = wiring;
-  const opened = way.kind === "sockets" ? openSockets(wiring) : null;
-  const shared = opened?.shared ?? openShared(wiring);
-  const thread = shared.mesh.takeThread(controlThread(wiring) + 1);
-  if (thread < 0) {
-    throw new RangeError(`the engine serves at most ${config.threads} threads: raise its option 'threads'`);
-  }
-  if (opened === null || way.kind !== "sockets") return new ThreadEndpoint(thread, shared, config.cpus.length);
-  return new KernelThread(thread, shared, opened.frames, way.epoll);
-}
-
-/** Which queues each lcore has, and what they are of. Fills in what the configuration left open. Throws RangeError. */
-function layOut(
-  config: EngineConfig,
-  kernel: KernelSide | null,
-  sockets: SocketSide | null,
-): [queues: number[][], way: Way] {
-  if (sockets !== null) return [config.cpus.map(() => []), sockets.wiring()];
-  config.frames ||= FRAMES_DEFAULT;
-  config.frameSize =
-    kernel === null ? config.frameSize || 2048 : frameSizeFor(config, kernel.link.name, kernel.link.mtu);
-  const all = kernel === null ? wireQueues(config) : kernel.queues(config);
-  return [dealQueues(all, config.cpus.length), kernel?.wiring(config) ?? wireWiring(config)];
-}
-
-function findDefaultInterface(config: EngineConfig): string | null {
-  const netns = openNetns(config.netns);
-  try {
-    return defaultInterface(netns);
-  } finally {
-    netns.close();
   }
 }
 

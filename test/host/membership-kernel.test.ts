@@ -192,7 +192,10 @@ class Host {
     const query = this.family === 4 ? igmpQuery({ version: 3, code: 0 }) : mldQuery({ version: 2, code: 0 });
     views.bytes.set(query, 2);
     // What is still to be repeated of changes goes first.
-    for (let i = 0; i < 5; i++) this.protocol.tick((this.now += 1000));
+    for (let i = 0; i < 5; i++) {
+      this.now += 1000;
+      this.protocol.tick(this.now);
+    }
     this.records = [];
     this.protocol.receive(views, 2, this.now);
     this.protocol.tick(this.now);
