@@ -206,7 +206,7 @@ describe.skipIf(missing !== "")("", () => {
     expect(inViaQueue(engine)).toBeGreaterThan(frames);
   });
 
-  test("queues are added: what comes on those without a socket still arrives", async () => {
+  test("what comes on a queue that no lcore drives still arrives", async () => {
     const pair = makeHosts({ queues: 2 });
     cleanUp.push(() => pair.close());
     const { a, b } = pair;
