@@ -13,6 +13,9 @@ export const VLAN_TAG = 4;
 /** The shortest frame that a NIC sends, without FCS; the rest is padded. */
 export const ETH_FRAME_MIN = 60;
 
+/** The address of all stations. */
+export const ETH_BROADCAST = new Uint8Array(ETH_ADDRESS).fill(0xff);
+
 /** EtherTypes (include/uapi/linux/if_ether.h). */
 export const ETH_P_IP = 0x0800;
 export const ETH_P_ARP = 0x0806;

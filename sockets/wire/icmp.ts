@@ -1,4 +1,4 @@
-/** ICMP for IPv4 (RFC 792) and IPv6 (RFC 4443), and the layout of neighbour discovery (RFC 4861). */
+/** ICMP for IPv4 (RFC 792) and IPv6 (RFC 4443). */
 import { fold, pseudoSum6, storeChecksum, sum, swap16, updateChecksum } from "./checksum.ts";
 import { NEXTHDR_ICMP } from "./ipv6.ts";
 import { type FrameViews, readInt32, readUint16, writeInt32 } from "./views.ts";
@@ -17,6 +17,8 @@ export const ICMP_HEADER = 8;
 /** Types and codes of ICMP (include/uapi/linux/icmp.h). */
 export const ICMP_ECHOREPLY = 0;
 export const ICMP_DEST_UNREACH = 3;
+export const ICMP_SOURCE_QUENCH = 4;
+export const ICMP_REDIRECT = 5;
 export const ICMP_ECHO = 8;
 export const ICMP_TIME_EXCEEDED = 11;
 export const ICMP_PARAMETERPROB = 12;
@@ -35,27 +37,18 @@ export const ICMPV6_TIME_EXCEED = 3;
 export const ICMPV6_PARAMPROB = 4;
 export const ICMPV6_ECHO_REQUEST = 128;
 export const ICMPV6_ECHO_REPLY = 129;
-/** Code of ICMPV6_DEST_UNREACH. */
+/** Multicast listener discovery (RFC 2710; RFC 3810 for the last). */
+export const ICMPV6_MGM_QUERY = 130;
+export const ICMPV6_MGM_REPORT = 131;
+export const ICMPV6_MGM_REDUCTION = 132;
+export const ICMPV6_MLD2_REPORT = 143;
+/** Codes of ICMPV6_DEST_UNREACH. */
+export const ICMPV6_ADDR_UNREACH = 3;
 export const ICMPV6_PORT_UNREACH = 4;
+/** Code of ICMPV6_PARAMPROB; ICMP_REST is the offset of the byte that names the header. */
+export const ICMPV6_UNK_NEXTHDR = 1;
 /** Types from here on inform, those below report errors (RFC 4443, section 2.1). */
 export const ICMPV6_INFOMSG_MASK = 0x80;
-
-/** Neighbour discovery: types, offsets from the ICMPv6 header, and options (type, length in units of 8 bytes). */
-export const NDISC_ROUTER_ADVERTISEMENT = 134;
-export const NDISC_NEIGHBOUR_SOLICITATION = 135;
-export const NDISC_NEIGHBOUR_ADVERTISEMENT = 136;
-export const ND_TARGET = 8;
-export const ND_OPTIONS = 24;
-export const ND_OPT_SOURCE_LL_ADDR = 1;
-export const ND_OPT_TARGET_LL_ADDR = 2;
-/** Bytes of a link-layer address option for Ethernet: type, length 1, six bytes of address. */
-export const ND_OPT_LL_LENGTH = 8;
-/** Flags of an advertisement, in ICMP_REST as an int32. */
-export const ND_NA_ROUTER = 0x80000000 | 0;
-export const ND_NA_SOLICITED = 0x40000000;
-export const ND_NA_OVERRIDE = 0x20000000;
-/** A neighbour discovery packet with another hop limit came through a router and is forged (RFC 4861, section 7.1). */
-export const ND_HOP_LIMIT = 255;
 
 /** What checkIcmp4() and checkIcmp6() say; beside each the counters that Linux raises (net/ipv4/icmp.c, net/ipv6/icmp.c). */
 export const ICMP_OK = 0;
