@@ -1,4 +1,5 @@
 /** Running `lcore doctor`. */
+import { SysError } from "af-xdp-bindings";
 import manifest from "../../package.json" with { type: "json" };
 import { inShell, shellLine } from "../doctor/change.ts";
 import { diagnose, type TopicFinding, verdict } from "../doctor/diagnose.ts";
@@ -7,9 +8,12 @@ import { gather } from "../doctor/gather.ts";
 import { getAffinity } from "../host/affinity.ts";
 import type { DoctorOptions, PlanOptions } from "./doctor.ts";
 import { report } from "./doctor-text.ts";
+import { CliError } from "./failure.ts";
 
 /** Version of the JSON below: raised when a field changes its meaning or goes. */
 const SCHEMA = 1;
+/** Exit status where there is nothing that an engine could run on. */
+const CANNOT_RUN = 2;
 /** As EngineOptions.frames. */
 const FRAMES = 8192;
 
@@ -21,7 +25,7 @@ export function runDoctor(options: DoctorOptions): number {
   return verdict(findings);
 }
 
-/** Facts for the engine that the options mean. Throws SysError. */
+/** Facts for the engine that the options mean. Throws CliError for an interface or a namespace that cannot be had. */
 export function examine(options: PlanOptions, name: string | null): Facts {
   const plan: Plan = {
     cpus: options.cpus ?? getAffinity(0).slice(-1),
@@ -29,7 +33,12 @@ export function examine(options: PlanOptions, name: string | null): Facts {
     mode: options.mode,
     frames: FRAMES,
   };
-  return gather({ interface: name, netns: options.netns ?? null, attach: options.try, plan });
+  try {
+    return gather({ interface: name, netns: options.netns ?? null, attach: options.try, plan });
+  } catch (error) {
+    if (error instanceof SysError) throw new CliError(error.message, CANNOT_RUN);
+    throw error;
+  }
 }
 
 /** Lines that mend a finding, as they are typed in the caller's shell by root. */

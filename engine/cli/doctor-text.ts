@@ -23,7 +23,8 @@ function heading(facts: Facts): string {
   const { host, plan, interface: dev } = facts;
   const what = dev === null ? "host" : dev.name;
   const lcores = dev === null ? `CPU ${plan.cpus.join()}` : dealt(facts);
-  return `${colour.bold(`lcore doctor: ${what}`)}  Linux ${host.kernel}, lcores on ${lcores}, poll ${plan.poll}\n`;
+  const title = colour.bold(`lcore doctor: ${what}`);
+  return `${wrap(`${title}  Linux ${host.kernel}, lcores on ${lcores}, poll ${plan.poll}`)}\n`;
 }
 
 function rows(findings: readonly TopicFinding[]): string {
@@ -75,5 +76,5 @@ function summary(facts: Facts, findings: readonly TopicFinding[]): string {
     tunable.length > 0 && dev !== undefined
       ? ` \`lcore tune --interface ${dev}\` mends ${tunable.map(({ id }) => id).join(", ")}.`
       : "";
-  return `${wrap(`${counts}: the engine ${status === 2 ? "cannot run" : "runs"} like this.${hint}`)}\n`;
+  return `${wrap(`${counts}: the engine ${status === 2 ? "cannot run" : "runs"} over AF_XDP like this.${hint}`)}\n`;
 }

@@ -1,7 +1,7 @@
 /** Running `lcore tune`. */
 import { createInterface } from "node:readline/promises";
 import { inShell, interrupts, shellLine } from "../doctor/change.ts";
-import { diagnose } from "../doctor/diagnose.ts";
+import { diagnose, type TopicFinding } from "../doctor/diagnose.ts";
 import type { Where } from "../doctor/facts.ts";
 import { count } from "../doctor/finding.ts";
 import { openNetns } from "../doctor/gather.ts";
@@ -24,6 +24,7 @@ const MARKS: Record<Result, string> = {
 
 /** The exit status. */
 export async function runTune(options: TuneOptions): Promise<number> {
+  if (options.only && options.undo) throw new CliError("tune: --undo puts back everything: without --only", EXIT_USAGE);
   if (options.force && !options.undo) throw new CliError("tune: --force goes with --undo", EXIT_USAGE);
   const ns = openNetns(options.netns ?? null);
   try {
@@ -35,7 +36,7 @@ export async function runTune(options: TuneOptions): Promise<number> {
 
 async function tune(options: TuneOptions, ns: NetNs): Promise<number> {
   const facts = examine(options, options.interface);
-  const planned = planOf(diagnose(facts));
+  const planned = planOf(chosen(diagnose(facts), options.only));
   if (planned.length === 0) {
     say(`Nothing to do on ${options.interface}: no finding that tune can mend. \`lcore doctor\` tells of the others.`);
     return 0;
@@ -49,6 +50,14 @@ async function tune(options: TuneOptions, ns: NetNs): Promise<number> {
   if (results.includes("done")) say(`What was there before is in ${file.path}; --undo puts it back.`);
   if (failed > 0) say(colour.red(`${count(failed, "command")} of ${planned.length} failed.`));
   return failed > 0 ? EXIT_FAILURE : 0;
+}
+
+/** Throws CliError for an id that no finding has. */
+function chosen(findings: readonly TopicFinding[], only: readonly string[] | undefined): readonly TopicFinding[] {
+  if (only === undefined) return findings;
+  const unknown = only.find((id) => !findings.some((finding) => finding.id === id));
+  if (unknown !== undefined) throw new CliError(`tune: --only ${unknown}: doctor has no such finding here`, EXIT_USAGE);
+  return findings.filter(({ id }) => only.includes(id));
 }
 
 async function putBack(options: TuneOptions, ns: NetNs): Promise<number> {

@@ -8,6 +8,8 @@ export interface TuneOptions extends PlanOptions {
   yes?: boolean;
   undo?: boolean;
   force?: boolean;
+  /** Findings to mend, by id. */
+  only?: string[];
 }
 
 export function tuneCommand(program: Command): void {
@@ -15,6 +17,7 @@ export function tuneCommand(program: Command): void {
     .command("tune")
     .description("apply the commands of `lcore doctor` that can be applied, after showing them; --undo puts all back")
     .requiredOption("--interface <if>", "interface to tune for")
+    .option("--only <findings>", "mend these findings alone, as queues,rings", (text) => text.split(","))
     .option("--dry-run", "show what would be done, and do nothing")
     .option("--yes", "do not ask")
     .option("--undo", "put back what earlier runs have changed, the last change first")

@@ -19,7 +19,7 @@ export type Value = string | Readonly<Record<string, string | number | boolean>>
 
 /** What can be changed. */
 export type Target =
-  /** /proc/sys, of the interface's namespace: "net.core.bpf_jit_enable". */
+  /** /proc/sys, of the interface's namespace or of the machine: "net.core.bpf_jit_enable". */
   | { readonly kind: "sysctl"; readonly name: string }
   /** /sys/class/net/INTERFACE/SETTING */
   | { readonly kind: "setting"; readonly interface: string; readonly setting: InterfaceSetting }
@@ -84,6 +84,10 @@ export const setHash = (name: string, flow: HashFlow, fields: string): Change =>
 /** Whether applying it interrupts traffic: drivers stop their queues for it, some take the link down. */
 export const interrupts = ({ target }: Change): boolean => target.kind === "channels" || target.kind === "rings";
 
+/** Whether a sysctl is the machine's, of those that are looked at here. The rest of net is a namespace's. */
+export const isGlobal = (name: string): boolean =>
+  name.startsWith("net.core.") || name === "net.netfilter.nf_conntrack_max" || !name.startsWith("net.");
+
 /** The file behind a target, or "" where it is no file. */
 export function fileOf(target: Target): string {
   switch (target.kind) {
@@ -106,7 +110,7 @@ export function shellLine({ target, value }: Change): ShellLine {
   const words = pairs.map(([name, v]) => `${name} ${v === true ? "on" : v === false ? "off" : v}`).join(" ");
   switch (target.kind) {
     case "sysctl":
-      return { line: `sysctl -w ${target.name}=${value}`, scope: target.name.startsWith("net.") ? "net" : "host" };
+      return { line: `sysctl -w ${target.name}=${value}`, scope: isGlobal(target.name) ? "host" : "net" };
     case "setting":
       return { line: `echo ${value} > ${fileOf(target)}`, scope: "sysfs" };
     case "irq":

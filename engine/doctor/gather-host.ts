@@ -4,6 +4,7 @@ import { release } from "node:os";
 import { effectiveCapabilities } from "../host/capabilities.ts";
 import type { Link } from "../host/rtnetlink-decode.ts";
 import { IFF_UP } from "../host/rtnetlink-uapi.ts";
+import { fileOf, isGlobal } from "./change.ts";
 import { type HostFacts, type Limit, type LinkFacts, type Plan, type Softnet, SYSCTLS, type Sysctl } from "./facts.ts";
 import { gatherCpus } from "./gather-cpus.ts";
 import { gatherFirewall } from "./gather-firewall.ts";
@@ -11,8 +12,11 @@ import { tryKernel } from "./kernel-trials.ts";
 import { ETHERNET, type Probes } from "./probes.ts";
 import { readable, readNames, readNumber, readText } from "./read.ts";
 
-/** Call it with the thread in the namespace that is looked at. */
-export function gatherHost(plan: Plan, probes: Probes): HostFacts {
+/**
+ * Call it with the thread in the namespace that is looked at. `global` are the sysctls of the machine, which only the
+ * initial namespace shows.
+ */
+export function gatherHost(plan: Plan, probes: Probes, global: Partial<Record<Sysctl, number | null>>): HostFacts {
   const kernel = release();
   const [major = 0, minor = 0] = kernel.split(".").map((part) => Number.parseInt(part, 10));
   return {
@@ -28,7 +32,7 @@ export function gatherHost(plan: Plan, probes: Probes): HostFacts {
     readOnly: ["/proc/sys", "/sys"].filter((path) => isReadOnly(path, readText("/proc/self/mounts") ?? "")),
     memlock: limit("Max locked memory"),
     nofile: limit("Max open files"),
-    sysctls: Object.fromEntries(SYSCTLS.map((name) => [name, readSysctl(name)])) as Record<Sysctl, number | null>,
+    sysctls: { ...(readSysctls((name) => !isGlobal(name)) as Record<Sysctl, number | null>), ...global },
     cpus: gatherCpus(),
     softnet: softnet(readText("/proc/net/softnet_stat") ?? ""),
     irqbalance: processNamed("irqbalance"),
@@ -37,7 +41,11 @@ export function gatherHost(plan: Plan, probes: Probes): HostFacts {
   };
 }
 
-export const readSysctl = (name: string): number | null => readNumber(`/proc/sys/${name.replaceAll(".", "/")}`);
+/** Those of SYSCTLS that are wanted, null where they cannot be read. */
+export function readSysctls(wanted: (name: Sysctl) => boolean): Partial<Record<Sysctl, number | null>> {
+  const names = SYSCTLS.filter(wanted);
+  return Object.fromEntries(names.map((name) => [name, readNumber(fileOf({ kind: "sysctl", name }))]));
+}
 
 function container(): string {
   if (process.env.KUBERNETES_SERVICE_HOST) return "kubernetes";

@@ -1,5 +1,6 @@
 /** Facts about one interface and what surrounds it. */
 import { ip } from "../../sockets/wire/address.ts";
+import { type Capability, effectiveCapabilities } from "../host/capabilities.ts";
 import { parseCpuList } from "../host/cpu-list.ts";
 import type { HashFlow } from "../host/ethtool.ts";
 import type { Link } from "../host/rtnetlink-decode.ts";
@@ -95,6 +96,8 @@ function lowersOf(link: Link, links: readonly Link[], probes: Probes): Neighbour
   return lowers.map((lower) => neighbour(lower, probes));
 }
 
+const TRIAL_NEEDS: readonly Capability[] = ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"];
+
 /** Why nothing may be attached, or "". */
 function protectionOf(
   link: Link,
@@ -104,6 +107,9 @@ function protectionOf(
   { defaultRoutes, rtnl }: Probes,
 ): string {
   if (!attach) return "--no-try was given";
+  const held = effectiveCapabilities();
+  const missing = TRIAL_NEEDS.filter((name) => !held.has(name));
+  if (missing.length > 0) return `it needs ${missing.join(", ")}`;
   if (programs > 0) return "an XDP program is attached";
   const above = [link, ...uppers];
   if (above.some(({ ifindex }) => defaultRoutes.has(ifindex))) return "it carries the default route";

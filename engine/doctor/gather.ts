@@ -2,8 +2,9 @@
 import { ERRNO, SysError } from "af-xdp-bindings";
 import { NetNs } from "../host/netns.ts";
 import { Sysfs } from "../host/sysfs.ts";
+import { isGlobal } from "./change.ts";
 import type { Facts, Plan } from "./facts.ts";
-import { gatherHost } from "./gather-host.ts";
+import { gatherHost, readSysctls } from "./gather-host.ts";
 import { gatherInterface } from "./gather-interface.ts";
 import { Probes } from "./probes.ts";
 
@@ -33,17 +34,19 @@ export function openNetns(netns: string | null): NetNs {
 export function gather(question: Question): Facts {
   const ns = openNetns(question.netns);
   try {
-    return ns.run(() => gatherHere(question));
+    const global = readSysctls(isGlobal);
+    return ns.run(() => gatherHere(question, global));
   } finally {
     ns.close();
   }
 }
 
-function gatherHere({ interface: name, netns, attach, plan }: Question): Facts {
+function gatherHere(question: Question, global: ReturnType<typeof readSysctls>): Facts {
+  const { interface: name, netns, attach, plan } = question;
   const probes = new Probes();
   try {
     const found = name === null ? null : gatherInterface(name, probes, attach);
-    const host = gatherHost(plan, probes);
+    const host = gatherHost(plan, probes, global);
     return { where: { netns, sysfs: netns === null && showsHere(probes) }, plan, host, interface: found };
   } finally {
     probes.close();

@@ -7,7 +7,7 @@ import { ERRNO, errnoName, SysError } from "af-xdp-bindings";
 import { Ethtool } from "../host/ethtool.ts";
 import type { NetNs } from "../host/netns.ts";
 import { Sysfs } from "../host/sysfs.ts";
-import { fileOf, type Target, type Value } from "./change.ts";
+import { fileOf, isGlobal, type Target, type Value } from "./change.ts";
 import { readable } from "./read.ts";
 
 export class Hands {
@@ -41,7 +41,7 @@ export class Hands {
       case "setting":
         return file(fileOf(target), () => plain(this.sysfs.setting(target.interface, target.setting)));
       default:
-        return file(fileOf(target), () => this.ns.run(() => readFileSync(fileOf(target), "utf8").trim()));
+        return file(fileOf(target), () => this.at(target, () => readFileSync(fileOf(target), "utf8").trim()));
     }
   }
 
@@ -65,8 +65,13 @@ export class Hands {
         file(fileOf(target), () => sysfs.setSetting(target.interface, target.setting, String(value)));
         break;
       default:
-        file(fileOf(target), () => this.ns.run(() => writeFileSync(fileOf(target), String(value))));
+        file(fileOf(target), () => this.at(target, () => writeFileSync(fileOf(target), String(value))));
     }
+  }
+
+  /** Where the target is: in the namespace, or, of the machine's, where the caller is. */
+  private at<T>(target: Target, act: () => T): T {
+    return target.kind === "sysctl" && !isGlobal(target.name) ? this.ns.run(act) : act();
   }
 
   private features(name: string, like: Value): Value {

@@ -1,11 +1,11 @@
 /** Findings about the kernel: what AF_XDP needs of it, each tried. */
-import type { Facts, HostFacts, Outcome } from "./facts.ts";
+import type { Facts, HostFacts, Outcome, Plan } from "./facts.ts";
 import { type Finding, fail, info, ok, onHost, warn } from "./finding.ts";
 
 /** SO_NETNS_COOKIE, by which the bindings tell queues of different namespaces apart. */
 const OLDEST = [5, 14] as const;
 
-export function kernelFindings({ host }: Facts): Finding[] {
+export function kernelFindings({ host, plan }: Facts): Finding[] {
   return [
     kernelVersion(host),
     needed(host, "af-xdp", host.trials.socket, "AF_XDP sockets open", "an AF_XDP socket"),
@@ -14,7 +14,7 @@ export function kernelFindings({ host }: Facts): Finding[] {
     needed(host, "steering", host.trials.steering, "the steering program passes the verifier", "the steering program"),
     xdpLink(host),
     jit(host),
-    busyPoll(host),
+    busyPoll(host, plan),
     txBudget(host),
     netdev(host),
   ];
@@ -75,15 +75,13 @@ function jit({ jited, sysctls }: HostFacts): Finding {
   return ok("bpf-jit", "BPF programs are compiled");
 }
 
-function busyPoll({ trials }: HostFacts): Finding {
+function busyPoll({ trials }: HostFacts, { poll }: Plan): Finding {
   const { busyPoll } = trials;
   if (busyPoll.state === "works") return ok("busy-poll", "sockets take the busy-poll options");
-  const said = busyPoll.state === "refused" ? busyPoll.message : busyPoll.why;
-  return info(
-    "busy-poll",
-    `refused: ${said}`,
-    "the policy 'busy' cannot start; 'adaptive' and 'interrupt' need it not",
-  );
+  const found = `refused: ${busyPoll.state === "refused" ? busyPoll.message : busyPoll.why}`;
+  const cost = "the policy 'busy' cannot start; 'adaptive' and 'interrupt' do without";
+  if (poll !== "busy") return info("busy-poll", found, cost);
+  return fail("busy-poll", found, cost, "start it with --poll adaptive");
 }
 
 function txBudget({ trials }: HostFacts): Finding {

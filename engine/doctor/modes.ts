@@ -1,7 +1,7 @@
 /** Findings about the ways frames can cross: what the driver claims, what it gave when tried, what the engine would take. */
 
 import { NETDEV_XDP_ACT_BASIC, NETDEV_XDP_ACT_REDIRECT, NETDEV_XDP_ACT_XSK_ZEROCOPY } from "../host/netdev.ts";
-import { chooseMode } from "../interface.ts";
+import { chooseMode, NO_NATIVE } from "../interface.ts";
 import type { Facts, InterfaceFacts, Outcome } from "./facts.ts";
 import { type Finding, fail, info, ok, warn } from "./finding.ts";
 
@@ -109,33 +109,22 @@ function skb({ trials }: InterfaceFacts): Finding[] {
 /** What an engine would take, given what worked. */
 function chosen({ plan }: Facts, dev: InterfaceFacts): Finding[] {
   if (dev.protection !== "") return [];
-  const { trials } = dev;
-  const choice = chooseMode(plan.mode, { link: { kind: dev.kind }, driver: dev.driver });
-  if (choice.attach === "skb") return [info("mode", `--mode ${plan.mode} takes skb mode, copy: ${choice.reason}`)];
-  if (trials.native.state === "works") {
-    const zero = trials.zerocopy.state === "works";
-    if (plan.mode === "zerocopy" && !zero) {
-      return [
-        fail(
-          "mode",
-          "--mode zerocopy was asked for, and the driver has none",
-          "the engine does not start",
-          "--mode auto",
-        ),
-      ];
-    }
-    return [info("mode", `--mode ${plan.mode} takes native mode, ${zero ? "zero copy" : "copy"}: ${choice.reason}`)];
+  const { native, zerocopy } = dev.trials;
+  const { mode } = plan;
+  const choice = chooseMode(mode, { link: { kind: dev.kind }, driver: dev.driver });
+  if (choice.attach === "skb") return [info("mode", `--mode ${mode} takes skb mode, copy: ${choice.reason}`)];
+  const impossible = (found: string, instead: string): Finding[] => [
+    fail("mode", found, "the engine does not start", `start it with ${instead}`),
+  ];
+  if (native.state === "works") {
+    const zero = zerocopy.state === "works";
+    if (mode === "zerocopy" && !zero) return impossible("--mode zerocopy, and the driver has none", "--mode auto");
+    return [info("mode", `--mode ${mode} takes native mode, ${zero ? "zero copy" : "copy"}: ${choice.reason}`)];
   }
-  if (plan.mode !== "auto") {
-    return [
-      fail(
-        "mode",
-        `--mode ${plan.mode} was asked for, and native mode is refused`,
-        "the engine does not start",
-        "--mode auto",
-      ),
-    ];
-  }
+  const code = native.state === "refused" ? native.code : "";
+  if (mode !== "auto") return impossible(`--mode ${mode}, and native mode is refused`, "--mode auto");
+  if (!NO_NATIVE.includes(code))
+    return impossible(`--mode auto, and native mode is refused with ${code}`, "--mode skb");
   const cost = "the kernel makes an skb of every frame before the program sees it";
   return [
     warn("mode", "--mode auto falls back to skb mode", cost, "this driver, or its present set-up, has no native XDP"),

@@ -2,8 +2,14 @@
 import { SysError } from "af-xdp-bindings";
 import type { Change, Target, Value } from "./change.ts";
 import type { Finding } from "./finding.ts";
-import { type Hands, same } from "./hands.ts";
+import { same } from "./hands.ts";
 import type { Entry, StateFile } from "./tune-state.ts";
+
+/** What reads and sets values: settings.ts on a host, made up in tests. Both throw SysError. */
+export interface Settings {
+  read(target: Target, like: Value): Value;
+  write(target: Target, value: Value): void;
+}
 
 /** A change, and the finding that it mends. */
 export interface Planned {
@@ -45,19 +51,24 @@ export function planOf(findings: readonly Finding[]): Planned[] {
 }
 
 /** Makes the changes; one that fails does not keep the others from being made. `tell` hears of each. */
-export function apply(planned: readonly Planned[], hands: Hands, file: StateFile, tell: (step: Step) => void): void {
+export function apply(
+  planned: readonly Planned[],
+  settings: Settings,
+  file: StateFile,
+  tell: (step: Step) => void,
+): void {
   let entries = file.load();
   for (const { change, finding } of planned) {
     const { target, value } = change;
     const step = (result: Result, detail: string): void => tell({ target, value, finding, result, detail });
     try {
-      const before = hands.read(target, value);
+      const before = settings.read(target, value);
       if (same(before, value)) {
         step("already", "");
         continue;
       }
       file.save([...entries, { target, before, after: value, finding }]);
-      const after = setTo(hands, target, value, () => file.save(entries));
+      const after = setTo(settings, target, value, () => file.save(entries));
       entries = [...entries, { target, before, after, finding }];
       file.save(entries);
       step(same(after, value) ? "done" : "failed", same(after, value) ? text(before) : `it is now ${text(after)}`);
@@ -69,25 +80,25 @@ export function apply(planned: readonly Planned[], hands: Hands, file: StateFile
 }
 
 /** Sets it and returns what it is then. Where nothing was set, `undo` is called before the error goes on. */
-function setTo(hands: Hands, target: Target, value: Value, undo: () => void): Value {
+function setTo(settings: Settings, target: Target, value: Value, undo: () => void): Value {
   try {
-    hands.write(target, value);
+    settings.write(target, value);
   } catch (error) {
     undo();
     throw error;
   }
-  return hands.read(target, value);
+  return settings.read(target, value);
 }
 
 /**
  * Puts back what apply() changed, the last first. What could not be put back, or was left to somebody else, stays in
  * the file. With `force` a value of somebody else's is overwritten too.
  */
-export function undo(hands: Hands, file: StateFile, force: boolean, tell: (step: Step) => void): void {
+export function undo(settings: Settings, file: StateFile, force: boolean, tell: (step: Step) => void): void {
   const left: Entry[] = [];
   const entries = [...file.load()];
   for (let entry = entries.pop(); entry !== undefined; entry = entries.pop()) {
-    const step = undoOne(entry, hands, force);
+    const step = undoOne(entry, settings, force);
     if (step.result === "failed" || step.result === "foreign") left.unshift(entry);
     file.save([...entries, ...left]);
     tell(step);
@@ -95,14 +106,14 @@ export function undo(hands: Hands, file: StateFile, force: boolean, tell: (step:
   file.save(left);
 }
 
-function undoOne({ target, before, after, finding }: Entry, hands: Hands, force: boolean): Step {
+function undoOne({ target, before, after, finding }: Entry, settings: Settings, force: boolean): Step {
   const step = (result: Result, detail: string): Step => ({ target, value: before, finding, result, detail });
   try {
-    const now = hands.read(target, before);
+    const now = settings.read(target, before);
     if (same(now, before)) return step("already", "");
     if (!same(now, after) && !force) return step("foreign", `${text(now)}, not ${text(after)} as it was left`);
-    hands.write(target, before);
-    const back = hands.read(target, before);
+    settings.write(target, before);
+    const back = settings.read(target, before);
     return same(back, before) ? step("done", text(now)) : step("failed", `it is now ${text(back)}`);
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
