@@ -8,6 +8,7 @@ declare module "dns-socket" {
     query: [query: DecodedPacket, port: number, host: string];
     warning: [Error];
   }> {
+    readonly socket: object;
     bind(port: number, callback?: () => void): void;
     response(query: DecodedPacket, response: Packet, port: number, host: string): void;
     destroy(callback?: () => void): void;

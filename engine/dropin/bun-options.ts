@@ -67,10 +67,12 @@ type Options = Record<string, unknown>;
 export function parseConfig(given: unknown): Config {
   const options = object(given);
   if (options === null) throw invalidArgument("Expected an object");
-  const port = isNone(options.port) ? 0 : portOf(options.port, "port", 0);
-  const flags = truthy(options.flags) ? flagsOf(options.flags) : 0;
-  if (truthy(options.fd)) throw invalidArgument('"fd" cannot be taken over: the engine has sockets of its own');
-  const hostname = truthy(options.hostname) ? text(options.hostname, "hostname") : "0.0.0.0";
+  // Each is read once: a getter may count.
+  const { port: portGiven, flags: flagsGiven, fd, hostname: hostnameGiven } = options;
+  const port = isNone(portGiven) ? 0 : portOf(portGiven, "port", 0);
+  const flags = isNone(flagsGiven) ? 0 : flagsOf(flagsGiven);
+  if (!isNone(fd)) throw invalidArgument('"fd" cannot be taken over: the engine has sockets of its own');
+  const hostname = isGiven(hostnameGiven) ? text(hostnameGiven, "hostname") : "0.0.0.0";
   const { kind, handlers } = parseSocket(options);
   const connect = parseConnect(options.connect);
   return { context: AsyncLocalStorage.snapshot() as Context, hostname, port, flags, kind, handlers, connect };
@@ -79,13 +81,15 @@ export function parseConfig(given: unknown): Config {
 /** The binary type counts only beside handlers. */
 function parseSocket(options: Options): { kind: Kind; handlers: Handlers } {
   const handlers: Handlers = { data: null, drain: null, error: null };
-  if (!truthy(options.socket)) return { kind: "buffer", handlers };
-  const socket = object(options.socket);
+  const given = options.socket;
+  if (!isGiven(given)) return { kind: "buffer", handlers };
+  const socket = object(given);
   if (socket === null) throw invalidArgument('Expected "socket" to be an object');
-  const kind = truthy(options.binaryType) ? kindOf(options.binaryType) : "buffer";
+  const { binaryType } = options;
+  const kind = isGiven(binaryType) ? kindOf(binaryType) : "buffer";
   for (const name of ["data", "drain", "error"] as const) {
     const handler = socket[name];
-    if (!truthy(handler)) continue;
+    if (!isGiven(handler)) continue;
     if (typeof handler !== "function") throw invalidArgument(`Expected "socket.${name}" to be a function`);
     handlers[name] = handler;
   }
@@ -93,11 +97,11 @@ function parseSocket(options: Options): { kind: Kind; handlers: Handlers } {
 }
 
 function parseConnect(given: unknown): Config["connect"] {
-  if (!truthy(given)) return null;
+  if (!isGiven(given)) return null;
   const connect = object(given);
   if (connect === null) throw invalidArgument('Expected "connect" to be an object');
   const { hostname } = connect;
-  if (!truthy(hostname)) throw invalidArgument('Expected "connect.hostname" to be a string');
+  if (!isGiven(hostname)) throw invalidArgument('Expected "connect.hostname" to be a string');
   const name = text(hostname, "connect.hostname");
   const { port } = connect;
   if (isNone(port)) throw invalidArgument('Expected "connect.port" to be an integer');
@@ -140,8 +144,8 @@ function text(value: unknown, name: string): string {
 
 const isNone = (value: unknown): boolean => value === undefined || value === null;
 
-/** What counts as given: 0 is, "" is not. */
-const truthy = (value: unknown): boolean => !isNone(value) && value !== false && value !== "";
+/** What counts as given: 0 and false do, "" does not. */
+const isGiven = (value: unknown): boolean => !isNone(value) && value !== "";
 
 function object(value: unknown): Options | null {
   return (typeof value === "object" && value !== null) || typeof value === "function" ? (value as Options) : null;

@@ -41,12 +41,12 @@ export function invalidType(name: string, must: string, value: unknown): CodedEr
   return coded(TypeError, "ERR_INVALID_ARG_TYPE", `The "${name}" ${kind} must be ${must}. Received ${kindOf(value)}`);
 }
 
-const outOfRange = (name: string, must: string, value: number): CodedError =>
-  coded(
-    RangeError,
-    "ERR_OUT_OF_RANGE",
-    `The value of "${name}" is out of range. It must be ${must}. Received ${value}`,
-  );
+function outOfRange(name: string, must: string, value: number): CodedError {
+  const long = Number.isInteger(value) && Math.abs(value) > 2 ** 32;
+  const text = long ? String(value).replace(/\B(?=(\d{3})+$)/g, "_") : String(value);
+  const message = `The value of "${name}" is out of range. It must be ${must}. Received ${text}`;
+  return coded(RangeError, "ERR_OUT_OF_RANGE", message);
+}
 
 /** @param errno negative */
 export function operating(errno: number, syscall: string): OperatingError {

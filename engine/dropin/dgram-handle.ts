@@ -216,11 +216,9 @@ export class Handle {
     if (v6 === null) return -ERRNO.EINVAL;
     const { socket } = this;
     if (socket === null) return -ERRNO.EBADF;
-    return attempt(() => {
-      const zone = zoneOf(v6);
-      const index = typeof zone === "string" ? socket.interfaceIndex(zone) : zone;
-      socket.setsockopt(IPPROTO_IPV6, IPV6_MULTICAST_IF, index);
-    });
+    const result = this.set(IPPROTO_IPV6, IPV6_MULTICAST_IF, indexOf(socket, v6));
+    // As documented: a zone that is no interface's leaves the choice to the system.
+    return result === -ERRNO.ENODEV ? this.set(IPPROTO_IPV6, IPV6_MULTICAST_IF, 0) : result;
   }
 
   /** Joins or leaves a group. `engine` gives a socket that has none one, as libuv does; null: there is none yet. */
@@ -289,7 +287,7 @@ export class Handle {
     }
     const { socket } = this;
     if (socket === null) return -ERRNO.EBADF;
-    const at = iface === undefined ? 0 : interfaceOf(iface, family);
+    const at = iface === undefined ? 0 : interfaceOf(socket, iface, family);
     return at === null ? -ERRNO.EINVAL : attempt(() => change(socket, at));
   }
 
@@ -320,14 +318,19 @@ function attempt(call: () => void): number {
   }
 }
 
-/** The interface that an argument names: an IPv4 address, or the zone of an IPv6 one; null for anything else. */
-function interfaceOf(text: string, family: Family): string | number | null {
+/** The interface that an argument names: an IPv4 address as it is, an IPv6 one by its zone; null for anything else. */
+function interfaceOf(socket: UdpSocket, text: string, family: Family): string | number | null {
   const address = parseDestination(text, family);
   if (address === null) return null;
-  return family === 4 ? text : zoneOf(address);
+  return family === 4 ? text : indexOf(socket, address);
 }
 
-/** Name or index of the interface that an address names by its zone, 0 where it has none. */
-function zoneOf({ zone }: Destination): string | number {
-  return /^\d*$/.test(zone) ? Number(zone) : zone;
+/** Index of the interface that an address names by its zone; 0, the system's choice, where it names none. */
+function indexOf(socket: UdpSocket, { zone }: Destination): number {
+  if (/^\d*$/.test(zone)) return Number(zone);
+  let index = 0;
+  attempt(() => {
+    index = socket.interfaceIndex(zone);
+  });
+  return index;
 }

@@ -7,12 +7,13 @@
  * that of Node 22 (doc/api/dgram.md, lib/dgram.js); what differs is in docs/dropins.md.
  */
 import { drainMicrotasks } from "bun:jsc";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { channel } from "node:diagnostics_channel";
 import dns from "node:dns";
 import { EventEmitter, errorMonitor } from "node:events";
 import { type AddressInfo, isIP } from "node:net";
 import { ERRNO } from "af-xdp-bindings";
-import type { EngineThread } from "../engine.ts";
+import { Engine, type EngineThread } from "../engine.ts";
 import { defaultEngine, runningEngine } from "./default-engine.ts";
 import * as errors from "./dgram-errors.ts";
 import { fdType } from "./dgram-fd.ts";
@@ -52,6 +53,9 @@ const created = channel("udp.socket");
 const call = new SendCall();
 
 export class Socket extends EventEmitter {
+  /** Bound sockets by their engine. */
+  static readonly #bound = new WeakMap<EngineThread, Set<Socket>>();
+
   readonly type: SocketType;
   /** Null when closed. */
   #handle: Handle | null;
@@ -61,6 +65,8 @@ export class Socket extends EventEmitter {
   /** Calls that wait until the socket is bound; null while none does. */
   #waiting: (() => void)[] | null = null;
   readonly #outbox: Outbox;
+  /** What it is bound on. */
+  #engine: EngineThread | null = null;
   /** Whether an address literal needs nobody's leave: sent at once, then. */
   readonly #direct: boolean;
 
@@ -69,9 +75,13 @@ export class Socket extends EventEmitter {
     super();
     this.#options = checkOptions(type);
     this.type = this.#options.type;
+    // What comes from the network comes in the async context in which the socket was made.
+    const inContext = AsyncLocalStorage.snapshot();
+    const receive = (message: Buffer, sender: RemoteInfo): void => this.#receive(message, sender);
+    const fail = (errno: number): boolean => this.emit("error", errors.operating(errno, "recvmsg"));
     const handle = new Handle(this.type === "udp4" ? 4 : 6, {
-      message: (message, sender) => this.#receive(message, sender),
-      error: (errno) => this.emit("error", errors.operating(errno, "recvmsg")),
+      message: (message, sender) => inContext(receive, message, sender),
+      error: (errno) => inContext(fail, errno),
       writable: () => this.#outbox.flush(),
     });
     this.#handle = handle;
@@ -201,6 +211,7 @@ export class Socket extends EventEmitter {
     }
     this.#running().close();
     this.#handle = null;
+    if (this.#engine !== null) Socket.#bound.get(this.#engine)?.delete(this);
     this.#outbox.cancel();
     process.nextTick(() => this.emit("close"));
     return this;
@@ -401,9 +412,33 @@ export class Socket extends EventEmitter {
     if (result < 0) return errors.operatingAt(result, "bind", ip, port);
     handle.receive();
     this.#bindState = BOUND;
+    this.#follow(engine);
     if (recvBufferSize) this.#bufferSize(recvBufferSize, true);
     if (sendBufferSize) this.#bufferSize(sendBufferSize, false);
     return null;
+  }
+
+  /** Hears of the end of the engine, as every other socket on it does. */
+  #follow(engine: EngineThread): void {
+    this.#engine = engine;
+    const sockets = Socket.#bound.get(engine);
+    if (sockets !== undefined) {
+      sockets.add(this);
+      return;
+    }
+    const first = new Set<Socket>([this]);
+    Socket.#bound.set(engine, first);
+    const end = (error?: Error): void => {
+      for (const socket of [...first]) socket.#engineEnded(error);
+    };
+    if (engine instanceof Engine) engine.closed.then(() => end(), end);
+  }
+
+  /** The engine was closed, or has failed with an error: so is the socket. */
+  #engineEnded(error?: Error): void {
+    if (this.#handle === null) return;
+    this.close();
+    if (error !== undefined) process.nextTick(() => this.emit("error", error));
   }
 
   #onceListening(callback: () => void): void {

@@ -4,7 +4,7 @@
  */
 import type { udp } from "bun";
 import type { NetNs } from "../../engine/host/netns.ts";
-import { KernelUdp } from "../support/kernel-udp.ts";
+import { Peer } from "./bun-peer.ts";
 
 export type UdpSocketFunction = typeof Bun.udpSocket;
 /** Either kind of socket: cases call what the types forbid, too. */
@@ -20,8 +20,12 @@ export interface Addresses {
   b6: string;
   /** Of the subnet. */
   broadcast: string;
-  ifindex: number;
   interface: string;
+  /** Link-local IPv6 address of `b`, and of `a`. */
+  linkLocal: string;
+  peerLinkLocal: string;
+  /** Index of the interface of `a`. */
+  peerIndex: number;
 }
 
 export type Case = (side: Side) => unknown;
@@ -31,6 +35,7 @@ export type Cases = Record<string, Case>;
 const PATIENCE_MS = 10_000;
 /** How long a case waits for what must not come. */
 const SILENCE_MS = 60;
+const SETTLE_MS = 3;
 
 /** What a case finds: the function under test and its surroundings. All it opens is closed after it. */
 export class Side {
@@ -52,9 +57,14 @@ export class Side {
     return socket;
   }
 
+  /** A socket whose errors from the network are of no interest. */
+  quiet(options: Record<string, unknown> = {}): Promise<AnySocket> {
+    return this.open({ ...options, socket: { error() {} } });
+  }
+
   /** A kernel socket on the other host. */
-  peer(address = this.at.a4, port = 0): KernelUdp {
-    const peer = new KernelUdp(this.peerNs, { address, port });
+  peer(address = this.at.a4, port = 0): Peer {
+    const peer = new Peer(this.peerNs, { address, port });
     this.opened.push(peer);
     return peer;
   }
@@ -76,6 +86,11 @@ export class Side {
       if (performance.now() > deadline) throw new Error(`in vain: ${what}`);
       await Bun.sleep(1);
     }
+  }
+
+  /** Lets reports about what was sent come in. */
+  settle(): Promise<void> {
+    return Bun.sleep(SETTLE_MS);
   }
 
   /** Waits long enough for what should not happen. */
@@ -104,6 +119,15 @@ export async function outcome(call: () => unknown): Promise<unknown> {
   }
 }
 
+/** As outcome(), for calls of which it does not matter whether they throw or reject. */
+export async function attempt(call: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return describe(await call());
+  } catch (error) {
+    return { fails: describeError(error) };
+  }
+}
+
 /** Outcomes of one call each, by name. */
 export async function outcomes(calls: Record<string, () => unknown>): Promise<Record<string, unknown>> {
   const results: Record<string, unknown> = {};
@@ -118,12 +142,17 @@ export function describe(value: unknown): unknown {
   if (typeof value === "bigint" || typeof value === "symbol") return String(value);
   if (typeof value !== "object" || value === null) return Number.isNaN(value) ? "NaN" : value;
   if (value instanceof Error) return describeError(value);
-  if (value instanceof ArrayBuffer) return { ArrayBuffer: new Uint8Array(value).toHex() };
-  if (value instanceof Uint8Array) {
-    return { [value.constructor.name]: value.toHex(), offset: value.byteOffset, of: value.buffer.byteLength };
+  if (value instanceof ArrayBuffer) return { ArrayBuffer: digest(new Uint8Array(value)) };
+  if (ArrayBuffer.isView(value)) {
+    const { buffer, byteLength, byteOffset } = value;
+    const content = digest(new Uint8Array(buffer, byteOffset, byteLength));
+    return { [value.constructor.name]: content, offset: byteOffset, of: buffer.byteLength };
   }
   return Object.prototype.toString.call(value) === "[object UDPSocket]" ? "socket" : value;
 }
+
+/** Bytes, or what they hash to where they are many. */
+const digest = (bytes: Uint8Array): string => (bytes.length > 40 ? Bun.hash(bytes).toString() : bytes.toHex());
 
 export function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return { thrown: describe(error) };
