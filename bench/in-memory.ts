@@ -131,6 +131,7 @@ export class InMemory {
       portInfo: new Int32Array(PORTS_MAX * 2),
       fib,
       ifindex: IFINDEX,
+      controlThread: -1,
       hostThread: -1,
       board: CounterBoard.create(2),
     };

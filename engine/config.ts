@@ -1,6 +1,7 @@
 /** What an engine is started with. Checked here once, in words that say what to do. */
 import type { MemoryWire, Side } from "../queues/memory.ts";
 import { ip } from "../sockets/wire/address.ts";
+import type { ProviderOption } from "./provider.ts";
 import { type ReplayConfig, type ReplayLink, resolveReplay } from "./replay.ts";
 
 export type PollPolicy = "busy" | "adaptive" | "interrupt";
@@ -24,7 +25,15 @@ export interface MemoryLink {
 }
 
 export interface EngineOptions {
-  /** Interface to serve, by name. */
+  /**
+   * What serves the sockets. "engine": AF_XDP, or the start fails. "kernel": the kernel's own sockets, read and sent from in
+   * batches; no interface is taken, and every one of the host is served. Default auto: the engine, and kernel sockets
+   * where AF_XDP cannot be had for lack of privilege or of support by kernel or interface.
+   */
+  provider?: ProviderOption;
+  /** Hears of what was decided otherwise than asked for, a line each: kernel sockets instead of AF_XDP, and why. */
+  onNotice?: (text: string) => void;
+  /** Interface to serve, by name; default that of the default route. */
   interface?: string;
   /**
    * Addresses with prefix length ("198.18.0.1/24") that the engine owns on the interface, which it then has for itself: it
@@ -53,7 +62,10 @@ export interface EngineOptions {
   module?: string | URL;
   /** Structured-cloneable value handed to the module as `lcore.data`. */
   data?: unknown;
-  /** Frames of each lcore, a power of two; default 8192. */
+  /**
+   * Frames of each lcore, a power of two; default 8192. On kernel sockets those of each thread, 128 KiB of address space
+   * apiece that is used as far as datagrams reach; default 1024.
+   */
   frames?: number;
   /** Bytes a frame, 2048 or 4096; default the smaller one that holds the interface's MTU. */
   frameSize?: number;
@@ -69,6 +81,7 @@ export interface EngineOptions {
 
 /** Options with every default filled in, except those that name the link. */
 export interface EngineConfig {
+  provider: ProviderOption;
   interface: string | null;
   /** Own addresses, empty where the kernel's stack shares the interface. */
   addresses: readonly string[];
@@ -83,6 +96,7 @@ export interface EngineConfig {
   netns: string | null;
   module: string | null;
   data: unknown;
+  /** 0 until the provider is known. */
   frames: number;
   /** 0 until the interface's MTU is known: see frameSizeFor. */
   frameSize: number;
@@ -93,13 +107,19 @@ export interface EngineConfig {
 }
 
 export const LCORES_MAX = 64;
+export const FRAMES_DEFAULT = 8192;
+
+/** An interface that the engine cannot serve as it is, whoever asks. */
+export class CannotServe extends RangeError {}
 
 /** Checks options and fills in defaults. `cpus` are those this process may run on. Throws RangeError. */
 export function resolveConfig(options: EngineOptions, cpus: readonly number[]): EngineConfig {
-  if ([options.interface, options.memory, options.pcap].filter((way) => way !== undefined).length !== 1) {
+  if ([options.interface, options.memory, options.pcap].filter((way) => way !== undefined).length > 1) {
     throw new RangeError("engine: give one of 'interface', 'memory' and 'pcap'");
   }
+  checkProvider(options);
   const config: EngineConfig = {
+    provider: options.provider ?? "auto",
     interface: options.interface ?? null,
     memory: options.memory ?? null,
     pcap: options.pcap === undefined ? null : resolveReplay(options.pcap, (options.cpus ?? cpus.slice(-1)).length),
@@ -113,7 +133,7 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
     netns: options.netns ?? null,
     module: options.module === undefined ? null : String(options.module),
     data: options.data,
-    frames: options.frames ?? 8192,
+    frames: options.frames ?? 0,
     frameSize: options.frameSize ?? 0,
     sockets: options.sockets ?? 65536,
     threads: options.threads ?? 8,
@@ -122,13 +142,13 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
   };
   oneOf("mode", config.mode, ["auto", "native", "skb", "zerocopy"]);
   oneOf("poll", config.poll, ["busy", "adaptive", "interrupt"]);
-  powerOfTwo("frames", config.frames, 1024, 1 << 19);
+  if (config.frames !== 0) powerOfTwo("frames", config.frames, 1024, 1 << 19);
   if (config.frameSize !== 0) powerOfTwo("frameSize", config.frameSize, 2048, 4096);
   powerOfTwo("ringSlots", config.ringSlots, 64, 65536);
   whole("sockets", config.sockets, 1, 1 << 22);
   whole("threads", config.threads, 1, 64);
   whole("spinUs", config.spinUs, 0, 1_000_000);
-  if (config.frames * (config.frameSize || FRAME_SIZES[0]) > 2 ** 30)
+  if ((config.frames || FRAMES_DEFAULT) * (config.frameSize || FRAME_SIZES[0]) > 2 ** 30)
     throw new RangeError("frames: more than 1 GiB a lcore");
   if (config.cpus.length < 1 || config.cpus.length > LCORES_MAX) {
     throw new RangeError(`cpus: from 1 to ${LCORES_MAX} lcores, not ${config.cpus.length}`);
@@ -141,6 +161,18 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
     throw new RangeError("queues: each queue once");
   }
   return config;
+}
+
+/** Options that say how an interface is taken: kernel sockets take none. */
+const OF_FRAMES = ["addresses", "gateways", "frameSize", "memory", "mode", "pcap", "queues"] as const;
+
+function checkProvider(options: EngineOptions): void {
+  const { provider = "auto" } = options;
+  oneOf("provider", provider, ["auto", "engine", "kernel"]);
+  if (provider !== "kernel") return;
+  const given = OF_FRAMES.find((name) => ![undefined, "auto", "all"].includes(options[name] as string | undefined));
+  if (given !== undefined)
+    throw new RangeError(`${given}: says how an interface is taken, and kernel sockets take none`);
 }
 
 /** Addresses for which the engine has the host protocols itself. Throws RangeError. */
@@ -202,7 +234,7 @@ export function frameSizeFor(config: EngineConfig, name: string, mtu: number): n
   const size = candidates.find((bytes) => mtu <= mtuMax(bytes));
   if (size !== undefined) return size;
   const largest = Math.max(...candidates);
-  throw new RangeError(
+  throw new CannotServe(
     `interface ${name}: packets of its MTU ${mtu} do not fit frames of ${largest} bytes: set the MTU to ${mtuMax(largest)} or less`,
   );
 }

@@ -14,7 +14,9 @@ import { hostFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
 import { NUD_STALE } from "./host/rtnetlink-uapi.ts";
 import { CHANGED_ADDRESSES, CHANGED_LINKS, HostWatcher } from "./host/watcher.ts";
+import { KernelErrors } from "./kernel-errors.ts";
 import { KernelIntake } from "./kernel-intake.ts";
+import { PathMtus } from "./path-mtu.ts";
 import { describeError, type FromThread } from "./protocol.ts";
 import { Steering } from "./steering/program.ts";
 import {
@@ -45,6 +47,7 @@ const WAIT_MAX_NS = 200_000_000;
 const EPOLL_EVENT_BYTES = process.arch === "x64" ? 12 : 16;
 const EPOLL_DATA = process.arch === "x64" ? 4 : 8;
 const POLLIN = 1;
+const EPOLLERR = 8;
 const EFD_NONBLOCK_CLOEXEC = 0x80800;
 
 const post = (message: FromThread): void => parentPort?.postMessage(message);
@@ -59,6 +62,8 @@ class Control {
   private readonly steering: Steering;
   private readonly stack: Stack;
   private readonly intake: KernelIntake;
+  private readonly errors: KernelErrors;
+  private readonly paths = new PathMtus();
   private readonly board: CounterBoard;
   private readonly cpus: readonly number[];
   private readonly eventfd: number;
@@ -89,6 +94,9 @@ class Control {
     const fib = new Fib(wiring.fib);
     this.stack = new Stack(this.thread, shared, [], pool, fib, wiring.seed);
     this.intake = new KernelIntake(shared.table, this.stack, pool, views);
+    this.errors = new KernelErrors(shared.table, this.stack, pool, views, (address, mtu) => {
+      this.paths.learn(address, mtu, performance.now());
+    });
     this.board = new CounterBoard(wiring.counters);
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
     shared.mesh.setEventfd(this.thread, this.eventfd);
@@ -141,7 +149,7 @@ class Control {
 
   private publish(changed: number): void {
     // Routes first: the program must not send the lcores what is for an address they have not heard of.
-    this.writer.publish(hostFib(this.watcher));
+    this.writer.publish({ ...hostFib(this.watcher), pathMtus: this.paths.list() });
     if ((changed & (CHANGED_LINKS | CHANGED_ADDRESSES)) !== 0) {
       const link = this.watcher.link(this.way.link.ifindex);
       if (link !== null) this.steering.setMac(link.mac);
@@ -156,12 +164,17 @@ class Control {
     const address = sys.addressOf(events);
     const count = sys.sys6(sys.SYS.epoll_pwait, way.epoll, address, EVENTS_MAX, 0, 0, 8);
     const view = new DataView(events.buffer);
-    for (let i = 0; i < count; i++) this.intake.read(view.getUint32(i * EPOLL_EVENT_BYTES + EPOLL_DATA, true));
+    for (let i = 0; i < count; i++) {
+      const id = view.getUint32(i * EPOLL_EVENT_BYTES + EPOLL_DATA, true);
+      if ((view.getUint32(i * EPOLL_EVENT_BYTES, true) & EPOLLERR) !== 0) this.errors.read(id);
+      this.intake.read(id);
+    }
     this.stack.flush();
   }
 
   private keepHouse(): void {
     const now = performance.now();
+    if (this.paths.isDue(now)) this.publish(0);
     if (now >= this.housekeepingAt) {
       this.housekeepingAt = now + HOUSEKEEPING_MS;
       this.isolate();

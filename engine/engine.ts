@@ -13,27 +13,36 @@ import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
 import { Mesh } from "../sockets/mesh.ts";
 import { SocketTable } from "../sockets/table.ts";
-import { ThreadEndpoint } from "../sockets/thread.ts";
+import type { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { Captures } from "./capture.ts";
-import { dealQueues, type EngineConfig, type EngineOptions, frameSizeFor, resolveConfig } from "./config.ts";
+import {
+  dealQueues,
+  type EngineConfig,
+  type EngineOptions,
+  FRAMES_DEFAULT,
+  frameSizeFor,
+  resolveConfig,
+} from "./config.ts";
 import { memoryFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
 import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
+import { defaultInterface, obstacle, type Provider, refusal } from "./provider.ts";
 import { Replay, replayFib } from "./replay.ts";
+import { SocketSide } from "./socket-side.ts";
 import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
 import { Steering } from "./steering/program.ts";
 import {
-  controlThread,
   createWiring,
   type KernelWiring,
   type LinkDescriptor,
   MEMORY_IFINDEX,
+  openEndpoint,
   openNetns,
-  openShared,
+  type Way,
   type Wiring,
   wireQueues,
   wireWiring,
@@ -53,14 +62,16 @@ const running = new Set<Engine>();
 
 /** How the engine came to be attached. */
 export interface EngineInfo {
+  /** What serves the sockets: the engine, or kernel sockets. */
+  readonly provider: Provider;
   readonly interface: string | null;
   readonly ifindex: number;
-  /** "memory" or "pcap", or how the program is attached. */
-  readonly attach: "memory" | "pcap" | "native" | "skb";
+  /** "memory" or "pcap", how the program is attached, or "none" where the provider is the kernel. */
+  readonly attach: "memory" | "pcap" | "native" | "skb" | "none";
   readonly zeroCopy: boolean;
   readonly queues: number[][];
   readonly cpus: readonly number[];
-  /** Why this mode, in words. */
+  /** Why this mode, or why kernel sockets, in words. */
   readonly reason: string;
 }
 
@@ -78,14 +89,9 @@ export class EngineThread {
 
   protected constructor(wiring: Wiring) {
     this.wiring = wiring;
-    const shared = openShared(wiring);
-    const thread = shared.mesh.takeThread(controlThread(wiring) + 1);
-    if (thread < 0) {
-      throw new RangeError(`the engine serves at most ${wiring.config.threads} threads: raise its option 'threads'`);
-    }
-    this.endpoint = new ThreadEndpoint(thread, shared, wiring.config.cpus.length);
+    this.endpoint = openEndpoint(wiring);
     this.endpoint.awaitLoans();
-    this.board = shared.board;
+    this.board = this.endpoint.shared.board;
   }
 
   /** Opens a UDP socket that this thread reads. Throws SysError. */
@@ -112,6 +118,7 @@ export class EngineThread {
 
   /** Puts this thread's counters where every thread sees them. */
   protected commit(): void {
+    this.endpoint.countDrops(null);
     this.board.commit(this.endpoint.thread, this.endpoint.counters);
   }
 
@@ -142,6 +149,7 @@ export class Engine extends EngineThread {
   readonly closed: Promise<void>;
   private readonly threads: Thread[];
   private readonly kernel: KernelSide | null;
+  private readonly sockets: SocketSide | null;
   private readonly captures: Captures;
   private ending: Promise<void> | null = null;
   private settle: { resolve: () => void; reject: (error: Error) => void };
@@ -151,12 +159,46 @@ export class Engine extends EngineThread {
     processCpus ??= getAffinity(0);
     const cpus = processCpus;
     const config = resolveConfig(options, cpus);
-    if (config.interface === null) return Engine.startThreads(config, cpus, null);
+    if (config.memory !== null || config.pcap !== null) return await Engine.startThreads(config, cpus, null, null);
+    const notice = options.onNotice ?? (() => {});
+    if (config.provider === "kernel") return await Engine.startOnSockets(config, cpus, "asked for", notice);
+    const named = config.interface !== null;
+    let reason = "";
+    try {
+      config.interface ??= defaultInterface(config.netns);
+      reason = config.provider === "auto" && config.addresses.length === 0 ? obstacle(config) : "";
+      if (reason === "") return await Engine.startOnFrames(config, cpus);
+    } catch (error) {
+      const refused = config.provider === "auto" ? refusal(error, config, named) : null;
+      if (refused === null) throw error;
+      reason = refused;
+    }
+    notice(`on kernel sockets: ${reason}`);
+    return await Engine.startOnSockets(config, cpus, reason, notice);
+  }
+
+  private static async startOnFrames(config: EngineConfig, cpus: readonly number[]): Promise<Engine> {
+    if (config.interface === null) throw new RangeError("engine: no default route leads over an interface: name one");
     const kernel = KernelSide.open(config);
     try {
-      return await Engine.startThreads(config, cpus, kernel);
+      return await Engine.startThreads(config, cpus, kernel, null);
     } catch (error) {
       kernel.close();
+      throw error;
+    }
+  }
+
+  private static async startOnSockets(
+    config: EngineConfig,
+    cpus: readonly number[],
+    reason: string,
+    notice: (text: string) => void,
+  ): Promise<Engine> {
+    const sockets = SocketSide.open(config, reason, notice);
+    try {
+      return await Engine.startThreads(config, cpus, null, sockets);
+    } catch (error) {
+      sockets.close();
       throw error;
     }
   }
@@ -170,17 +212,17 @@ export class Engine extends EngineThread {
     config: EngineConfig,
     cpus: readonly number[],
     kernel: KernelSide | null,
+    sockets: SocketSide | null,
   ): Promise<Engine> {
-    config.frameSize =
-      kernel === null ? config.frameSize || 2048 : frameSizeFor(config, kernel.link.name, kernel.link.mtu);
-    const all = kernel === null ? wireQueues(config) : kernel.queues(config);
-    const queues = dealQueues(all, config.cpus.length);
-    const wiring = createWiring(config, queues, kernel?.wiring(config) ?? wireWiring(config));
+    const wiring = createWiring(config, ...layOut(config, kernel, sockets));
     const threads: Thread[] = [];
     const captures = new Captures();
     try {
       if (wiring.host !== null) {
         threads.push(await Thread.start("host", new URL("./host-worker.ts", import.meta.url), { wiring, cpus }));
+      } else if (wiring.way.kind === "sockets") {
+        const url = new URL("./socket-control-worker.ts", import.meta.url);
+        threads.push(await Thread.start("control", url, { wiring, cpus }));
       } else if (kernel === null) {
         const { way } = wiring;
         if (way.kind === "pcap") new FibWriter(wiring.fib).publish(replayFib(way, MEMORY_IFINDEX));
@@ -196,12 +238,12 @@ export class Engine extends EngineThread {
       }
       kernel?.attach(config);
       kernel?.publishNapiIds(wiring);
-      if (config.isolate && config.cpus.length < cpus.length) {
+      if (config.isolate && config.cpus.length > 0 && config.cpus.length < cpus.length) {
         const state = new Int32Array(wiring.state);
         const own = config.cpus.map((_, l) => state[1 + l]);
         moveThreadsOff(config.cpus, new Set([...own, ...Engine.runningLcores()]), cpus);
       }
-      return new Engine(wiring, threads, kernel, captures);
+      return new Engine(wiring, threads, kernel, sockets, captures);
     } catch (error) {
       Atomics.store(new Int32Array(wiring.state), 0, 1);
       new Mesh(wiring.mesh).stop();
@@ -214,20 +256,30 @@ export class Engine extends EngineThread {
     }
   }
 
-  private constructor(wiring: Wiring, threads: Thread[], kernel: KernelSide | null, captures: Captures) {
+  private constructor(
+    wiring: Wiring,
+    threads: Thread[],
+    kernel: KernelSide | null,
+    sockets: SocketSide | null,
+    captures: Captures,
+  ) {
     super(wiring);
+    this.sockets = sockets;
     this.threads = threads;
     this.kernel = kernel;
     this.captures = captures;
     this.info = {
+      provider: sockets === null ? "engine" : "kernel",
       interface: wiring.config.interface,
       ifindex: kernel?.link.ifindex ?? 0,
-      attach: kernel?.attached ?? (wiring.way.kind === "pcap" ? "pcap" : "memory"),
+      attach: kernel?.attached ?? (sockets !== null ? "none" : wiring.way.kind === "pcap" ? "pcap" : "memory"),
       zeroCopy: kernel !== null && threads.slice(1).every((thread) => thread.zeroCopy),
       queues: wiring.queues,
       cpus: wiring.config.cpus,
       reason:
-        kernel?.reason ?? (wiring.way.kind === "pcap" ? `a replay of ${wiring.way.config.file}` : "a memory wire"),
+        kernel?.reason ??
+        sockets?.reason ??
+        (wiring.way.kind === "pcap" ? `a replay of ${wiring.way.config.file}` : "a memory wire"),
     };
     this.replay = wiring.way.kind === "pcap" ? new Replay(wiring.way, () => this.running) : null;
     let settle: Engine["settle"] | undefined;
@@ -286,7 +338,7 @@ export class Engine extends EngineThread {
     const { wiring } = this;
     this.commit();
     const steering = this.steeringCounters();
-    const lcores = this.threads.slice(-wiring.config.cpus.length);
+    const lcores = this.threads.slice(this.threads.length - wiring.config.cpus.length);
     return collectStats(
       this.info,
       wiring,
@@ -331,6 +383,7 @@ export class Engine extends EngineThread {
     clearTimeout(timer);
     this.closePlaceholders();
     this.kernel?.close();
+    this.sockets?.close();
     await this.captures.end("the engine has ended");
     running.delete(this);
     const { config } = this.wiring;
@@ -364,6 +417,20 @@ class AttachedThread extends EngineThread {
   constructor(wiring: Wiring) {
     super(wiring);
   }
+}
+
+/** Which queues each lcore has, and what they are of. Fills in what the configuration left open. Throws RangeError. */
+function layOut(
+  config: EngineConfig,
+  kernel: KernelSide | null,
+  sockets: SocketSide | null,
+): [queues: number[][], way: Way] {
+  if (sockets !== null) return [config.cpus.map(() => []), sockets.wiring()];
+  config.frames ||= FRAMES_DEFAULT;
+  config.frameSize =
+    kernel === null ? config.frameSize || 2048 : frameSizeFor(config, kernel.link.name, kernel.link.mtu);
+  const all = kernel === null ? wireQueues(config) : kernel.queues(config);
+  return [dealQueues(all, config.cpus.length), kernel?.wiring(config) ?? wireWiring(config)];
 }
 
 /** A worker thread of the engine, from its start to its end. */

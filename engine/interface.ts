@@ -1,6 +1,6 @@
 /** Finding an interface and attaching the steering program to it, in the mode that serves it best. */
 import { type Link, SysError } from "af-xdp-bindings";
-import type { AttachMode } from "./config.ts";
+import { type AttachMode, CannotServe } from "./config.ts";
 import { Ethtool } from "./host/ethtool.ts";
 import { Rtnl } from "./host/rtnetlink.ts";
 import type { Link as HostLink } from "./host/rtnetlink-decode.ts";
@@ -40,7 +40,7 @@ export function findInterface(name: string): FoundInterface {
   const ethtool = new Ethtool();
   try {
     const link = rtnl.link(name);
-    if (link.mac.length !== 6) throw new RangeError(`interface ${name}: not an Ethernet interface`);
+    if (link.mac.length !== 6) throw new CannotServe(`interface ${name}: not an Ethernet interface`);
     return { link, driver: driverOf(ethtool, name), queues: activeQueues(ethtool, link) };
   } finally {
     ethtool.close();
@@ -74,6 +74,9 @@ export function chooseMode(mode: AttachMode, { link }: DeviceKind): { attach: "n
   return { attach: "native", reason: "the driver's own hook" };
 }
 
+/** Errors by which drivers say that they have no native XDP, or not as they are set up. Mode auto gets over these. */
+export const NO_NATIVE: readonly string[] = ["EOPNOTSUPP", "EINVAL"];
+
 /**
  * Attaches the program to the interface, in the thread's namespace. In mode auto a driver without native XDP gets skb
  * mode: `fallback` then says why. Throws SysError.
@@ -87,7 +90,7 @@ export function attachSteering(
   try {
     return { link: steering.attach(link.ifindex, attach), fallback: "" };
   } catch (error) {
-    const refused = error instanceof SysError && (error.code === "EOPNOTSUPP" || error.code === "EINVAL");
+    const refused = error instanceof SysError && NO_NATIVE.includes(error.code);
     if (mode !== "auto" || attach === "skb" || !refused) throw error;
     return {
       link: steering.attach(link.ifindex, "skb"),

@@ -7,7 +7,19 @@
  */
 import { sys } from "af-xdp-bindings";
 import { addressBytes } from "../sockets/fib.ts";
-import { F_TIMESTAMP, F_V6ONLY, FLAGS, LOCAL, type SocketTable } from "../sockets/table.ts";
+import {
+  IP_RECVERR,
+  IP_RECVTOS,
+  IP_RECVTTL,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_RECVERR,
+  IPV6_RECVHOPLIMIT,
+  IPV6_RECVTCLASS,
+  SO_TIMESTAMPNS,
+  SOL_SOCKET,
+} from "../sockets/options.ts";
+import { AF_INET6, F_TIMESTAMP, F_V6ONLY, FAMILY, FLAGS, LOCAL, type SocketTable } from "../sockets/table.ts";
 import type { NetNs } from "./host/netns.ts";
 import { PortBinder } from "./port-binder.ts";
 import { STAMP, V4_ANY, V6_ANY } from "./steering/layout.ts";
@@ -15,6 +27,18 @@ import type { Steering } from "./steering/program.ts";
 
 const EPOLL_CTL_ADD = 1;
 const EPOLLIN = 1;
+
+/** What the control thread is to be told of each datagram and error; what the socket itself asked for the engine keeps. */
+const TOLD: readonly [number, number][] = [
+  [IPPROTO_IP, IP_RECVTTL],
+  [IPPROTO_IP, IP_RECVTOS],
+  [IPPROTO_IP, IP_RECVERR],
+];
+const TOLD_IPV6: readonly [number, number][] = [
+  [IPPROTO_IPV6, IPV6_RECVHOPLIMIT],
+  [IPPROTO_IPV6, IPV6_RECVTCLASS],
+  [IPPROTO_IPV6, IPV6_RECVERR],
+];
 
 export class KernelBinder extends PortBinder {
   private readonly steering: Steering;
@@ -59,6 +83,16 @@ export class KernelBinder extends PortBinder {
   override close(): void {
     this.steering.close();
     super.close();
+  }
+
+  protected override prepare(fd: number, table: SocketTable, id: number): number {
+    const options = table.get(id, FAMILY) === AF_INET6 ? [...TOLD, ...TOLD_IPV6] : [...TOLD];
+    if ((table.get(id, FLAGS) & F_TIMESTAMP) !== 0) options.push([SOL_SOCKET, SO_TIMESTAMPNS]);
+    for (const [level, name] of options) {
+      const result = sys.setsockoptInt(fd, level, name, 1);
+      if (result < 0) return result;
+    }
+    return super.prepare(fd, table, id);
   }
 
   protected override bound(fd: number, _table: SocketTable, id: number): number {

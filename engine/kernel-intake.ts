@@ -4,21 +4,26 @@
  */
 import { sys } from "af-xdp-bindings";
 import type { FramePool } from "../queues/pool.ts";
+import { writeInterface } from "../sockets/datagram.ts";
+import { MessageHeader } from "../sockets/msghdr.ts";
 import {
-  IOVEC_BYTES,
-  IOVEC_LENGTH,
-  MSG_CONTROL,
-  MSG_CONTROLLEN,
-  MSG_FLAGS,
-  MSG_IOV,
-  MSG_IOVLEN,
-  MSG_NAME,
-  MSG_NAMELEN,
-  MSGHDR_BYTES,
-  putAddress,
-} from "../sockets/msghdr.ts";
-import { readSockaddr, SOCKADDR_IN6_BYTES } from "../sockets/sockaddr.ts";
+  IP_PKTINFO,
+  IP_TOS,
+  IP_TTL,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_HOPLIMIT,
+  IPV6_PKTINFO,
+  IPV6_TCLASS,
+  SO_TIMESTAMP,
+  SO_TIMESTAMP_NEW,
+  SO_TIMESTAMPNS,
+  SO_TIMESTAMPNS_NEW,
+  SOL_SOCKET,
+} from "../sockets/options.ts";
+import { readSockaddr } from "../sockets/sockaddr.ts";
 import type { Stack } from "../sockets/stack.ts";
+import { STAMP_BYTES, writeStamp } from "../sockets/stamp.ts";
 import { LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "../sockets/wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_HEADER, writeIpv4 } from "../sockets/wire/ipv4.ts";
@@ -27,13 +32,12 @@ import { UDP_HEADER, writeUdp } from "../sockets/wire/udp.ts";
 import { type FrameViews, writeInt32, writeUint16 } from "../sockets/wire/views.ts";
 
 const MSG_DONTWAIT = 0x40;
-const IPPROTO_IP = 0;
-const IPPROTO_IPV6 = 41;
-const IP_PKTINFO = 8;
-const IPV6_PKTINFO = 50;
-/** Room before the payload for the headers that are put there. */
+const NS_PER_US = 1000;
+const NS_PER_S = 1e9;
+/** Seconds before this thread's start from which its stamps count: the clock may be set back as far. */
+const EPOCH_S = 86_400;
+/** Room before the payload for the stamp and the headers that are put there. */
 const HEADROOM = 256;
-const CONTROL_BYTES = 256;
 /** Datagrams read from one socket before the next has its turn. */
 const READ_MAX = 64;
 
@@ -43,15 +47,16 @@ export class KernelIntake {
   private readonly pool: FramePool;
   private readonly views: FrameViews;
   private readonly base: number;
-  private readonly name = new Uint8Array(SOCKADDR_IN6_BYTES);
-  private readonly nameView = new DataView(this.name.buffer);
-  private readonly control = new Uint8Array(CONTROL_BYTES);
-  private readonly controlView = new DataView(this.control.buffer);
-  private readonly message = new DataView(new ArrayBuffer(MSGHDR_BYTES));
-  private readonly messageAddress = sys.addressOf(this.message);
-  private readonly vector = new DataView(new ArrayBuffer(IOVEC_BYTES));
+  private readonly header = new MessageHeader();
+  private readonly epoch: number;
   private readonly remote = new Int32Array(4);
   private readonly local = new Int32Array(4);
+  /** Of the datagram at hand: interface, TTL or hop limit, TOS or traffic class, and time of arrival (0: none). */
+  private ifindex = 0;
+  private ttl = 0;
+  private tos = 0;
+  private seconds = 0;
+  private nanoseconds = 0;
 
   constructor(table: SocketTable, stack: Stack, pool: FramePool, views: FrameViews) {
     this.table = table;
@@ -59,11 +64,9 @@ export class KernelIntake {
     this.pool = pool;
     this.views = views;
     this.base = sys.addressOf(views.bytes);
-    this.vector.setUint32(IOVEC_LENGTH, pool.frameSize - HEADROOM, true);
-    putAddress(this.message, MSG_NAME, sys.addressOf(this.name));
-    putAddress(this.message, MSG_IOV, sys.addressOf(this.vector));
-    this.message.setUint32(MSG_IOVLEN, 1, true);
-    putAddress(this.message, MSG_CONTROL, sys.addressOf(this.control));
+    // Times since 1970 in nanoseconds would not be exact; the stack adds the seconds back.
+    this.epoch = Math.floor(Date.now() / 1000) - EPOCH_S;
+    stack.realtimeOffsetSeconds = this.epoch;
   }
 
   /** Reads what waits at the socket's placeholder. Returns how many datagrams were delivered. */
@@ -87,24 +90,14 @@ export class KernelIntake {
   private receive(id: number, payload: number): number {
     return this.table.mutex.hold(() => {
       const fd = this.table.get(id, PLACEHOLDER);
-      return fd < 0 ? fd : this.receiveFrom(fd, payload);
+      return fd < 0 ? fd : this.header.receive(fd, this.base + payload, this.pool.frameSize - HEADROOM, MSG_DONTWAIT);
     });
-  }
-
-  private receiveFrom(fd: number, payload: number): number {
-    const { message } = this;
-    putAddress(this.vector, 0, this.base + payload);
-    // The kernel overwrites the lengths with what it filled.
-    message.setUint32(MSG_NAMELEN, SOCKADDR_IN6_BYTES, true);
-    message.setUint32(MSG_CONTROLLEN, CONTROL_BYTES, true);
-    message.setUint32(MSG_FLAGS, 0, true);
-    return sys.sys3(sys.SYS.recvmsg, fd, this.messageAddress, MSG_DONTWAIT);
   }
 
   private deliver(id: number, payload: number, length: number): void {
     const { bytes } = this.views;
-    const remotePort = readSockaddr(this.nameView, this.remote);
-    this.readDestination(id);
+    const remotePort = readSockaddr(this.header.nameView, this.remote);
+    this.readControls(id);
     const { local, remote } = this;
     const udp = payload - UDP_HEADER;
     writeUdp(bytes, udp, remotePort, this.table.get(id, LOCAL_PORT), length + UDP_HEADER);
@@ -112,46 +105,60 @@ export class KernelIntake {
     const ip = udp - (mapped ? IPV4_HEADER : IPV6_HEADER);
     if (mapped) {
       const total = Math.min(length + UDP_HEADER + IPV4_HEADER, 65535);
-      writeIpv4(this.views, ip, 0, total, 0, 0, 64, IPPROTO_UDP, remote[3], local[3]);
+      writeIpv4(this.views, ip, this.tos, total, 0, 0, this.ttl, IPPROTO_UDP, remote[3], local[3]);
     } else {
-      writeInt32(bytes, ip, 6 << 28);
+      writeInt32(bytes, ip, (6 << 28) | (this.tos << 20));
       writeUint16(bytes, ip + 4, Math.min(length + UDP_HEADER, 65535));
       bytes[ip + 6] = IPPROTO_UDP;
-      bytes[ip + 7] = 64;
+      bytes[ip + 7] = this.ttl;
       for (let i = 0; i < 4; i++) {
         writeInt32(bytes, ip + IPV6_SRC + 4 * i, remote[i]);
         writeInt32(bytes, ip + IPV6_DST + 4 * i, local[i]);
       }
     }
     const frame = ip - ETH_HEADER;
-    bytes.fill(0, frame, frame + 12);
+    bytes.fill(0, frame - STAMP_BYTES, frame + 12);
+    writeInterface(bytes, frame, this.ifindex);
     writeUint16(bytes, frame + 12, mapped ? ETH_P_IP : ETH_P_IPV6);
+    if (this.seconds > this.epoch) {
+      writeStamp(bytes, frame - STAMP_BYTES, (this.seconds - this.epoch) * NS_PER_S + this.nanoseconds);
+    }
     this.stack.inject(id, frame, payload + length - frame, ip, udp);
   }
 
-  /** The address the datagram was sent to: from the control message, or the socket's own. */
-  private readDestination(id: number): void {
-    const { controlView, local } = this;
+  /** What the control messages say; the address it was sent to may also be the socket's own. */
+  private readControls(id: number): void {
+    const { header, local } = this;
     for (let i = 0; i < 4; i++) local[i] = this.table.get(id, LOCAL + i);
-    const end = this.message.getUint32(MSG_CONTROLLEN, true);
-    for (let at = 0; at + 16 <= end; ) {
-      const size = controlView.getUint32(at, true);
-      if (size < 16) return;
-      const level = controlView.getInt32(at + 8, true);
-      const type = controlView.getInt32(at + 12, true);
-      if (level === IPPROTO_IP && type === IP_PKTINFO) {
-        // struct in_pktinfo: interface, local address of the route, destination in the header.
-        local[0] = 0;
-        local[1] = 0;
-        local[2] = 0xffff;
-        local[3] = controlView.getInt32(at + 24);
-        return;
+    this.ifindex = 0;
+    this.ttl = 0;
+    this.tos = 0;
+    this.seconds = 0;
+    for (let at = header.firstControl(); at >= 0; at = header.nextControl(at)) {
+      const type = header.controlType(at);
+      switch (header.controlLevel(at)) {
+        case IPPROTO_IP:
+          if (type === IP_PKTINFO) this.ifindex = header.readPktinfo(at, local);
+          else if (type === IP_TTL) this.ttl = header.controlInt(at);
+          else if (type === IP_TOS) this.tos = header.controlView.getUint8(header.controlData(at));
+          break;
+        case IPPROTO_IPV6:
+          if (type === IPV6_PKTINFO) this.ifindex = header.readPktinfo6(at, local);
+          else if (type === IPV6_HOPLIMIT) this.ttl = header.controlInt(at);
+          else if (type === IPV6_TCLASS) this.tos = header.controlInt(at);
+          break;
+        case SOL_SOCKET:
+          this.readTime(type, header.controlData(at));
       }
-      if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO) {
-        for (let i = 0; i < 4; i++) local[i] = controlView.getInt32(at + 16 + 4 * i);
-        return;
-      }
-      at += (size + 7) & ~7;
     }
+  }
+
+  /** struct timeval or timespec, in 64-bit fields. */
+  private readTime(type: number, at: number): void {
+    const micro = type === SO_TIMESTAMP || type === SO_TIMESTAMP_NEW;
+    if (!micro && type !== SO_TIMESTAMPNS && type !== SO_TIMESTAMPNS_NEW) return;
+    const view = this.header.controlView;
+    this.seconds = view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
+    this.nanoseconds = view.getUint32(at + 8, true) * (micro ? NS_PER_US : 1);
   }
 }

@@ -13,6 +13,7 @@ import { XdpPort } from "../queues/xdp.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import type { Shared } from "../sockets/endpoint.ts";
 import { Fib } from "../sockets/fib.ts";
+import { KernelStack } from "../sockets/kernel/stack.ts";
 import { Stack } from "../sockets/stack.ts";
 import { CaptureTap, type TapLine } from "./capture-tap.ts";
 import { getAffinity, setAffinity } from "./host/affinity.ts";
@@ -20,7 +21,16 @@ import { Lcore } from "./lcore.ts";
 import { describeError, type FromThread } from "./protocol.ts";
 import type { PcapWiring } from "./replay.ts";
 import { Steering } from "./steering/program.ts";
-import { type KernelWiring, MEMORY_IFINDEX, type MemoryWiring, openNetns, openShared, type Wiring } from "./wiring.ts";
+import {
+  type FrameWay,
+  type KernelWiring,
+  MEMORY_IFINDEX,
+  type MemoryWiring,
+  openNetns,
+  openShared,
+  openSockets,
+  type Wiring,
+} from "./wiring.ts";
 
 /** What the thread is started with. */
 export interface LcoreStart {
@@ -40,20 +50,11 @@ async function main({ wiring, id, line }: LcoreStart): Promise<void> {
   setAffinity(0, [cpu]);
   const state = new Int32Array(wiring.state);
   Atomics.store(state, 1 + id, sys.gettid());
-  const shared = openShared(wiring);
-  const pool = new FramePool(wiring.config.frames, wiring.config.frameSize);
-  const opened =
-    wiring.way.kind === "kernel"
-      ? openXdpPorts(wiring, wiring.way, id, pool)
-      : openWirePorts(wiring, wiring.way, id, pool, shared);
-  const tap = new CaptureTap(opened.ports, line);
+  const opened = wiring.way.kind === "sockets" ? openKernelStack(wiring, id) : openStack(wiring, wiring.way, id, cpu);
+  const { ports, shared, stack } = opened;
+  const tap = new CaptureTap(ports, line);
   let lcore: Lcore | null = null;
   try {
-    const fib = new Fib(wiring.fib);
-    const stack = new Stack(id, shared, opened.ports, pool, fib, wiring.seed);
-    if (shared.hostThread >= 0) stack.useHost(shared.hostThread);
-    stack.control();
-    for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
     const settings = { ...wiring.config, id, cpu };
     lcore = new Lcore(settings, stack, new CounterBoard(wiring.counters), state, tap);
     if (wiring.config.module !== null) {
@@ -63,7 +64,7 @@ async function main({ wiring, id, line }: LcoreStart): Promise<void> {
       }
       await module.default(lcore);
     }
-    const xsks = opened.ports.map((port) => port.fd).filter((fd) => fd >= 0);
+    const xsks = ports.map((port) => port.fd).filter((fd) => fd >= 0);
     post({ type: "ready", thread: id, zeroCopy: opened.zeroCopy, affinity: getAffinity(0), xsks });
     lcore.run();
   } finally {
@@ -85,6 +86,36 @@ interface OpenedPorts {
   readonly ports: Port[];
   readonly zeroCopy: boolean;
   close(): void;
+}
+
+interface OpenedStack extends OpenedPorts {
+  readonly shared: Shared;
+  readonly stack: Stack | KernelStack;
+}
+
+/** The stack over the lcore's queues. */
+function openStack(wiring: Wiring, way: FrameWay, id: number, cpu: number): OpenedStack {
+  const shared = openShared(wiring);
+  const pool = new FramePool(wiring.config.frames, wiring.config.frameSize);
+  const opened =
+    way.kind === "kernel" ? openXdpPorts(wiring, way, id, pool) : openWirePorts(wiring, way, id, pool, shared);
+  try {
+    const stack = new Stack(id, shared, opened.ports, pool, new Fib(wiring.fib), wiring.seed);
+    if (shared.hostThread >= 0) stack.useHost(shared.hostThread);
+    stack.control();
+    for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
+    return { ...opened, shared, stack };
+  } catch (error) {
+    opened.close();
+    throw error;
+  }
+}
+
+/** The stack over kernel sockets. */
+function openKernelStack(wiring: Wiring, id: number): OpenedStack {
+  const { shared, frames } = openSockets(wiring);
+  const stack = new KernelStack(id, shared, frames, wiring.config.poll === "busy");
+  return { ports: [], zeroCopy: false, shared, stack, close: () => stack.close() };
 }
 
 function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: FramePool): OpenedPorts {

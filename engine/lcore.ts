@@ -13,6 +13,7 @@
 import { sys } from "af-xdp-bindings";
 import { Burst, type Port } from "../queues/driver.ts";
 import { C, type CounterBoard } from "../sockets/counters.ts";
+import type { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import type { PollPolicy } from "./config.ts";
@@ -56,7 +57,7 @@ export class Lcore {
   readonly cpu: number;
   /** What the engine was given as `data`. */
   readonly data: unknown;
-  readonly stack: Stack;
+  readonly stack: Stack | KernelStack;
   readonly ports: readonly Port[];
 
   private readonly settings: LcoreSettings;
@@ -85,7 +86,7 @@ export class Lcore {
 
   constructor(
     settings: LcoreSettings,
-    stack: Stack,
+    stack: Stack | KernelStack,
     board: CounterBoard,
     stopWord: Int32Array,
     requests: Requests | null = null,
@@ -102,14 +103,14 @@ export class Lcore {
     this.counters = stack.counters;
     this.eventfd = sys.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     stack.shared.mesh.setEventfd(settings.id, this.eventfd);
-    const fds = this.ports.map((port) => port.fd).filter((fd) => fd >= 0);
+    const fds = [stack.fd, ...this.ports.map((port) => port.fd)].filter((fd) => fd >= 0);
     this.pollfds = new Uint8Array((fds.length + 1) * POLLFD_BYTES);
     const view = new DataView(this.pollfds.buffer);
     [this.eventfd, ...fds].forEach((fd, i) => {
       view.setInt32(i * POLLFD_BYTES, fd, true);
       view.setInt16(i * POLLFD_BYTES + 4, POLLIN, true);
     });
-    this.sleepMaxNs = fds.length === this.ports.length ? SLEEP_MAX_NS : SLEEP_BLIND_NS;
+    this.sleepMaxNs = this.ports.some((port) => port.fd < 0) ? SLEEP_BLIND_NS : SLEEP_MAX_NS;
     this.pollfdsAddress = sys.addressOf(this.pollfds);
     this.timespecAddress = sys.addressOf(this.timespec);
     this.drainAddress = sys.addressOf(this.drainBuffer);

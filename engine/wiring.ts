@@ -8,8 +8,11 @@ import type { Binder } from "../sockets/binder.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import { PORTS_MAX, type Shared } from "../sockets/endpoint.ts";
 import { FIB_BYTES } from "../sockets/fib.ts";
+import { KERNEL_FRAME_SIZE, KernelFrames } from "../sockets/kernel/frames.ts";
+import { KernelThread } from "../sockets/kernel/thread.ts";
 import { Mesh, type MeshDescriptor } from "../sockets/mesh.ts";
 import { SocketTable, type TableDescriptor } from "../sockets/table.ts";
+import { ThreadEndpoint } from "../sockets/thread.ts";
 import { ip } from "../sockets/wire/address.ts";
 import { FrameViews } from "../sockets/wire/views.ts";
 import type { AttachMode, EngineConfig } from "./config.ts";
@@ -17,6 +20,7 @@ import { NetNs } from "./host/netns.ts";
 import { KernelBinder } from "./kernel-binder.ts";
 import { MemoryBinder } from "./memory-binder.ts";
 import { type PcapWiring, pcapWiring } from "./replay.ts";
+import { SocketBinder } from "./socket-binder.ts";
 import { Steering, type SteeringDescriptors } from "./steering/program.ts";
 
 /** Frames of the control thread: whole datagrams of 64 KiB that the kernel has put together. */
@@ -68,7 +72,17 @@ export interface MemoryWiring {
   readonly addresses: string[];
 }
 
-export type Way = KernelWiring | MemoryWiring | PcapWiring;
+/** Kernel sockets instead of queues: the provider "kernel". */
+export interface SocketsWiring {
+  readonly kind: "sockets";
+  readonly netnsPath: string | null;
+  /** epoll instance of the control thread, to which each application thread adds its own. */
+  readonly epoll: number;
+}
+
+/** What the lcores' frames come from and go to. */
+export type FrameWay = KernelWiring | MemoryWiring | PcapWiring;
+export type Way = FrameWay | SocketsWiring;
 
 export interface Wiring {
   readonly config: Omit<EngineConfig, "memory">;
@@ -94,8 +108,10 @@ export interface Wiring {
 export function createWiring(config: EngineConfig, queues: number[][], way: Way): Wiring {
   const lcores = config.cpus.length + 1;
   const { memory: _memory, ...rest } = config;
-  const frameSizes = [...config.cpus.map(() => config.frameSize), CONTROL_FRAME_SIZE];
-  const frames = [...config.cpus.map(() => config.frames), CONTROL_FRAMES];
+  // Threads that read kernel sockets have frames of their own, which no other thread sees.
+  const own = way.kind === "sockets";
+  const frameSizes = own ? [] : [...config.cpus.map(() => config.frameSize), CONTROL_FRAME_SIZE];
+  const frames = own ? [] : [...config.cpus.map(() => config.frames), CONTROL_FRAMES];
   return {
     config: rest,
     table: SocketTable.create(config.sockets, lcores).descriptor(),
@@ -161,8 +177,28 @@ export function openShared(wiring: Wiring): Shared {
     portInfo: new Int32Array(wiring.portInfo),
     fib: wiring.fib,
     ifindex: wiring.way.kind === "kernel" ? wiring.way.link.ifindex : MEMORY_IFINDEX,
+    controlThread: wiring.host === null && wiring.way.kind === "kernel" ? controlThread(wiring) : -1,
     hostThread: wiring.host === null ? -1 : controlThread(wiring),
   };
+}
+
+/** openShared() of a thread that reads kernel sockets, with its own frames as the only memory. */
+export function openSockets(wiring: Wiring): { shared: Shared; frames: KernelFrames } {
+  const frames = new KernelFrames(new SharedArea(wiring.config.frames * KERNEL_FRAME_SIZE));
+  return { shared: { ...openShared(wiring), memories: [frames.views], frameSizes: [KERNEL_FRAME_SIZE] }, frames };
+}
+
+/** This thread's end of the socket layer. Throws RangeError when all places are taken. */
+export function openEndpoint(wiring: Wiring): ThreadEndpoint {
+  const { config, way } = wiring;
+  const opened = way.kind === "sockets" ? openSockets(wiring) : null;
+  const shared = opened?.shared ?? openShared(wiring);
+  const thread = shared.mesh.takeThread(controlThread(wiring) + 1);
+  if (thread < 0) {
+    throw new RangeError(`the engine serves at most ${config.threads} threads: raise its option 'threads'`);
+  }
+  if (opened === null || way.kind !== "sockets") return new ThreadEndpoint(thread, shared, config.cpus.length);
+  return new KernelThread(thread, shared, opened.frames, way.epoll);
 }
 
 /** Frame memory of every lcore, as this thread sees it. */
@@ -178,7 +214,10 @@ export function openNetns(path: string | null): NetNs {
 }
 
 function openBinder(wiring: Wiring): Binder {
-  const { way } = wiring;
+  const { config, way } = wiring;
+  if (way.kind === "sockets") {
+    return new SocketBinder(openNetns(way.netnsPath), config.poll === "busy" ? config.cpus.length : 0);
+  }
   if (wiring.host !== null) return new MemoryBinder(wiring.host.addresses.map((address) => ip(address.split("/")[0])));
   if (way.kind !== "kernel") {
     const { addresses } = way.kind === "pcap" ? way.config : way;

@@ -2,6 +2,7 @@
  * Counters: a private array a thread, committed to shared memory now and then, so that counting costs an add and reading
  * costs the counting thread nothing. Names are those of Linux's /proc/net/snmp and netstat where one exists.
  */
+import { HOST_COUNTERS } from "./host/host-counters.ts";
 
 /** Every counter: name, and what one count means. The order is the index. */
 export const COUNTERS = [
@@ -47,6 +48,7 @@ export const COUNTERS = [
   ["Wakeups", "times another thread had to be woken"],
   ["TableSyncs", "times the lookup tables were brought up to date"],
   ["FibSyncs", "times routes or neighbours were brought up to date"],
+  ...HOST_COUNTERS,
 ] as const;
 
 export type CounterName = (typeof COUNTERS)[number][0];
@@ -57,7 +59,7 @@ export const C = Object.fromEntries(COUNTERS.map(([name], index) => [name, index
 export const COUNTER_COUNT = COUNTERS.length;
 
 /** Shared words (float64, exact to 2^53) set aside a thread: room to grow, and a whole number of cache lines. */
-export const COUNTER_STRIDE = 64;
+export const COUNTER_STRIDE = 128;
 
 /** Shared counters of every thread. Each row has one writer; readers may see a row mid-commit, each word whole. */
 export class CounterBoard {

@@ -26,7 +26,7 @@ import { formatIp } from "./wire/address.ts";
 import { IPV4_DST, IPV4_SRC, IPV4_TOS, IPV4_TTL } from "./wire/ipv4.ts";
 import { IPV6_DST, IPV6_HOP_LIMIT, IPV6_SRC, ipv6TrafficClass } from "./wire/ipv6.ts";
 import { udpDestination, udpSource } from "./wire/udp.ts";
-import { type FrameViews, readInt32 } from "./wire/views.ts";
+import { type FrameViews, readInt32, writeInt32 } from "./wire/views.ts";
 
 export class Datagram {
   readonly endpoint: Endpoint;
@@ -111,6 +111,13 @@ export class Datagram {
   /** IPv4 TOS or IPv6 traffic class. */
   get tos(): number {
     return this.family === 4 ? this.memory[this.l3 + IPV4_TOS] : ipv6TrafficClass(this.memory, this.l3);
+  }
+
+  /** Index of the interface by which it came (IP_PKTINFO). */
+  get interfaceIndex(): number {
+    const { shared } = this.endpoint;
+    // Frames of the control thread are of the kernel's making: where the MAC addresses would be stands the interface.
+    return this.home === shared.controlThread ? readInt32(this.memory, this.frame) : shared.ifindex;
   }
 
   /** A view of the payload, valid as long as the datagram. Allocates the view, copies nothing. */
@@ -200,6 +207,11 @@ export class Datagram {
     if (i === 3) return readInt32(this.memory, this.l3 + v4);
     return i === 2 ? 0xffff : 0;
   }
+}
+
+/** Notes the interface in the Ethernet header of a frame that has come up the kernel's stack: see interfaceIndex. */
+export function writeInterface(bytes: Uint8Array, frame: number, ifindex: number): void {
+  writeInt32(bytes, frame, ifindex);
 }
 
 function formatWords(w0: number, w1: number, w2: number, w3: number): string {

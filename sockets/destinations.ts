@@ -27,7 +27,7 @@ export class Destinations {
   readonly port = new Int32Array(2 * ENTRIES);
   /** Destination and source MAC, the first 12 bytes of a frame, as six halfwords in memory order; eight an entry. */
   readonly macs = new Uint16Array(2 * ENTRIES * MAC_STRIDE);
-  /** Largest IP packet, bytes. */
+  /** Largest IP packet that the way is known to take, bytes. */
   readonly mtu = new Int32Array(2 * ENTRIES);
   /** Source address the kernel would choose, four words. */
   readonly source = new Int32Array(2 * ENTRIES * 4);
@@ -106,8 +106,7 @@ export class Destinations {
     const l = fib.link;
     this.putMac(entry * MAC_STRIDE, n[neighbour + 5], n[neighbour + 6]);
     this.putMac(entry * MAC_STRIDE + 3, l[link + 1], l[link + 2]);
-    const mtu = l[link + 3];
-    this.mtu[entry] = r[route + 11] > 0 ? Math.min(r[route + 11], mtu) : mtu;
+    this.mtu[entry] = fib.mtuOf(route, link, w0, w1, w2, w3);
     for (let i = 0; i < 4; i++) this.source[entry * 4 + i] = r[route + 12 + i];
     return port;
   }

@@ -7,6 +7,7 @@ import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import type { Binder } from "./binder.ts";
 import { C, type CounterBoard, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
+import { excerptLength, isHardMessage, loadError } from "./error-queue.ts";
 import type { Fib } from "./fib.ts";
 import { KernelPath } from "./kernel-path.ts";
 import type { Mesh } from "./mesh.ts";
@@ -15,6 +16,7 @@ import {
   M_COUNT,
   M_FRAME,
   M_FRAMES,
+  M_GENERATION,
   M_KIND,
   M_L3,
   M_L4,
@@ -26,7 +28,7 @@ import {
   MSG_FREE,
   MSG_REPLY,
 } from "./message.ts";
-import { FAMILY, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import type { FrameViews } from "./wire/views.ts";
 
@@ -52,6 +54,8 @@ export interface Shared {
   readonly fib: SharedArrayBuffer;
   /** Index of the interface that the engine serves. */
   readonly ifindex: number;
+  /** Thread that reads what comes up the kernel's stack, -1 without a kernel. */
+  readonly controlThread: number;
   /** Thread of the engine's own host protocols, -1 where the kernel has them. */
   readonly hostThread: number;
 }
@@ -71,7 +75,7 @@ export abstract class Endpoint {
   protected readonly blocked = new Set<UdpSocket>();
   /** Open sockets that keep the event loop alive. */
   protected refs = 0;
-  protected readonly kernelPath = new KernelPath();
+  protected readonly kernelPath: KernelPath;
   /** The datagram handed to handlers, one at a time. */
   protected readonly datagram: Datagram;
   /** Rings to each lcore. The own entry of an lcore is not used. */
@@ -86,6 +90,7 @@ export abstract class Endpoint {
     this.thread = thread;
     this.shared = shared;
     this.table = shared.table;
+    this.kernelPath = new KernelPath(shared.table);
     this.counters = newCounters();
     const { mesh } = shared;
     for (let l = 0; l < mesh.lcores; l++) {
@@ -99,6 +104,11 @@ export abstract class Endpoint {
 
   /** This thread's copy of the routes. */
   abstract readonly fib: Fib;
+
+  /** Descriptor that an lcore is to poll(2) for POLLIN while it sleeps, beside those of its ports; -1 for none. */
+  get fd(): number {
+    return -1;
+  }
 
   /** lcore from whose frames a socket of this thread sends. */
   abstract senderOf(socket: UdpSocket): number;
@@ -131,6 +141,21 @@ export abstract class Endpoint {
   /** Bytes of payload that a frame from takeFrame() holds. */
   payloadMax(lcore: number): number {
     return this.shared.frameSizes[lcore] - TX_HEADROOM;
+  }
+
+  /** commitFrame() for a frame that the application has filled itself. */
+  sendFrame(
+    socket: UdpSocket,
+    lcore: number,
+    frame: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    return this.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
   }
 
   /** Sends a datagram. The payload is `bytes[offset .. offset + length)`. Returns `length`, or -errno. */
@@ -174,14 +199,32 @@ export abstract class Endpoint {
     w3: number,
     port: number,
   ): number {
-    const { table } = this;
-    const placeholder = table.get(socket.id, PLACEHOLDER);
-    if (placeholder < 0) return this.sendLargeViaHost(socket, bytes, offset, length, w0, w1, w2, w3, port);
-    const address = sys.addressOf(bytes) + offset;
-    const family = table.get(socket.id, FAMILY);
-    const result = this.kernelPath.send(placeholder, family, address, length, w0, w1, w2, w3, port);
+    if (this.table.get(socket.id, PLACEHOLDER) < 0) {
+      return this.sendLargeViaHost(socket, bytes, offset, length, w0, w1, w2, w3, port);
+    }
+    return this.sendByKernel(socket, sys.addressOf(bytes) + offset, length, w0, w1, w2, w3, port);
+  }
+
+  /** Sends `length` bytes at a memory address by the placeholder: the errno is the kernel's. */
+  protected sendByKernel(
+    socket: UdpSocket,
+    address: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const result = this.kernelPath.send(socket.id, address, length, w0, w1, w2, w3, port);
+    return this.sentByKernel(socket, result, length);
+  }
+
+  /** Counts what the placeholder was given. Returns what the socket is to be told. */
+  protected sentByKernel(socket: UdpSocket, result: number, length: number): number {
     this.counters[result < 0 ? C.UdpOutErrors : C.UdpOutViaKernel]++;
-    return result;
+    // Its queue was full: the kernel tells only those who asked for errors (udp_send_skb), and the placeholder always has.
+    return result === -ERRNO.ENOBUFS && !socket.queuesErrors ? length : result;
   }
 
   /** The host protocols take it apart: it goes to their thread in one of the large frames that it lends. */
@@ -319,6 +362,19 @@ export abstract class Endpoint {
   frameEnd(home: number, frame: number): number {
     const size = this.shared.frameSizes[home];
     return (frame & -size) + size;
+  }
+
+  /** MSG_ERROR from the lcore `home`: the network reports an error about what a socket has sent. */
+  protected acceptError(home: number, words: Int32Array, at: number): void {
+    const frame = words[at + M_FRAME];
+    let payload = new Uint8Array(0);
+    if (frame >= 0) {
+      payload = this.shared.memories[home].bytes.slice(frame, frame + excerptLength(words, at));
+      this.free(home, frame);
+    }
+    const socket = this.sockets.get(words[at + M_SOCKET]);
+    if (socket === undefined || socket.generation !== words[at + M_GENERATION]) this.counters[C.StaleMessages]++;
+    else socket.fail(loadError(words, at, payload), isHardMessage(words, at));
   }
 
   /** A handler set while datagrams wait takes those first, in order, each as an object of its own. */

@@ -12,6 +12,7 @@ export const LINKS_MAX = 64;
 export const ADDRESSES_MAX = 1024;
 export const ROUTES_MAX = 4096;
 export const NEIGHBOURS_MAX = 16384;
+export const PATH_MTUS_MAX = 1024;
 
 export interface FibLink {
   ifindex: number;
@@ -45,29 +46,40 @@ export interface FibNeighbour {
   mac: Uint8Array;
 }
 
+/** Largest packet that a router on the way to a destination lets pass. */
+export interface FibPathMtu {
+  /** 4 or 16 bytes. */
+  destination: Uint8Array;
+  mtu: number;
+}
+
 export interface FibContent {
   links: FibLink[];
   addresses: FibAddress[];
   routes: FibRoute[];
   neighbours: FibNeighbour[];
+  pathMtus?: FibPathMtu[];
 }
 
 export const LINK_WORDS = 5; // ifindex, mac, mac, mtu, up
 export const ADDRESS_WORDS = 6; // ifindex, address, prefix length
 export const ROUTE_WORDS = 16; // destination, prefix length, ifindex, has gateway, gateway, mtu, source
 export const NEIGHBOUR_WORDS = 7; // ifindex, address, mac, mac
+export const PATH_MTU_WORDS = 5; // destination, mtu
 
 const HEADER_WORDS = 8;
 const H_LINKS = 0;
 const H_ADDRESSES = 1;
 const H_ROUTES = 2;
 const H_NEIGHBOURS = 3;
+const H_PATH_MTUS = 4;
 
 const LINKS_AT = HEADER_WORDS;
 const ADDRESSES_AT = LINKS_AT + LINKS_MAX * LINK_WORDS;
 const ROUTES_AT = ADDRESSES_AT + ADDRESSES_MAX * ADDRESS_WORDS;
 const NEIGHBOURS_AT = ROUTES_AT + ROUTES_MAX * ROUTE_WORDS;
-const SNAPSHOT_WORDS = NEIGHBOURS_AT + NEIGHBOURS_MAX * NEIGHBOUR_WORDS;
+const PATH_MTUS_AT = NEIGHBOURS_AT + NEIGHBOURS_MAX * NEIGHBOUR_WORDS;
+const SNAPSHOT_WORDS = PATH_MTUS_AT + PATH_MTUS_MAX * PATH_MTU_WORDS;
 
 const CONTROL_WORDS = 32;
 
@@ -131,6 +143,8 @@ export class FibWriter {
     area[H_ADDRESSES] = addresses.length;
     area[H_ROUTES] = routes.length;
     area[H_NEIGHBOURS] = neighbours.length;
+    const pathMtus = (content.pathMtus ?? []).slice(-PATH_MTUS_MAX);
+    area[H_PATH_MTUS] = pathMtus.length;
     let at = LINKS_AT;
     for (const link of links) {
       area[at] = link.ifindex;
@@ -167,6 +181,12 @@ export class FibWriter {
       putMac(area, at + 5, neighbour.mac);
       at += NEIGHBOUR_WORDS;
     }
+    at = PATH_MTUS_AT;
+    for (const { destination, mtu } of pathMtus) {
+      area.set(addressWords(destination), at);
+      area[at + 4] = mtu;
+      at += PATH_MTU_WORDS;
+    }
     Atomics.store(this.control, 0, (version + 1) | 0);
   }
 }
@@ -184,10 +204,12 @@ export class Fib {
   addresses = 0;
   routes = 0;
   neighbours = 0;
+  pathMtus = 0;
   readonly link = new Int32Array(LINKS_MAX * LINK_WORDS);
   readonly address = new Int32Array(ADDRESSES_MAX * ADDRESS_WORDS);
   readonly route = new Int32Array(ROUTES_MAX * ROUTE_WORDS);
   readonly neighbour = new Int32Array(NEIGHBOURS_MAX * NEIGHBOUR_WORDS);
+  readonly pathMtu = new Int32Array(PATH_MTUS_MAX * PATH_MTU_WORDS);
   private readonly control: Int32Array;
   private readonly areas: Int32Array[];
   /** Neighbour numbers by hash of (interface, address): open addressing, -1 is empty. */
@@ -213,10 +235,12 @@ export class Fib {
       this.addresses = Math.min(area[H_ADDRESSES], ADDRESSES_MAX);
       this.routes = Math.min(area[H_ROUTES], ROUTES_MAX);
       this.neighbours = Math.min(area[H_NEIGHBOURS], NEIGHBOURS_MAX);
+      this.pathMtus = Math.min(area[H_PATH_MTUS], PATH_MTUS_MAX);
       copy(this.link, area, LINKS_AT, this.links * LINK_WORDS);
       copy(this.address, area, ADDRESSES_AT, this.addresses * ADDRESS_WORDS);
       copy(this.route, area, ROUTES_AT, this.routes * ROUTE_WORDS);
       copy(this.neighbour, area, NEIGHBOURS_AT, this.neighbours * NEIGHBOUR_WORDS);
+      copy(this.pathMtu, area, PATH_MTUS_AT, this.pathMtus * PATH_MTU_WORDS);
       // The writer fills the other half and then moves the version: one step is harmless, two would have hit this half.
       if (((Atomics.load(this.control, 0) - version) | 0) > 1) continue;
       this.version = version;
@@ -255,8 +279,31 @@ export class Fib {
   mtuTo(w0: number, w1: number, w2: number, w3: number): number {
     const route = this.findRoute(w0, w1, w2, w3);
     const link = route < 0 ? -1 : this.findLink(this.route[route + 5]);
-    if (link < 0) return 0;
-    return Math.min(this.link[link + 3], this.route[route + 11] || Number.POSITIVE_INFINITY);
+    return link < 0 ? 0 : this.mtuOf(route, link, w0, w1, w2, w3);
+  }
+
+  /** The same by a route and a link (word offsets) that were found for the address. */
+  mtuOf(route: number, link: number, w0: number, w1: number, w2: number, w3: number): number {
+    const { pathMtu } = this;
+    let mtu = this.link[link + 3];
+    if (this.route[route + 11] > 0) mtu = Math.min(mtu, this.route[route + 11]);
+    for (let i = 0, at = 0; i < this.pathMtus; i++, at += PATH_MTU_WORDS) {
+      const same = pathMtu[at + 3] === w3 && pathMtu[at + 2] === w2 && pathMtu[at + 1] === w1 && pathMtu[at] === w0;
+      if (same) return Math.min(mtu, pathMtu[at + 4]);
+    }
+    return mtu;
+  }
+
+  /** Whether an IPv4 address is the limited broadcast address, or that of a network of this host's. */
+  isBroadcast(address: number): boolean {
+    if (address === -1) return true;
+    for (let i = 0, at = 0; i < this.addresses; i++, at += ADDRESS_WORDS) {
+      const bits = this.address[at + 5] - 96;
+      if (this.address[at + 3] !== 0xffff || (this.address[at + 1] | this.address[at + 2]) !== 0 || bits > 30) continue;
+      const hosts = bits <= 0 ? -1 : 0xffffffff >>> bits;
+      if (address === (this.address[at + 4] | hosts)) return true;
+    }
+    return false;
   }
 
   /** The first own address of a family, four words into `words`; false when there is none. */

@@ -52,6 +52,9 @@ const WARM_FLOWS = 8192;
 /** Equal to no IPv4 address, which is an int32. */
 const NO_ADDRESS = 2 ** 32;
 
+/** What is asked of the link that a frame came by. */
+export type RxLink = Pick<Port, "ifindex" | "partialChecksums">;
+
 /** Whom datagrams are handed to. */
 export interface Receiver {
   /** Per socket id, what deliver() will look at first: warmed together with the lookups. */
@@ -248,7 +251,7 @@ export class Input {
     return true;
   }
 
-  private frameInput(port: Port, portNumber: number, frame: number, length: number): void {
+  private frameInput(port: RxLink, portNumber: number, frame: number, length: number): void {
     const network = networkOffset(this.bytes, frame, length);
     if (network < 0) {
       this.drop(frame, network === ETH_RUNT ? C.EthTruncated : C.EthUnknownType);
@@ -265,7 +268,7 @@ export class Input {
    * A whole packet that came by another way than a port, the Ethernet header before it: put together from fragments, or
    * sent by this host to itself. `port` stands for the interface.
    */
-  packet(port: Port, frame: number, length: number): void {
+  packet(port: RxLink, frame: number, length: number): void {
     this.frameInput(port, 0, frame, length);
   }
 
@@ -273,7 +276,7 @@ export class Input {
     if (!this.receiver.divert(frame, frame, length, portNumber, reason)) this.drop(frame, counter);
   }
 
-  private ipv4Input(port: Port, portNumber: number, frame: number, length: number, ip: number): void {
+  private ipv4Input(port: RxLink, portNumber: number, frame: number, length: number, ip: number): void {
     const { bytes, views } = this;
     const verdict = checkIpv4(views, ip, frame + length - ip);
     if (verdict !== IPV4_OK) {
@@ -322,7 +325,7 @@ export class Input {
     else this.receiver.deliver(socket, portNumber, frame, length, ip, udp);
   }
 
-  private ipv6Input(port: Port, portNumber: number, frame: number, length: number, ip: number): void {
+  private ipv6Input(port: RxLink, portNumber: number, frame: number, length: number, ip: number): void {
     const { bytes, views } = this;
     const verdict = checkIpv6(bytes, ip, frame + length - ip);
     if (verdict !== IPV6_OK) {
@@ -357,7 +360,7 @@ export class Input {
   }
 
   /** Counts a datagram whose check did not say OK; true when it may pass all the same. Else it is dropped. */
-  private acceptUdp(port: Port, frame: number, check: number): boolean {
+  private acceptUdp(port: RxLink, frame: number, check: number): boolean {
     if (check === UDP_PARTIAL) {
       this.counters[C.UdpPartialChecksums]++;
       if (port.partialChecksums) return true;

@@ -3,62 +3,44 @@
  * multicast, larger than the MTU) is sent through the socket's placeholder, which is bound to the same address and port.
  * The kernel resolves the neighbour on the way, so the next datagram usually takes the fast path.
  */
-import { sys } from "af-xdp-bindings";
-import {
-  IOVEC_BYTES,
-  IOVEC_LENGTH,
-  MSG_CONTROL,
-  MSG_CONTROLLEN,
-  MSG_IOV,
-  MSG_IOVLEN,
-  MSG_NAME,
-  MSG_NAMELEN,
-  MSGHDR_BYTES,
-  putAddress,
-} from "./msghdr.ts";
-import { SOCKADDR_IN6_BYTES, writeSockaddr } from "./sockaddr.ts";
-import { AF_INET } from "./table.ts";
+import { ERRNO } from "af-xdp-bindings";
+import { MessageHeader } from "./msghdr.ts";
+import { refusesFragments, tosOf, ttlOf } from "./send-word.ts";
+import { writeSockaddr } from "./sockaddr.ts";
+import { AF_INET, F_CHILD, FAMILY, FLAGS, LOCAL, PLACEHOLDER, type SocketTable } from "./table.ts";
 
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
+const FLAGS_OF_SEND = MSG_DONTWAIT | MSG_NOSIGNAL;
+/** The longest payload over IPv4: 65,535 bytes less the headers. */
+const PAYLOAD_MAX = 65507;
 
-const IPPROTO_IP = 0;
-const IPPROTO_IPV6 = 41;
-const IP_PKTINFO = 8;
-const IPV6_PKTINFO = 50;
-
-/** struct cmsghdr: u64 length, i32 level, i32 type, then the data. */
-const CMSG_LEVEL = 8;
-const CMSG_TYPE = 12;
-const CMSG_DATA = 16;
-/** struct in_pktinfo { i32 interface; be32 source; be32 }, struct in6_pktinfo { u8 source[16]; u32 interface }. */
-const PKTINFO_BYTES = 12;
-const PKTINFO6_BYTES = 20;
-const CONTROL_BYTES = 40;
+/** What ICMP messages are turned into (icmp_err_convert, icmpv6_err_convert), EMSGSIZE apart. */
+const REPORTED = [
+  ERRNO.ENETUNREACH,
+  ERRNO.EHOSTUNREACH,
+  ERRNO.ENOPROTOOPT,
+  ERRNO.ECONNREFUSED,
+  ERRNO.EOPNOTSUPP,
+  ERRNO.EHOSTDOWN,
+  ERRNO.EPROTO,
+  ERRNO.EACCES,
+];
 
 export class KernelPath {
-  private readonly sockaddr = new Uint8Array(SOCKADDR_IN6_BYTES);
-  private readonly view = new DataView(this.sockaddr.buffer);
-  private readonly sockaddrAddress = sys.addressOf(this.sockaddr);
-  private readonly control = new DataView(new ArrayBuffer(CONTROL_BYTES));
-  private readonly vector = new DataView(new ArrayBuffer(IOVEC_BYTES));
-  private readonly message = new DataView(new ArrayBuffer(MSGHDR_BYTES));
-  private readonly messageAddress = sys.addressOf(this.message);
+  private readonly table: SocketTable;
+  private readonly header = new MessageHeader();
 
-  constructor() {
-    putAddress(this.message, MSG_NAME, this.sockaddrAddress);
-    putAddress(this.message, MSG_IOV, sys.addressOf(this.vector));
-    this.message.setUint32(MSG_IOVLEN, 1, true);
-    putAddress(this.message, MSG_CONTROL, sys.addressOf(this.control));
+  constructor(table: SocketTable) {
+    this.table = table;
   }
 
   /**
-   * Sends `length` bytes at a memory address through the placeholder `fd` of an IPv4 or IPv6 socket. The destination is
-   * four words, IPv4 mapped. The kernel chooses the source. Returns the length, or the kernel's -errno.
+   * Sends `length` bytes at a memory address for a socket that has a placeholder. The destination is four words, IPv4
+   * mapped. Returns the length, or the kernel's -errno.
    */
   send(
-    fd: number,
-    family: number,
+    socket: number,
     address: number,
     length: number,
     w0: number,
@@ -67,37 +49,19 @@ export class KernelPath {
     w3: number,
     port: number,
   ): number {
-    const addressLength = writeSockaddr(this.view, family, w0, w1, w2, w3, port);
-    return sys.sendto(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL, this.sockaddrAddress, addressLength);
+    const { header, table } = this;
+    header.clearControls();
+    if ((table.get(socket, FLAGS) & F_CHILD) !== 0) this.addFlow(socket, w0 === 0 && w1 === 0 && w2 === 0xffff);
+    return this.sendWith(socket, address, length, w0, w1, w2, w3, port);
   }
 
-  /** The source of the next sendFrom(): four words, IPv4 mapped. */
-  setSource(family: number, s0: number, s1: number, s2: number, s3: number): void {
-    const { control, message } = this;
-    const v4 = family === AF_INET;
-    const bytes = CMSG_DATA + (v4 ? PKTINFO_BYTES : PKTINFO6_BYTES);
-    control.setUint32(0, bytes, true);
-    control.setInt32(CMSG_LEVEL, v4 ? IPPROTO_IP : IPPROTO_IPV6, true);
-    control.setInt32(CMSG_TYPE, v4 ? IP_PKTINFO : IPV6_PKTINFO, true);
-    if (v4) {
-      control.setInt32(CMSG_DATA, 0);
-      control.setInt32(CMSG_DATA + 4, s3);
-      control.setInt32(CMSG_DATA + 8, 0);
-    } else {
-      control.setInt32(CMSG_DATA, s0);
-      control.setInt32(CMSG_DATA + 4, s1);
-      control.setInt32(CMSG_DATA + 8, s2);
-      control.setInt32(CMSG_DATA + 12, s3);
-      control.setInt32(CMSG_DATA + 16, 0);
-    }
-    // CMSG_SPACE: the length rounded up to whole words of 64 bits.
-    message.setUint32(MSG_CONTROLLEN, (bytes + 7) & ~7, true);
-  }
-
-  /** send() from the address given to setSource(): an answer leaves from where it was asked (ip(7), IP_PKTINFO). */
+  /** send() from an address of this host, four words: an answer leaves from where it was asked (ip(7), IP_PKTINFO). */
   sendFrom(
-    fd: number,
-    family: number,
+    socket: number,
+    s0: number,
+    s1: number,
+    s2: number,
+    s3: number,
     address: number,
     length: number,
     w0: number,
@@ -106,9 +70,59 @@ export class KernelPath {
     w3: number,
     port: number,
   ): number {
-    this.message.setUint32(MSG_NAMELEN, writeSockaddr(this.view, family, w0, w1, w2, w3, port), true);
-    putAddress(this.vector, 0, address);
-    this.vector.setUint32(IOVEC_LENGTH, length, true);
-    return sys.sys3(sys.SYS.sendmsg, fd, this.messageAddress, MSG_DONTWAIT | MSG_NOSIGNAL);
+    this.header.clearControls();
+    this.addSource(socket, s0, s1, s2, s3, 0);
+    return this.sendWith(socket, address, length, w0, w1, w2, w3, port);
+  }
+
+  /** Control messages of the next sendWith(), none at first. */
+  begin(): MessageHeader {
+    this.header.clearControls();
+    return this.header;
+  }
+
+  /** IP_PKTINFO or IPV6_PKTINFO, as the socket's family takes it: source address and interface, 0 for any. */
+  addSource(socket: number, s0: number, s1: number, s2: number, s3: number, ifindex: number): void {
+    if (this.table.get(socket, FAMILY) === AF_INET) this.header.addPktinfo(s3, ifindex);
+    else this.header.addPktinfo6(s0, s1, s2, s3, ifindex);
+  }
+
+  /** send() with the control messages added since begin(). */
+  sendWith(
+    socket: number,
+    address: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const { header, table } = this;
+    const fd = table.get(socket, PLACEHOLDER);
+    const nameLength = writeSockaddr(header.nameView, table.get(socket, FAMILY), w0, w1, w2, w3, port);
+    const result = header.send(fd, address, length, nameLength, FLAGS_OF_SEND);
+    if (result >= 0 || !this.mayBeOld(socket, result, length, w0 === 0 && w1 === 0 && w2 === 0xffff)) return result;
+    return header.send(fd, address, length, nameLength, FLAGS_OF_SEND);
+  }
+
+  /**
+   * Whether an errno may be that of an ICMP message for an earlier datagram: the kernel fails the next call with it, once,
+   * and the control thread has not read it yet. The socket is told of it another way.
+   */
+  private mayBeOld(socket: number, result: number, length: number, mapped: boolean): boolean {
+    if (result !== -ERRNO.EMSGSIZE) return REPORTED.includes(-result as (typeof REPORTED)[number]);
+    // Asked twice, the kernel would queue an error twice where it is the datagram's own.
+    const { ttlTos, ttlTos6 } = this.table;
+    return length <= PAYLOAD_MAX && !refusesFragments(mapped ? ttlTos[socket] : ttlTos6[socket]);
+  }
+
+  /** A flow sends by its parent's placeholder, which has neither its address nor its options. */
+  private addFlow(socket: number, mapped: boolean): void {
+    const { table } = this;
+    const word = mapped ? table.ttlTos[socket] : table.ttlTos6[socket];
+    const local = (i: number): number => table.get(socket, LOCAL + i);
+    this.addSource(socket, local(0), local(1), local(2), local(3), 0);
+    this.header.addTtlTos(mapped, ttlOf(word), tosOf(word));
   }
 }

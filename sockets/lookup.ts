@@ -465,6 +465,11 @@ export class Lookup {
     return true;
   }
 
+  /** The socket connected on a 4-tuple, -1 for none. Addresses are four words, IPv4 mapped. */
+  connectedTo(local: Int32Array, port: number, remote: Int32Array, remotePort: number): number {
+    return this.connected[port] === 0 ? -1 : this.valueOf({ local, l: 0, port, remote, r: 0, remotePort });
+  }
+
   private valueOf(flow: Flow): number {
     const { local, l, port, remote, r, remotePort } = flow;
     if (isMapped(local, l)) return this.flows4.lookup(IPPROTO_UDP, local[l + 3], port, remote[r + 3], remotePort);

@@ -20,6 +20,12 @@ export const MSG_HELLO = 6;
 export const MSG_BYE = 7;
 
 /**
+ * lcore (the control thread, mostly) to the thread of a socket: the network reports an error about what it has sent. The
+ * reader owns the frame with the excerpt of the payload, where there is one.
+ */
+export const MSG_ERROR = 8;
+
+/**
  * lcore to the thread of the host protocols: a frame that is not for a socket, or to be sent to where only they know the
  * way. M_REASON says which (HOST_...), M_L3 where it begins. The reader owns the frame.
  */
@@ -65,3 +71,15 @@ export const M_NANOSECONDS = 13;
 /** MSG_SEND: destination address (four words, IPv4 mapped) and port. */
 export const M_ADDRESS = 9;
 export const M_DESTINATION_PORT = 13;
+
+/**
+ * MSG_ERROR: errno; origin, ICMP type, ICMP code and 1 for a hard error, a byte each from the lowest on; ee_info; port and,
+ * in the upper half, bytes of the excerpt, which begins at M_FRAME (-1 for none). The address the datagram was sent to is at
+ * M_ADDRESS, who reported it at M_OFFENDER and M_OFFENDER_REST.
+ */
+export const M_ERRNO = 4;
+export const M_ORIGIN = 5;
+export const M_INFO = 6;
+export const M_ERROR_PORT = 7;
+export const M_OFFENDER = 8; // 1 word
+export const M_OFFENDER_REST = 13; // 3 words

@@ -12,7 +12,7 @@ import { KernelPath } from "./kernel-path.ts";
 import { HOST_SEND } from "./message.ts";
 import { PLAIN_PAYLOAD, PLAIN_UDP } from "./plain.ts";
 import { setsDontFragment, TX_DEVICE, TX_NO_CHECK, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
-import { DEVICE, FAMILY, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { DEVICE, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
 import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "./wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_DF, IPV4_DST, IPV4_HEADER, IPV4_SRC, writeIpv4 } from "./wire/ipv4.ts";
@@ -37,7 +37,7 @@ export class Output {
   private readonly bytes: Uint8Array;
   private readonly half: Uint16Array;
   private readonly destinations: Destinations;
-  private readonly kernelPath = new KernelPath();
+  private readonly kernelPath: KernelPath;
   private host: Diverter | null = null;
   /** Address of the frame memory in this process. */
   private readonly base: number;
@@ -55,6 +55,7 @@ export class Output {
     counters: Float64Array,
   ) {
     this.table = table;
+    this.kernelPath = new KernelPath(table);
     this.ports = ports;
     this.pool = pool;
     this.counters = counters;
@@ -262,12 +263,10 @@ export class Output {
       const source = this.sourceOf(socket, w0, w1, w2, w3);
       return this.sendViaHost(this.host, socket, frame, payload, length, w0, w1, w2, w3, port, source);
     }
-    const placeholder = this.table.get(socket, PLACEHOLDER);
-    const family = this.table.get(socket, FAMILY);
     const result =
-      placeholder < 0
+      this.table.get(socket, PLACEHOLDER) < 0
         ? -ERRNO.EHOSTUNREACH
-        : this.kernelPath.send(placeholder, family, this.base + payload, length, w0, w1, w2, w3, port);
+        : this.kernelPath.send(socket, this.base + payload, length, w0, w1, w2, w3, port);
     return this.sentViaKernel(frame, result);
   }
 
@@ -275,33 +274,31 @@ export class Output {
   private replyViaKernel(socket: number, frame: number, ip: number, payload: number, length: number): number {
     const { bytes, kernelPath } = this;
     if (this.host !== null) return this.replyViaHost(this.host, socket, frame, ip, payload, length);
-    const placeholder = this.table.get(socket, PLACEHOLDER);
-    if (placeholder < 0) return this.sentViaKernel(frame, -ERRNO.EHOSTUNREACH);
-    const family = this.table.get(socket, FAMILY);
+    if (this.table.get(socket, PLACEHOLDER) < 0) return this.sentViaKernel(frame, -ERRNO.EHOSTUNREACH);
     const port = readUint16(bytes, payload - UDP_HEADER + UDP_SRC);
     const address = this.base + payload;
     if (bytes[ip] >> 4 === 4) {
-      kernelPath.setSource(family, 0, 0, 0xffff, readInt32(bytes, ip + IPV4_DST));
+      const local = readInt32(bytes, ip + IPV4_DST);
       const remote = readInt32(bytes, ip + IPV4_SRC);
       return this.sentViaKernel(
         frame,
-        kernelPath.sendFrom(placeholder, family, address, length, 0, 0, 0xffff, remote, port),
+        kernelPath.sendFrom(socket, 0, 0, 0xffff, local, address, length, 0, 0, 0xffff, remote, port),
       );
     }
     const to = ip + IPV6_DST;
-    kernelPath.setSource(
-      family,
-      readInt32(bytes, to),
-      readInt32(bytes, to + 4),
-      readInt32(bytes, to + 8),
-      readInt32(bytes, to + 12),
-    );
+    const s0 = readInt32(bytes, to);
+    const s1 = readInt32(bytes, to + 4);
+    const s2 = readInt32(bytes, to + 8);
+    const s3 = readInt32(bytes, to + 12);
     const from = ip + IPV6_SRC;
     const w0 = readInt32(bytes, from);
     const w1 = readInt32(bytes, from + 4);
     const w2 = readInt32(bytes, from + 8);
     const w3 = readInt32(bytes, from + 12);
-    return this.sentViaKernel(frame, kernelPath.sendFrom(placeholder, family, address, length, w0, w1, w2, w3, port));
+    return this.sentViaKernel(
+      frame,
+      kernelPath.sendFrom(socket, s0, s1, s2, s3, address, length, w0, w1, w2, w3, port),
+    );
   }
 
   private replyViaHost(

@@ -16,7 +16,7 @@ import { Endpoint, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
 import { Handlers } from "./handlers.ts";
 import { HostLink, type HostLinkOwner, type HostReceiver } from "./host-link.ts";
-import { Input, type Receiver } from "./input.ts";
+import { Input, type Receiver, type RxLink } from "./input.ts";
 import { Lookup } from "./lookup.ts";
 import {
   FRAMES_PER_MESSAGE,
@@ -40,6 +40,7 @@ import {
   M_SOCKET,
   MSG_BYE,
   MSG_DELIVER,
+  MSG_ERROR,
   MSG_FREE,
   MSG_HELLO,
   MSG_HOST,
@@ -50,7 +51,7 @@ import {
 } from "./message.ts";
 import { Output } from "./output.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
-import { STAMP_BYTES, STAMP_MAGIC, STAMP_MAGIC_AT, STAMP_TIME } from "./stamp.ts";
+import { littleEndian32, STAMP_BYTES, STAMP_MAGIC, STAMP_MAGIC_AT, STAMP_TIME } from "./stamp.ts";
 import { DROPS, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import { LOAN_FRAMES } from "./thread.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
@@ -365,7 +366,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
    * A whole packet that came by another way than a port (put together from fragments, or from this host itself), copied
    * into a frame of this lcore and delivered like any other. `port` stands for the interface.
    */
-  injectPacket(bytes: Uint8Array, port: Port): void {
+  injectPacket(bytes: Uint8Array, port: RxLink): void {
     const frame = bytes.length > this.frameSize ? -1 : this.pool.take();
     if (frame < 0) {
       this.counters[C.PoolEmpty]++;
@@ -505,6 +506,9 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
       case MSG_SEND:
         this.sendFor(thread, words, at);
         return;
+      case MSG_ERROR:
+        this.acceptError(thread, words, at);
+        return;
       case MSG_HOST:
         this.link?.take(words, at);
         return;
@@ -631,9 +635,4 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     this.shared.portInfo[at] = cpu;
     this.shared.portInfo[at + 1] = this.ports[portNumber].napiId;
   }
-}
-
-/** The unsigned number at `at`, least significant byte first, as the XDP program writes it. */
-function littleEndian32(bytes: Uint8Array, at: number): number {
-  return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
 }

@@ -8,3 +8,14 @@ export const STAMP_QUEUE = 12;
 export const STAMP_BYTES = 16;
 /** "lcor": tells a stamp from what an earlier frame or a driver left there. */
 export const STAMP_MAGIC = 0x6c636f72;
+
+/** Writes a stamp for a time of less than 2^53 nanoseconds. */
+export function writeStamp(bytes: Uint8Array, at: number, ns: number): void {
+  for (let i = 0, rest = ns; i < 8; i++, rest = Math.floor(rest / 256)) bytes[at + STAMP_TIME + i] = rest % 256;
+  for (let i = 0; i < 4; i++) bytes[at + STAMP_MAGIC_AT + i] = STAMP_MAGIC >> (8 * i);
+}
+
+/** The unsigned number at `at`, least significant byte first, as the XDP program writes it. */
+export function littleEndian32(bytes: Uint8Array, at: number): number {
+  return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
+}

@@ -5,9 +5,10 @@
  * A thread that polls in its event loop is woken by its bell; a worker may block instead. Frames to send from are lent
  * by the lcores beforehand, so that sending needs no answer.
  */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
+import { Destinations, VIA_KERNEL } from "./destinations.ts";
 import { Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import { Fib } from "./fib.ts";
 import {
@@ -24,11 +25,17 @@ import {
   M_SOCKET,
   MSG_BYE,
   MSG_DELIVER,
+  MSG_ERROR,
   MSG_HELLO,
   MSG_LEND,
   MSG_SEND,
 } from "./message.ts";
+import { TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
+import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
+import { IPV4_HEADER } from "./wire/ipv4.ts";
+import { IPV6_HEADER } from "./wire/ipv6.ts";
+import { UDP_HEADER } from "./wire/udp.ts";
 
 /** Messages handled from one ring before the next ring has its turn. */
 const DRAIN_MAX = 256;
@@ -44,6 +51,13 @@ const PAUSE_MS = 0.02;
 const JOIN_MS = 1000;
 /** Any long time. */
 const KEEP_ALIVE_MS = 1 << 30;
+/** How soon a full placeholder is tried again. */
+const KERNEL_RETRY_MS = 1;
+/** What wayOf() answers. */
+const BY_LCORE = 0;
+const BY_KERNEL = 1;
+const HEADERS4 = IPV4_HEADER + UDP_HEADER;
+const HEADERS6 = IPV6_HEADER + UDP_HEADER;
 /** Frames an lcore lends a thread to send from. */
 export const LOAN_FRAMES = 256;
 
@@ -62,6 +76,9 @@ export class ThreadEndpoint extends Endpoint {
   private unsettled = false;
   /** True while the event loop's pump sleeps on the bell, its announcement standing in the rings. */
   private pumpAsleep = false;
+  /** Where this thread's sends go, by a FIB of its own. Made for the first of them. */
+  private destinations: Destinations | null = null;
+  private kernelFull = false;
   private alive: ReturnType<typeof setInterval> | null = null;
   /** Nobody ever notifies it: a place to wait for time to pass. */
   private readonly pause = new Int32Array(new SharedArrayBuffer(4));
@@ -75,7 +92,8 @@ export class ThreadEndpoint extends Endpoint {
     for (let l = 0; l < shared.mesh.lcores; l++) this.loans.push(new Int32Array(2 * LOAN_FRAMES));
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
     if (shared.hostThread >= 0) this.tell(shared.hostThread, MSG_HELLO);
-    this.flush();
+    // Where nobody has been told anything, the rest of this object may not be there yet.
+    if (queueLcores > 0) this.flush();
   }
 
   /** Waits for the first frames to send from, so that the first send of a thread that has just joined finds one. */
@@ -90,12 +108,109 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   override canSend(socket: UdpSocket): boolean {
+    if (this.kernelFull) return false;
     const lcore = this.senderOf(socket);
     return this.borrowable(lcore) > 0 && this.toLcore[lcore].free() > 0;
   }
 
   override senderOf(socket: UdpSocket): number {
     return socket.id % this.queueLcores;
+  }
+
+  override send(
+    socket: UdpSocket,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const way = this.wayOf(socket, length, w0, w1, w2, w3);
+    if (way === BY_LCORE) return super.send(socket, bytes, offset, length, w0, w1, w2, w3, port);
+    if (way < 0) return way;
+    return this.sendByKernel(socket, sys.addressOf(bytes) + offset, length, w0, w1, w2, w3, port);
+  }
+
+  override sendFrame(
+    socket: UdpSocket,
+    lcore: number,
+    frame: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    const way = this.wayOf(socket, length, w0, w1, w2, w3);
+    if (way === BY_LCORE) return this.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
+    const address = sys.addressOf(this.shared.memories[lcore].bytes) + frame + TX_HEADROOM;
+    const result = way < 0 ? way : this.sendByKernel(socket, address, length, w0, w1, w2, w3, port);
+    this.returnFrame(lcore, frame);
+    return result;
+  }
+
+  /**
+   * Who sends a datagram: an lcore, later; or the kernel, now, so that the caller hears what it says. Without a kernel,
+   * what no lcore can send is refused: -errno.
+   */
+  private wayOf(socket: UdpSocket, length: number, w0: number, w1: number, w2: number, w3: number): number {
+    const { shared, table } = this;
+    if (this.queueLcores === 0) return BY_LCORE;
+    const destinations = this.freshDestinations();
+    const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
+    const entry = destinations.resolve(w0, w1, w2, w3);
+    const word = mapped ? table.ttlTos[socket.id] : table.ttlTos6[socket.id];
+    const fits = entry !== VIA_KERNEL && length + (mapped ? HEADERS4 : HEADERS6) <= destinations.mtu[entry];
+    if (fits && (word <= TX_PLAIN || !this.isForKernel(socket, word))) return BY_LCORE;
+    if (table.get(socket.id, PLACEHOLDER) >= 0) return BY_KERNEL;
+    if (entry === VIA_KERNEL && mapped && this.fib.isBroadcast(w3) && !mayBroadcast(table, socket.id))
+      return -ERRNO.EACCES;
+    if (shared.hostThread >= 0) return BY_LCORE;
+    return entry === VIA_KERNEL ? -ERRNO.EHOSTUNREACH : -ERRNO.EMSGSIZE;
+  }
+
+  private isForKernel(socket: UdpSocket, word: number): boolean {
+    if ((word & TX_VIA_KERNEL) !== 0) return true;
+    return (word & TX_DEVICE) !== 0 && this.table.get(socket.id, DEVICE) !== this.shared.ifindex;
+  }
+
+  private freshDestinations(): Destinations {
+    this.freshFib();
+    this.destinations ??= new Destinations(this.fib, Int32Array.of(this.shared.ifindex, 0));
+    return this.destinations;
+  }
+
+  protected override sendByKernel(
+    socket: UdpSocket,
+    address: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+  ): number {
+    // What was sent before is with the lcores at least.
+    if (this.unsettled) this.flush();
+    const result = super.sendByKernel(socket, address, length, w0, w1, w2, w3, port);
+    if (result === -ERRNO.EAGAIN) this.awaitKernel(socket);
+    return result;
+  }
+
+  /** The placeholder's send buffer is full, and nobody rings when it has room: looks again soon. */
+  private awaitKernel(socket: UdpSocket): void {
+    if (socket.onWritable !== null) this.blocked.add(socket);
+    if (this.kernelFull) return;
+    this.kernelFull = true;
+    setTimeout(() => {
+      this.kernelFull = false;
+      this.wakeWaiters();
+      this.resumeBlocked();
+    }, KERNEL_RETRY_MS);
   }
 
   override takeFrame(lcore: number): number {
@@ -344,6 +459,7 @@ export class ThreadEndpoint extends Endpoint {
         if (handled > 0 && handled % FLUSH_MESSAGES === 0) this.flush();
         if (words[at + M_KIND] === MSG_DELIVER) this.deliver(words, at);
         else if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
+        else if (words[at + M_KIND] === MSG_ERROR) this.acceptError(lcore, words, at);
         else this.counters[C.BadMessages]++;
       }
     } finally {
@@ -422,4 +538,8 @@ export class ThreadEndpoint extends Endpoint {
     ring.words[at + M_SOCKET] = this.thread;
     ring.words[at + M_CHARGE] = 0;
   }
+}
+
+function mayBroadcast(table: SocketTable, socket: number): boolean {
+  return (table.get(socket, FLAGS) & F_BROADCAST) !== 0;
 }

@@ -52,7 +52,7 @@ export interface UdpOptions {
 }
 
 /** net.core.rmem_default and wmem_default on a 4 KiB-page host. */
-const RCVBUF_DEFAULT = 212992;
+export const RCVBUF_DEFAULT = 212992;
 const SNDBUF_DEFAULT = 212992;
 /** SOCK_MIN_RCVBUF (include/net/sock.h), rounded as getsockopt shows it. */
 const RCVBUF_MIN = 2304;

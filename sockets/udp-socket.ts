@@ -7,15 +7,10 @@
 import { check, ERRNO, SysError } from "af-xdp-bindings";
 import type { Datagram } from "./datagram.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { ErrorQueue, type QueuedError, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
 import { addressWords } from "./fib.ts";
-import { membershipCall } from "./memberships.ts";
-import { IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVERR } from "./options.ts";
 import { DatagramQueue } from "./queue.ts";
 import { SendFrame } from "./send-frame.ts";
-import { writeInt } from "./sockopt/rules.ts";
-import { SocketOptions } from "./sockopt/socket-options.ts";
-import { optionLabel } from "./sockopt/table.ts";
+import { SocketControl } from "./socket-control.ts";
 import {
   AF_INET,
   AF_INET6,
@@ -32,13 +27,12 @@ import {
   PLACEHOLDER,
   REMOTE,
   REMOTE_PORT,
-  SNDBUF,
   STATE,
 } from "./table.ts";
 import { addressAt, isPort, parseCached, type SocketAddress, wordsAt } from "./text-address.ts";
 import { connectRecord } from "./udp-connect.ts";
 import { bindRecord, createFlow, createRecord, type UdpOptions, validate } from "./udp-open.ts";
-import { ip, parseIpv4 } from "./wire/address.ts";
+import { ip } from "./wire/address.ts";
 
 export { SendFrame } from "./send-frame.ts";
 export type { SocketAddress } from "./text-address.ts";
@@ -46,28 +40,14 @@ export type { UdpOptions } from "./udp-open.ts";
 
 export type Handler = (datagram: Datagram) => void;
 
-export class UdpSocket {
-  readonly id: number;
-  readonly endpoint: Endpoint;
+export class UdpSocket extends SocketControl {
   readonly generation: number;
   /** Datagrams waiting to be received, for a socket without a handler. */
   readonly queue = new DatagramQueue();
   private handler: Handler | null = null;
-  private closed = false;
   /** Flows of this socket, and the socket this one is a flow of. */
   private flows: Set<UdpSocket> | null = null;
   private parent: UdpSocket | null = null;
-  /** Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError). */
-  onError: ((errno: number) => void) | null = null;
-  /** Both made when they are first asked for: a flow seldom needs them. */
-  private options_: SocketOptions | null = null;
-  private errors_: ErrorQueue | null = null;
-  /** SO_ERROR: the errno that the next call is to fail with, 0 for none. */
-  private pending = 0;
-  private writable_: (() => void) | null = null;
-  private refd = true;
-  /** UDP_GRO. */
-  private gro = false;
 
   /** Opens a socket and binds it as `options` say; use `Engine.udp` or `Lcore.udp`. Throws SysError. */
   static open(endpoint: Endpoint, options: UdpOptions): UdpSocket {
@@ -94,8 +74,7 @@ export class UdpSocket {
   private speaks: number;
 
   private constructor(endpoint: Endpoint, id: number) {
-    this.endpoint = endpoint;
-    this.id = id;
+    super(endpoint, id);
     this.family = endpoint.table.get(id, FAMILY);
     this.speaks = this.oneFamily();
     this.generation = endpoint.table.get(id, GENERATION);
@@ -103,14 +82,8 @@ export class UdpSocket {
     endpoint.retain(1);
   }
 
-  private get options(): SocketOptions {
-    this.options_ ??= new SocketOptions(this);
-    return this.options_;
-  }
-
-  private get errors(): ErrorQueue {
-    this.errors_ ??= new ErrorQueue();
-    return this.errors_;
+  protected override get self(): UdpSocket {
+    return this;
   }
 
   /** Called for each datagram, on this socket's thread. Null: datagrams wait in the queue, up to the receive buffer. */
@@ -121,31 +94,6 @@ export class UdpSocket {
   set onDatagram(handler: Handler | null) {
     this.handler = handler;
     this.endpoint.setHandler(this, handler);
-  }
-
-  /** Called once when a send that gave -EAGAIN may be tried again. */
-  get onWritable(): (() => void) | null {
-    return this.writable_;
-  }
-
-  set onWritable(callback: (() => void) | null) {
-    this.writable_ = callback;
-    this.endpoint.watchWritable(this);
-  }
-
-  /** Whether the socket keeps its thread's event loop alive. */
-  get hasRef(): boolean {
-    return this.refd;
-  }
-
-  /** Has the socket keep its thread's event loop alive, as it does from the start. */
-  ref(): this {
-    return this.setRef(true);
-  }
-
-  /** Lets the thread's event loop end while this socket is open. */
-  unref(): this {
-    return this.setRef(false);
   }
 
   /** Local address. */
@@ -182,70 +130,6 @@ export class UdpSocket {
   get drops(): number {
     this.endpoint.countDrops(this);
     return Atomics.load(this.endpoint.table.records, this.id * this.endpoint.table.stride + DROPS) >>> 0;
-  }
-
-  /**
-   * setsockopt(2): level SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6 or SOL_UDP, the number of the option (options.ts), and its
-   * value: a number where it is an int, else the bytes of its structure. Throws SysError with the kernel's errno.
-   */
-  setsockopt(level: number, name: number, value: number | Uint8Array): void {
-    const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
-    const result = this.closed ? -ERRNO.EBADF : this.options.set(level, name, bytes);
-    check(result, `setsockopt(${optionLabel(level, name)})`);
-  }
-
-  /** getsockopt(2) of an int. Throws SysError. */
-  getsockopt(level: number, name: number): number {
-    const bytes = this.getsockoptBytes(level, name, 4);
-    return bytes.length === 4 ? new DataView(bytes.buffer).getInt32(0, true) : bytes[0];
-  }
-
-  /** getsockopt(2) of up to `length` bytes: as many as the option has. Throws SysError. */
-  getsockoptBytes(level: number, name: number, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    const result = this.closed ? -ERRNO.EBADF : this.options.get(level, name, bytes);
-    return bytes.slice(0, check(result, `getsockopt(${optionLabel(level, name)})`));
-  }
-
-  /**
-   * Joins a multicast group on the interface with an index, a name or an IPv4 address; without it the kernel chooses.
-   * Throws SysError: ENODEV, EADDRINUSE when it has joined already, EINVAL for what is no group.
-   */
-  joinGroup(group: string, iface: string | number = 0): void {
-    this.member(true, group, null, iface);
-  }
-
-  /** Leaves the group. Throws SysError: EADDRNOTAVAIL when it had not joined. */
-  leaveGroup(group: string, iface: string | number = 0): void {
-    this.member(false, group, null, iface);
-  }
-
-  /** Joins the group for datagrams from one source; may be called for several. Throws SysError as joinGroup does. */
-  joinSourceGroup(source: string, group: string, iface: string | number = 0): void {
-    this.member(true, group, source, iface);
-  }
-
-  /** Takes the source back. With the last one the group is left. */
-  leaveSourceGroup(source: string, group: string, iface: string | number = 0): void {
-    this.member(false, group, source, iface);
-  }
-
-  /** Index of the interface of this name in the engine's network namespace. Throws SysError ENODEV. */
-  interfaceIndex(name: string): number {
-    const index = this.closed ? -ERRNO.EBADF : this.options.interfaceIndex(name);
-    return check(index, `interface ${name}`, { ENODEV: "there is none of this name" });
-  }
-
-  /** SO_ERROR: the pending error, which is then no longer pending; 0 for none. */
-  takeError(): number {
-    const { pending } = this;
-    this.pending = 0;
-    return pending;
-  }
-
-  /** recvmsg(MSG_ERRQUEUE): takes the oldest entry of the error queue, which IP_RECVERR or IPV6_RECVERR fills; or null. */
-  receiveError(): QueuedError | null {
-    return this.errors_?.shift() ?? null;
   }
 
   /**
@@ -293,7 +177,8 @@ export class UdpSocket {
    * Sends a datagram: to `port` and `address`, or to the connected peer.
    * @returns bytes sent, or -errno: -EAGAIN when there is no room now, -EMSGSIZE when it fits no packet,
    * -EDESTADDRREQ without destination or connection, -EBADF when the socket is closed, -EINVAL for what is no port,
-   * -EAFNOSUPPORT or -ENETUNREACH for an address of the family that the socket does not speak.
+   * -EAFNOSUPPORT or -ENETUNREACH for an address of the family that the socket does not speak, the pending error (see
+   * takeError), and what the kernel says where the datagram goes by it.
    */
   send(data: Uint8Array | string, port = 0, address = ""): number {
     if (this.closed) return -ERRNO.EBADF;
@@ -310,6 +195,7 @@ export class UdpSocket {
     const { records } = table;
     const at = this.id * table.stride;
     if (records[at + STATE] !== CONNECTED) return -ERRNO.EDESTADDRREQ;
+    if (this.pending !== 0) return -this.takeError();
     return this.endpoint.send(
       this,
       bytes,
@@ -337,6 +223,7 @@ export class UdpSocket {
     if (this.closed) return -ERRNO.EBADF;
     const result = this.checkDestination(port, w0, w1, w2);
     if (result < 0) return result;
+    if (this.pending !== 0) return -this.takeError();
     return this.endpoint.send(this, bytes, offset, length, w0, w1, w2, w3, port);
   }
 
@@ -376,10 +263,12 @@ export class UdpSocket {
 
   /**
    * Takes the next datagram from the queue into `datagram` (from `newDatagram`), releasing what that held before. Zero
-   * copy. Returns its length, -EAGAIN when there is none, -EBADF when the socket is closed.
+   * copy. Returns its length, -EAGAIN when there is none, -EBADF when the socket is closed, the pending error first of all
+   * (see takeError).
    */
   receiveInto(datagram: Datagram): number {
     if (this.closed) return -ERRNO.EBADF;
+    if (this.pending !== 0) return -this.takeError();
     if (this.queue.length === 0) this.endpoint.pollFor(this);
     datagram.release();
     return this.queue.shift(datagram, this.endpoint.shared.memories) ? datagram.length : -ERRNO.EAGAIN;
@@ -388,6 +277,7 @@ export class UdpSocket {
   /** Takes up to `datagrams.length` datagrams at once. Returns how many, or -errno as receiveInto. */
   receiveBatch(datagrams: readonly Datagram[]): number {
     if (this.closed) return -ERRNO.EBADF;
+    if (this.pending !== 0) return -this.takeError();
     if (this.queue.length < datagrams.length) this.endpoint.pollFor(this);
     let count = 0;
     for (; count < datagrams.length; count++) {
@@ -404,44 +294,46 @@ export class UdpSocket {
   }
 
   /**
-   * The next datagram, waited for without blocking the thread. It must be released (or replied). Rejects with SysError
-   * EBADF when the socket is closed meanwhile.
+   * The next datagram, waited for without blocking the thread. It must be released (or replied). Rejects with SysError:
+   * EBADF when the socket is closed meanwhile, and the pending error (see takeError).
    */
   async receive(): Promise<Datagram> {
     const datagram = this.newDatagram();
     for (;;) {
       const result = this.receiveInto(datagram);
       if (result >= 0) return datagram;
-      if (result !== -ERRNO.EAGAIN) throw new SysError(-result, "recv", "the socket is closed");
+      if (result !== -ERRNO.EAGAIN) throw failedReceive(result);
       await this.endpoint.arrival();
     }
   }
 
   /**
-   * The next datagram, waited for by blocking the thread: for workers. Null when `timeoutMs` is over.
+   * The next datagram, waited for by blocking the thread: for workers. Null when `timeoutMs` is over, SO_RCVTIMEO unless
+   * given. Throws SysError as receive() rejects.
    */
-  receiveBlocking(timeoutMs = Number.POSITIVE_INFINITY): Datagram | null {
+  receiveBlocking(timeoutMs = this.receiveTimeoutMs): Datagram | null {
     const datagram = this.newDatagram();
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const result = this.receiveInto(datagram);
       if (result >= 0) return datagram;
-      check(result === -ERRNO.EAGAIN ? 0 : result, "recv", { EBADF: "the socket is closed" });
+      if (result !== -ERRNO.EAGAIN) throw failedReceive(result);
       const left = deadline - performance.now();
       if (left <= 0) return null;
       this.endpoint.block(left);
     }
   }
 
-  /** Every datagram until the socket is closed. Each is released when the loop asks for the next one. */
+  /** Every datagram until the socket is closed; throws SysError for the pending error (see takeError). Each is released when the loop asks for the next one. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Datagram, void> {
     const datagram = this.newDatagram();
     try {
       for (;;) {
         const result = this.receiveInto(datagram);
         if (result >= 0) yield datagram;
+        else if (result === -ERRNO.EBADF) return;
         else if (result === -ERRNO.EAGAIN) await this.endpoint.arrival();
-        else return;
+        else throw failedReceive(result);
       }
     } finally {
       datagram.release();
@@ -462,7 +354,7 @@ export class UdpSocket {
     endpoint.closing(this);
     this.queue.drain(endpoint);
     endpoint.sockets.delete(id);
-    if (this.refd) endpoint.retain(-1);
+    if (this.hasRef) endpoint.retain(-1);
     this.onWritable = null;
     let placeholder = -1;
     table.mutex.hold(() => {
@@ -480,85 +372,6 @@ export class UdpSocket {
     endpoint.tableChanged();
     endpoint.flush();
     endpoint.wakeWaiters();
-  }
-
-  // ---- what options do, and what errors ----
-
-  /** SO_SNDBUF: bytes that may wait for the lcore to send them. */
-  boundSends(bytes: number): void {
-    this.endpoint.table.set(this.id, SNDBUF, bytes);
-  }
-
-  /** IP_RECVERR, IPV6_RECVERR: switched off, what was queued is gone. */
-  queueErrors(on: boolean): void {
-    if (!on) this.errors_?.clear();
-  }
-
-  /** UDP_GRO: datagrams of one flow and size that wait together are received as one. */
-  coalesce(on: boolean): void {
-    this.gro = on;
-  }
-
-  /** IP_MTU, IPV6_MTU of a connected socket where no kernel knows it: bytes written into `out`, or -errno. */
-  pathMtu(level: number, out: Uint8Array): number {
-    const { endpoint, id } = this;
-    const { table } = endpoint;
-    if (table.get(id, STATE) !== CONNECTED) return -ERRNO.ENOTCONN;
-    const [w0, w1, w2, w3] = wordsAt(table, id, REMOTE);
-    return writeInt(level, out, endpoint.mtuTo(w0, w1, w2, w3));
-  }
-
-  /** Whether datagrams of one flow and size that wait together are received as one (UDP_GRO). */
-  get coalesces(): boolean {
-    return this.gro;
-  }
-
-  /**
-   * The network reports an error about what the socket has sent. `hard`: of the kind that a connected socket hears of
-   * without having asked. An error of its own host's is queued alone.
-   */
-  fail(entry: QueuedError, hard: boolean): void {
-    const queues =
-      entry.origin === SO_EE_ORIGIN_ICMP6
-        ? this.option(IPPROTO_IPV6, IPV6_RECVERR)
-        : this.option(IPPROTO_IP, IP_RECVERR) ||
-          (entry.origin === SO_EE_ORIGIN_LOCAL && this.option(IPPROTO_IPV6, IPV6_RECVERR));
-    const connected = this.endpoint.table.get(this.id, STATE) === CONNECTED;
-    if (!queues && (!hard || !connected)) return;
-    if (queues) this.errors.push(entry);
-    if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = entry.errno;
-    this.onError?.(entry.errno);
-  }
-
-  private option(level: number, name: number): boolean {
-    return this.options_ !== null && this.options_.valueOf(level, name) !== 0;
-  }
-
-  private member(join: boolean, group: string, source: string | null, iface: string | number): void {
-    const index = this.interfaceOf(iface);
-    const call = membershipCall(join, ip(group), source === null ? null : ip(source), index);
-    const result = this.closed ? -ERRNO.EBADF : this.options.set(call.level, call.name, call.value);
-    check(result, `${join ? "join" : "leave"} ${group}${source === null ? "" : ` from ${source}`}`, {
-      ENODEV: "no interface with this index, name or address, or no route to the group",
-      EADDRINUSE: "it is a member already",
-      EADDRNOTAVAIL: "it is not a member",
-    });
-  }
-
-  /** Index of an interface, or its IPv4 address. */
-  private interfaceOf(iface: string | number): number | Uint8Array {
-    if (typeof iface === "number") return iface;
-    const zone = iface.slice(iface.lastIndexOf("%") + 1);
-    const address = parseIpv4(iface);
-    if (address !== null) return address;
-    if (/^\d+$/.test(zone)) return Number(zone);
-    return this.interfaceIndex(zone);
-  }
-
-  private setRef(refd: boolean): this {
-    if (!this.closed && refd !== this.refd) this.endpoint.retain(refd ? 1 : -1);
-    this.refd = refd;
-    return this;
   }
 
   private bind(bytes: Uint8Array, options: UdpOptions): void {
@@ -589,8 +402,9 @@ export class UdpSocket {
       words = addressWords(parseCached(address));
     }
     if (result === 0) result = this.checkDestination(to, words[0], words[1], words[2]);
+    if (result === 0 && this.pending !== 0) result = -this.takeError();
     if (result === 0) {
-      return endpoint.commitFrame(this, lcore, frame, length, words[0], words[1], words[2], words[3], to);
+      return endpoint.sendFrame(this, lcore, frame, length, words[0], words[1], words[2], words[3], to);
     }
     endpoint.returnFrame(lcore, frame);
     return result;
@@ -623,6 +437,13 @@ export class UdpSocket {
     return words;
   }
 }
+
+const failedReceive = (result: number): SysError =>
+  new SysError(
+    -result,
+    "recv",
+    result === -ERRNO.EBADF ? "the socket is closed" : "reported about what was sent before",
+  );
 
 const SPEAKS_V4 = 4;
 const SPEAKS_V6 = 6;

@@ -86,7 +86,9 @@ function threadTable(last: StatsSnapshot, rates: Rates): string {
   const names = ["rx", "tx", "delivered", "lost", "sleeps"];
   const busy = ({ cpu, counters }: ThreadStats): boolean =>
     cpu >= 0 ||
-    ["UdpInViaKernel", "UdpOutDatagrams", "UdpOutViaKernel"].some((name) => counters[name as CounterName] > 0);
+    ["UdpInDatagrams", "UdpInViaKernel", "UdpOutDatagrams", "UdpOutViaKernel"].some(
+      (name) => counters[name as CounterName] > 0,
+    );
   const rows = last.threads.filter(busy).map((thread) => {
     const lost = rates.lost(thread);
     const cells = [

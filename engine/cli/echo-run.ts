@@ -10,7 +10,7 @@ import { AF_XDP_NEEDS, howToGet, lacking } from "./privileges.ts";
 import { StopRequest } from "./signals.ts";
 
 export async function runEcho(options: EchoOptions): Promise<void> {
-  const missing = lacking(AF_XDP_NEEDS);
+  const missing = options.provider === "engine" ? lacking(AF_XDP_NEEDS) : [];
   if (missing.length > 0) throw new CliError(howToGet(missing));
   const stop = new StopRequest();
   const address = options.address ?? wildcard();
@@ -31,6 +31,8 @@ export async function runEcho(options: EchoOptions): Promise<void> {
 async function startEngine(options: EchoOptions, address: string): Promise<Engine> {
   const data: EchoData = { address, port: options.udp, lcores: options.cpus?.length ?? 1 };
   return await Engine.start({
+    provider: options.provider,
+    onNotice: (text) => process.stderr.write(`lcore: ${oneLine(text)}\n`),
     interface: options.interface,
     queues: options.queues,
     cpus: options.cpus,
@@ -53,11 +55,12 @@ function serveStats(engine: Engine): StatsServer | null {
 
 function readyLine({ info }: Engine, options: EchoOptions, address: string): string {
   const host = address === "::" || address === "0.0.0.0" ? "*" : address.includes(":") ? `[${address}]` : address;
-  const lcores = info.cpus.map((cpu, l) => `CPU ${cpu} queues ${formatCpuList(info.queues[l])}`);
-  return (
-    `ready UDP ${host}:${options.udp} on ${info.interface} (ifindex ${info.ifindex}), ${info.attach} mode ` +
-    `(${info.reason}), ${info.zeroCopy ? "zero-copy" : "copy"}, ${lcores.join(", ")}, poll ${options.poll}, pid ${process.pid}`
-  );
+  const kernel = info.provider === "kernel";
+  const lcores = info.cpus.map((cpu, l) => `CPU ${cpu}${kernel ? "" : ` queues ${formatCpuList(info.queues[l])}`}`);
+  const where = kernel
+    ? "kernel sockets"
+    : `${info.interface} (ifindex ${info.ifindex}), ${info.attach} mode (${info.reason}), ${info.zeroCopy ? "zero-copy" : "copy"}`;
+  return `ready UDP ${host}:${options.udp} on ${where}, ${lcores.join(", ")}, poll ${options.poll}, pid ${process.pid}`;
 }
 
 function readyJson({ info }: Engine, options: EchoOptions, stats: StatsServer | null): string {

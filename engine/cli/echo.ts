@@ -1,11 +1,13 @@
-/** `lcore echo`: a UDP echo server on an interface, run to completion on each lcore. */
+/** `lcore echo`: a UDP echo server, run to completion on each lcore. */
 import { existsSync } from "node:fs";
 import { type Command, Option } from "commander";
 import type { AttachMode, PollPolicy } from "../config.ts";
+import type { ProviderOption } from "../provider.ts";
 import { address, numberList, port, queueList } from "./arguments.ts";
 
 export interface EchoOptions {
-  interface: string;
+  interface?: string;
+  provider: ProviderOption;
   udp: number;
   address?: string;
   queues: "all" | number[];
@@ -25,8 +27,13 @@ export interface EchoData {
 export function echoCommand(program: Command): void {
   program
     .command("echo")
-    .description("serve UDP echo on an interface over AF_XDP")
-    .requiredOption("--interface <if>", "interface to serve")
+    .description("serve UDP echo on an interface over AF_XDP, or where that cannot be had on kernel sockets")
+    .option("--interface <if>", "interface to serve; default that of the default route")
+    .addOption(
+      new Option("--provider <provider>", "AF_XDP, kernel sockets, or the first that can be had")
+        .choices(["auto", "engine", "kernel"])
+        .default("auto"),
+    )
     .requiredOption("--udp <port>", "UDP port", port)
     .option("--address <address>", "address to bind; default every one of the host, IPv4 and IPv6", address)
     .option("--queues <list>", "queues to take, as 0-3 or all", queueList, "all")

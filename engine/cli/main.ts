@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError } from "commander";
 import manifest from "../../package.json" with { type: "json" };
+import { captureCommand } from "./capture.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { echoCommand } from "./echo.ts";
@@ -12,7 +13,7 @@ import { EXIT_USAGE, exitCodeOf, oneLine } from "./failure.ts";
 import { statsCommand } from "./stats.ts";
 import { tuneCommand } from "./tune.ts";
 
-const COMMANDS = [demoCommand, echoCommand, statsCommand, doctorCommand, tuneCommand];
+const COMMANDS = [demoCommand, echoCommand, statsCommand, captureCommand, doctorCommand, tuneCommand];
 
 function createProgram(): Command {
   const program = new Command("lcore")

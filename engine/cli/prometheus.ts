@@ -36,9 +36,18 @@ export async function exposition(stats: StatsSnapshot): Promise<string> {
   new Gauge({
     name: "lcore_info",
     help: "how the engine is attached",
-    labelNames: ["pid", "interface", "mode", "zero_copy"],
+    labelNames: ["pid", "provider", "interface", "mode", "zero_copy"],
     registers,
-  }).set({ pid, interface: info.interface ?? "", mode: info.attach, zero_copy: String(info.zeroCopy) }, 1);
+  }).set(
+    {
+      pid,
+      provider: info.provider,
+      interface: info.interface ?? "",
+      mode: info.attach,
+      zero_copy: String(info.zeroCopy),
+    },
+    1,
+  );
   return await registers[0].metrics();
 }
 

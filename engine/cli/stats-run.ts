@@ -1,7 +1,8 @@
 /** Running `lcore stats`. */
+import type { EngineInfo } from "../engine.ts";
 import { type ServedEngine, type StatsSnapshot, servedEngines, statsDirectories } from "../stats.ts";
 import { counterTables } from "./counter-tables.ts";
-import { CliError, EXIT_USAGE } from "./failure.ts";
+import { CliError, EXIT_USAGE, oneLine } from "./failure.ts";
 import { colour } from "./output.ts";
 import { StopRequest } from "./signals.ts";
 import type { StatsOptions } from "./stats.ts";
@@ -38,7 +39,7 @@ function check({ pid, socket, interval, count, json, prometheus }: StatsOptions)
 }
 
 /** The engine that is meant. Throws CliError where there is none, or more than one. */
-function findEngine(pid: number | undefined): ServedEngine {
+export function findEngine(pid: number | undefined): ServedEngine {
   const all = servedEngines();
   const found = pid === undefined ? all : all.filter((engine) => engine.pid === pid);
   if (found.length === 1) return found[0];
@@ -72,12 +73,17 @@ async function follow(path: string, first: StatsSnapshot, options: StatsOptions,
 }
 
 function heading({ pid, info }: StatsSnapshot): string {
+  return colour.dim(`${new Date().toISOString()}  pid ${pid}, ${placeOf(info)}`);
+}
+
+function placeOf(info: EngineInfo): string {
+  if (info.provider === "kernel") return `kernel sockets: ${oneLine(info.reason)}`;
   const what = info.interface === null ? "memory wire" : `${info.interface}, ${info.attach} mode`;
-  return colour.dim(`${new Date().toISOString()}  pid ${pid}, ${what}, ${info.zeroCopy ? "zero-copy" : "copy"}`);
+  return `${what}, ${info.zeroCopy ? "zero-copy" : "copy"}`;
 }
 
 /** Asks once. Throws CliError in words. */
-async function snapshot(path: string): Promise<StatsSnapshot> {
+export async function snapshot(path: string): Promise<StatsSnapshot> {
   let response: Response;
   try {
     const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);

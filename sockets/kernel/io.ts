@@ -19,12 +19,14 @@ import { KernelFlows } from "./flows.ts";
 import type { KernelFrames } from "./frames.ts";
 import { KernelOutput } from "./output.ts";
 import { KernelQueues } from "./queues.ts";
-import { Receiver } from "./receiver.ts";
+import { BATCH, Receiver } from "./receiver.ts";
 import type { SenderOwner } from "./sender.ts";
 import { KernelSocket } from "./socket.ts";
 
 /** Sockets read without asking epoll first: those that had something the last time. */
 const HOT_MAX = 8;
+/** Reads without a datagram after which a detached socket is given back to epoll, should the thread not sleep before. */
+const MISSES_MAX = 64;
 /** Polls between two questions to epoll while there are such sockets, a power of two: the others wait no longer. */
 const HOT_POLLS = 8;
 /** struct: nine numbers of 32 bits, the last the count of drops (include/uapi/linux/sock_diag.h). */
@@ -114,7 +116,10 @@ export class KernelIo implements SenderOwner {
     if (state === undefined || had === (handler !== null)) return;
     state.handlers += handler === null ? -1 : 1;
     this.update(state);
-    if (this.busy && state.handlers > 0) this.heat(state);
+    if (this.busy && state.handlers > 0) {
+      this.heat(state);
+      this.detach(state);
+    }
   }
 
   private stateOf(socket: UdpSocket): KernelSocket | undefined {
@@ -146,12 +151,14 @@ export class KernelIo implements SenderOwner {
     let work = 0;
     for (let i = hot.length - 1; i >= 0; i--) {
       const state = hot[i];
-      const count = state.closed || state.handlers === 0 ? 0 : this.read(state);
+      const wanted = !state.closed && state.handlers > 0;
+      const count = wanted ? this.read(state) : 0;
       work += count;
-      if (count > 0 || (this.busy && !state.closed && state.handlers > 0)) continue;
-      state.hot = false;
+      state.misses = count > 0 ? 0 : state.misses + 1;
+      if (wanted && (count > 0 || this.busy || (state.detached && state.misses < MISSES_MAX))) continue;
       hot[i] = hot[hot.length - 1];
       hot.pop();
+      this.cool(state);
     }
     return work;
   }
@@ -159,7 +166,30 @@ export class KernelIo implements SenderOwner {
   private heat(state: KernelSocket): void {
     if (state.hot || this.hot.length === HOT_MAX) return;
     state.hot = true;
+    state.misses = 0;
     this.hot.push(state);
+  }
+
+  private cool(state: KernelSocket): void {
+    state.hot = false;
+    state.detached = false;
+    if (!state.closed) this.update(state);
+  }
+
+  /**
+   * Takes a hot socket out of epoll: as long as it is there, each datagram that arrives calls epoll, and so does each sent
+   * one when its buffer is freed, under a lock that both CPUs want. 100 ns an echo, of 1,600 (Linux 6.18, veth).
+   */
+  private detach(state: KernelSocket): void {
+    if (state.detached || !state.hot) return;
+    state.detached = true;
+    this.update(state);
+  }
+
+  /** The thread is about to sleep: epoll is to know every socket again. */
+  prepareWait(): void {
+    for (const state of this.hot) this.cool(state);
+    this.hot.length = 0;
   }
 
   private readReady(): number {
@@ -188,7 +218,6 @@ export class KernelIo implements SenderOwner {
     if ((events & EPOLLIN) !== 0) {
       if (state.handlers > 0) {
         work += this.read(state);
-        this.heat(state);
       } else {
         state.awaited = false;
         work++;
@@ -205,6 +234,9 @@ export class KernelIo implements SenderOwner {
     state.refresh(this.table);
     state.read = true;
     this.current = state;
+    this.heat(state);
+    // As many as there is room for: there are more.
+    if (count === BATCH) this.detach(state);
     return this.deliver(state);
   }
 
@@ -433,7 +465,7 @@ export class KernelIo implements SenderOwner {
   }
 }
 
-function wantedOf({ awaited, blocked, handlers, starved }: KernelSocket): number {
-  const input = starved ? 0 : handlers > 0 ? EPOLLIN : awaited ? EPOLLIN | EPOLLONESHOT : 0;
+function wantedOf({ awaited, blocked, detached, handlers, starved }: KernelSocket): number {
+  const input = starved || detached ? 0 : handlers > 0 ? EPOLLIN : awaited ? EPOLLIN | EPOLLONESHOT : 0;
   return input | (blocked ? EPOLLOUT : 0);
 }

@@ -24,6 +24,10 @@ export class KernelSocket {
   watched = 0;
   /** Read at every turn without asking epoll first. */
   hot = false;
+  /** Hot, and not in epoll at all. */
+  detached = false;
+  /** Reads in a row that found nothing while it was hot. */
+  misses = 0;
   /** Read since its drops were last counted. */
   read = false;
   /** Drops that the kernel has counted and we have taken over. */

@@ -31,8 +31,7 @@ export class KernelStack extends Endpoint {
     this.io = new KernelIo(this, frames, busy);
   }
 
-  /** To be polled for POLLIN while the lcore sleeps. */
-  get fd(): number {
+  override get fd(): number {
     return this.io.epoll.fd;
   }
 
@@ -59,6 +58,7 @@ export class KernelStack extends Endpoint {
 
   /** Whoever may write to a socket of this lcore wakes it through epoll: nothing is to be announced. */
   prepareWait(): boolean {
+    this.io.prepareWait();
     this.io.countAllDrops();
     return true;
   }

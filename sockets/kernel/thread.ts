@@ -83,6 +83,7 @@ export class KernelThread extends ThreadEndpoint {
   override block(timeoutMs: number): void {
     const { mesh } = this.shared;
     this.io.flush();
+    this.io.prepareWait();
     mesh.setEventfd(this.thread, this.eventfd);
     if (!mesh.isStopped()) {
       const ms = Math.min(timeoutMs, BLOCK_MAX_MS);
@@ -101,6 +102,7 @@ export class KernelThread extends ThreadEndpoint {
 
   /** The control thread waits for this thread's sockets from now on, once; what is there already it sees at once. */
   protected override prepareWait(): boolean {
+    this.io.prepareWait();
     this.watcher.watch(this.io.epoll.fd, EPOLLONESHOT, EPOLLIN | EPOLLONESHOT, this.thread);
     return true;
   }

@@ -4,7 +4,7 @@ import { Engine } from "../../engine/engine.ts";
 
 const [, , name, netns, port] = process.argv;
 try {
-  const engine = await Engine.start({ interface: name, ...(netns ? { netns } : {}) });
+  const engine = await Engine.start({ provider: "engine", interface: name, ...(netns ? { netns } : {}) });
   const socket = engine.udp({ address: "::", port: Number(port) });
   socket.onDatagram = (datagram) => {
     datagram.reply();

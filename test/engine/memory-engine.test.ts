@@ -329,7 +329,7 @@ describe("failure", () => {
       [{ queues: [1] }, "queue 1"],
       [{ queues: [0, 0] }, "each queue once"],
       [{ interface: "eth0" }, "give one of"],
-      [{ memory: undefined }, "give one of"],
+      [{ pcap: { file: "x.pcap", addresses: [] } }, "give one of"],
       [{ poll: "sometimes" as PollPolicy }, "poll"],
       [{ ringSlots: 63 }, "ringSlots"],
     ];

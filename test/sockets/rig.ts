@@ -124,6 +124,7 @@ export class Rig {
       portInfo: new Int32Array(lcores * PORTS_MAX * 2),
       fib: fibBuffer,
       ifindex: IFINDEX,
+      controlThread: -1,
       hostThread: -1,
       board: CounterBoard.create(lcores + threads),
     };

@@ -47,6 +47,7 @@ export const ERRNO = {
   ENOMSG: 42,
   ENODATA: 61,
   ETIME: 62,
+  ENONET: 64,
   ENOLINK: 67,
   EPROTO: 71,
   EBADMSG: 74,

@@ -10,7 +10,7 @@ describe.concurrent("usage errors", () => {
     ["no such command", ["ecoh"], /unknown command 'ecoh'/],
     ["no such option", [...ECHO, "--mod", "skb"], /unknown option '--mod' \(Did you mean --mode\?\)/],
     ["an argument too many", [...ECHO, "veth1"], /too many arguments for 'echo'/],
-    ["no interface", ["echo", "--udp", "7"], /required option '--interface <if>' not specified/],
+    ["provider", [...ECHO, "--provider", "dpdk"], /--provider.*auto, engine, kernel/],
     ["no port", ["echo", "--interface", "veth0"], /required option '--udp <port>' not specified/],
     ["port 0", ["echo", "--interface", "veth0", "--udp", "0"], /--udp.*whole number from 1 to 65535/],
     ["port 65536", ["echo", "--interface", "veth0", "--udp", "65536"], /whole number from 1 to 65535/],
@@ -61,7 +61,7 @@ describe.concurrent("what the host refuses", () => {
   });
 
   test.skipIf(process.geteuid?.() !== 0)("no privilege", async () => {
-    const { status, stderr } = await lcore(ECHO, { unprivileged: true });
+    const { status, stderr } = await lcore([...ECHO, "--provider", "engine"], { unprivileged: true });
     expect(stderr).toMatch(/^lcore: AF_XDP needs CAP_NET_RAW, CAP_BPF, CAP_NET_ADMIN, .*run as root.*setcap.*\n$/);
     expect(status).toBe(1);
   });

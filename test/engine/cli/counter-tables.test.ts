@@ -16,6 +16,7 @@ function snapshot(time: number, threads: ThreadStats[], redirected: number, rxRi
     pid: 1,
     time,
     info: {
+      provider: "engine",
       interface: "eth0",
       ifindex: 2,
       attach: "native",
@@ -85,6 +86,6 @@ test("Prometheus series are lower case, counters end in _total, and every counte
   expect(text).toContain('lcore_cpu_seconds_total{pid="1",thread="lcore 1"} 0.5\n');
   expect(text).toContain('lcore_xdp_frames_total{pid="1",verdict="redirected"} 3000\n');
   expect(text).toContain('lcore_xsk_rx_ring_full_total{pid="1",queue="0"} 7\n');
-  expect(text).toContain('lcore_info{pid="1",interface="eth0",mode="native",zero_copy="true"} 1\n');
+  expect(text).toContain('lcore_info{pid="1",provider="engine",interface="eth0",mode="native",zero_copy="true"} 1\n');
   for (const [, help] of COUNTERS) expect(text).toContain(` ${help}\n`);
 });

@@ -1,0 +1,118 @@
+/**
+ * The thread of the engine's own host protocols, where it has addresses of its own: ARP, ND and ICMP, neighbours and path
+ * MTUs, fragments both ways, groups. The lcores give it the frames that are for no socket, and datagrams whose next hop
+ * is not known; it publishes the FIB that they send by. Like the control thread it is an lcore without queues.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { check, sys } from "af-xdp-bindings";
+import { FramePool } from "../queues/pool.ts";
+import { CounterBoard } from "../sockets/counters.ts";
+import { Fib, FibWriter } from "../sockets/fib.ts";
+import { Stack } from "../sockets/stack.ts";
+import type { ControlStart } from "./control-worker.ts";
+import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
+import { HostStack } from "./host-stack.ts";
+import { describeError, type FromThread } from "./protocol.ts";
+import {
+  CONTROL_FRAME_SIZE,
+  CONTROL_FRAMES,
+  controlThread,
+  type HostWiring,
+  openShared,
+  type Wiring,
+} from "./wiring.ts";
+
+/** Between two looks for threads that were born on an lcore's CPU. */
+const HOUSEKEEPING_MS = 1000;
+/** The longest wait, below a second: bounds how late housekeeping is done and a stop is seen. */
+const WAIT_MAX_MS = 200;
+const NS_PER_MS = 1e6;
+const POLLIN = 1;
+const EFD_NONBLOCK_CLOEXEC = 0x80800;
+
+const post = (message: FromThread): void => parentPort?.postMessage(message);
+
+class HostThread {
+  private readonly wiring: Wiring;
+  private readonly cpus: readonly number[];
+  private readonly thread: number;
+  private readonly state: Int32Array;
+  private readonly stack: Stack;
+  private readonly host: HostStack;
+  private readonly board: CounterBoard;
+  private readonly eventfd: number;
+  private readonly pollfd = new Uint8Array(8);
+  /** struct timespec; ppoll(2) leaves the time that was not slept in it. */
+  private readonly timespec = new Int32Array(4);
+  private readonly drainBuffer = new BigUint64Array(1);
+  private housekeepingAt = 0;
+
+  constructor({ wiring, cpus }: ControlStart, own: HostWiring) {
+    this.wiring = wiring;
+    this.cpus = cpus;
+    this.thread = controlThread(wiring);
+    this.state = new Int32Array(wiring.state);
+    Atomics.store(this.state, 1 + this.thread, sys.gettid());
+    const shared = openShared(wiring);
+    const pool = new FramePool(CONTROL_FRAMES, CONTROL_FRAME_SIZE);
+    const fib = new Fib(wiring.fib);
+    this.stack = new Stack(this.thread, shared, [], pool, fib, wiring.seed);
+    this.host = new HostStack(own, this.stack, new FibWriter(wiring.fib), wiring.seed, performance.now());
+    this.board = new CounterBoard(wiring.counters);
+    this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
+    shared.mesh.setEventfd(this.thread, this.eventfd);
+    const view = new DataView(this.pollfd.buffer);
+    view.setInt32(0, this.eventfd, true);
+    view.setInt16(4, POLLIN, true);
+  }
+
+  run(): void {
+    while (Atomics.load(this.state, 0) === 0) {
+      const now = performance.now();
+      this.host.now = now;
+      this.stack.control();
+      this.stack.poll();
+      const next = this.host.tick(now);
+      this.stack.flush();
+      this.board.commit(this.thread, this.stack.counters);
+      if (now >= this.housekeepingAt) this.keepHouse(now);
+      if (this.stack.prepareWait()) this.sleep(Math.max(0, Math.min(next - now, WAIT_MAX_MS)));
+      this.stack.cancelWait();
+    }
+    this.board.commit(this.thread, this.stack.counters);
+  }
+
+  close(): void {
+    this.stack.shared.mesh.setEventfd(this.thread, -1);
+    sys.close(this.eventfd);
+    this.stack.shared.binder.close();
+  }
+
+  private sleep(milliseconds: number): void {
+    this.timespec[2] = Math.floor(milliseconds * NS_PER_MS);
+    sys.ppoll(sys.addressOf(this.pollfd), 1, sys.addressOf(this.timespec));
+    if (this.pollfd[6] !== 0) sys.read(this.eventfd, sys.addressOf(this.drainBuffer), 8);
+    this.pollfd[6] = 0;
+  }
+
+  /** Moves every other thread of this process off the lcores' CPUs, where there are others. */
+  private keepHouse(now: number): void {
+    this.housekeepingAt = now + HOUSEKEEPING_MS;
+    const { config } = this.wiring;
+    if (!config.isolate || config.cpus.length >= this.cpus.length) return;
+    const keep = new Set(config.cpus.map((_, l) => Atomics.load(this.state, 1 + l)));
+    moveThreadsOff(config.cpus, keep, this.cpus);
+  }
+}
+
+try {
+  const start = workerData as ControlStart;
+  if (start.wiring.host === null) throw new TypeError("this engine has no addresses of its own");
+  const thread = new HostThread(start, start.wiring.host);
+  post({ type: "ready", thread: controlThread(start.wiring), zeroCopy: false, affinity: getAffinity(0), xsks: [] });
+  thread.run();
+  thread.close();
+  post({ type: "stopped", thread: controlThread(start.wiring) });
+} catch (error) {
+  post({ type: "failed", thread: -1, error: describeError(error) });
+}

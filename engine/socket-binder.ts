@@ -1,0 +1,93 @@
+/**
+ * Binding of an engine on kernel sockets: the socket that holds the port is the one that is read and sent from. There is
+ * nothing to steer.
+ */
+import { abi, ERRNO, sys } from "af-xdp-bindings";
+import {
+  IP_PKTINFO,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_RECVPKTINFO,
+  SO_INCOMING_CPU,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_TIMESTAMPNS,
+  SOL_SOCKET,
+} from "../sockets/options.ts";
+import {
+  AF_INET6,
+  F_TIMESTAMP,
+  F_WILDCARD,
+  FAMILY,
+  FLAGS,
+  INCOMING_CPU,
+  INCOMING_NAPI,
+  type SocketTable,
+} from "../sockets/table.ts";
+import { RCVBUF_DEFAULT } from "../sockets/udp-open.ts";
+import type { NetNs } from "./host/netns.ts";
+import { PortBinder } from "./port-binder.ts";
+
+/** Microseconds: every read here is non-blocking and polls once, so any value but 0 does. */
+const BUSY_POLL_USECS = 20;
+/** Packets a poll: as many as one read takes. */
+const BUSY_POLL_BUDGET = 64;
+
+export class SocketBinder extends PortBinder {
+  private readonly busyHomes: number;
+  private readonly option = new Int32Array(1);
+
+  /** @param busyHomes threads below this number have their sockets drive the device's NAPI where they are read */
+  constructor(netns: NetNs, busyHomes: number) {
+    super(netns);
+    this.busyHomes = busyHomes;
+  }
+
+  override steer(): void {}
+
+  protected override prepare(fd: number, table: SocketTable, id: number): number {
+    // The kernel chooses in a group by CPU, never by NAPI ID.
+    if (table.get(id, INCOMING_NAPI) !== 0) return -ERRNO.EOPNOTSUPP;
+    const flags = table.get(id, FLAGS);
+    const result = super.prepare(fd, table, id);
+    if (result < 0) return result;
+    if ((flags & F_TIMESTAMP) !== 0) sys.setsockoptInt(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+    if (table.get(id, INCOMING_CPU) >= 0) {
+      sys.setsockoptInt(fd, SOL_SOCKET, SO_INCOMING_CPU, table.get(id, INCOMING_CPU));
+    }
+    // Only a wildcard socket cannot know otherwise where a datagram was sent to; the telling costs 2 % of an echo.
+    const told = (flags & F_WILDCARD) === 0 ? 0 : 1;
+    if (table.get(id, FAMILY) === AF_INET6) {
+      sys.setsockoptInt(fd, IPPROTO_IP, IP_PKTINFO, 0);
+      sys.setsockoptInt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, told);
+    } else {
+      sys.setsockoptInt(fd, IPPROTO_IP, IP_PKTINFO, told);
+    }
+    this.setReceiveBuffer(fd, table, id);
+    if (table.home[id] < this.busyHomes) setBusyPoll(fd);
+    return 0;
+  }
+
+  /** The kernel's default stays unless another size was asked for; what it made of that is the socket's from then on. */
+  private setReceiveBuffer(fd: number, table: SocketTable, id: number): void {
+    const wanted = table.rcvbuf[id];
+    if (wanted !== RCVBUF_DEFAULT) {
+      // Given without what the kernel adds for itself. Beyond net.core.rmem_max it takes CAP_NET_ADMIN.
+      const bytes = Math.ceil(wanted / 2);
+      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0) {
+        sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, bytes);
+      }
+    }
+    sys.getsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, this.option);
+    table.rcvbuf[id] = this.option[0];
+  }
+}
+
+/** Has reads of the socket drive its device's NAPI. Returns 0, or -EPERM without CAP_NET_ADMIN. */
+export function setBusyPoll(fd: number): number {
+  const result = sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_BUSY_POLL, BUSY_POLL_USECS);
+  if (result < 0) return result;
+  sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_PREFER_BUSY_POLL, 1);
+  sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET);
+  return 0;
+}

@@ -1,0 +1,63 @@
+/** What an engine on kernel sockets holds of the kernel: its namespace, and where the control thread waits. */
+import { sys } from "af-xdp-bindings";
+import { Epoll } from "../sockets/kernel/epoll.ts";
+import { KERNEL_FRAMES } from "../sockets/kernel/frames.ts";
+import type { EngineConfig } from "./config.ts";
+import type { NetNs } from "./host/netns.ts";
+import { setBusyPoll } from "./socket-binder.ts";
+import { openNetns, type SocketsWiring } from "./wiring.ts";
+
+/** 1 GiB of address space a thread. */
+const FRAMES_MAX = 8192;
+const AF_INET = 2;
+const SOCK_DGRAM_CLOEXEC = 0x80002;
+
+export class SocketSide {
+  /** Why it is kernel sockets, in words. */
+  readonly reason: string;
+  private readonly netns: NetNs;
+  private readonly epoll = new Epoll();
+
+  /** Throws RangeError for what kernel sockets cannot do. */
+  static open(config: EngineConfig, reason: string, notice: (text: string) => void): SocketSide {
+    config.frames ||= KERNEL_FRAMES;
+    if (config.frames > FRAMES_MAX) {
+      throw new RangeError(`frames ${config.frames}: kernel sockets take at most ${FRAMES_MAX} a thread`);
+    }
+    // Lcores run the module; the other threads read their sockets themselves.
+    if (config.module === null) config.cpus = [];
+    if (config.poll === "busy" && config.cpus.length > 0) checkBusyPoll(notice);
+    const netns = openNetns(config.netns);
+    try {
+      return new SocketSide(netns, reason);
+    } catch (error) {
+      netns.close();
+      throw error;
+    }
+  }
+
+  private constructor(netns: NetNs, reason: string) {
+    this.netns = netns;
+    this.reason = reason;
+  }
+
+  wiring(): SocketsWiring {
+    return { kind: "sockets", netnsPath: this.netns.path, epoll: this.epoll.fd };
+  }
+
+  close(): void {
+    this.epoll.close();
+    this.netns.close();
+  }
+}
+
+function checkBusyPoll(notice: (text: string) => void): void {
+  const fd = sys.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
+  if (fd < 0) return;
+  if (setBusyPoll(fd) < 0) {
+    notice(
+      "poll busy: SO_BUSY_POLL needs CAP_NET_ADMIN; lcores spin on their sockets, the device's NAPI is not driven",
+    );
+  }
+  sys.close(fd);
+}

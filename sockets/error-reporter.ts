@@ -1,0 +1,50 @@
+/** Passes errors on to the threads of the sockets that they are for: on the control thread, or that of the host protocols. */
+import type { FramePool } from "../queues/pool.ts";
+import type { RingProducer } from "../queues/ring.ts";
+import { C } from "./counters.ts";
+import type { ErrorReport } from "./error-queue.ts";
+import { M_GENERATION, M_KIND, M_SOCKET, MSG_ERROR } from "./message.ts";
+import { GENERATION, type SocketTable } from "./table.ts";
+
+/** What the reporter needs of its lcore. */
+export interface ReporterOwner {
+  readonly table: SocketTable;
+  readonly counters: Float64Array;
+  readonly pool: FramePool;
+  /** Frames that each thread holds. */
+  readonly outstanding: Int32Array;
+  /** Ring to each thread. */
+  readonly toThread: readonly (RingProducer | null)[];
+}
+
+/** Frames with excerpts that one thread may hold: errors come without one rather than take what datagrams need. */
+const EXCERPTS_MAX = 16;
+
+export class ErrorReporter {
+  private readonly owner: ReporterOwner;
+
+  constructor(owner: ReporterOwner) {
+    this.owner = owner;
+  }
+
+  /** Tells the socket. The excerpt lies in a frame of the own pool, which is given away whatever happens; -1 for none. */
+  report(socket: number, report: ErrorReport, frame: number, length: number): void {
+    const { counters, outstanding, pool, table, toThread } = this.owner;
+    const thread = table.home[socket];
+    const ring = toThread[thread];
+    const slot = ring?.claim() ?? -1;
+    if (!ring || slot < 0) {
+      counters[C.MeshFull]++;
+      if (frame >= 0) pool.give(frame);
+      return;
+    }
+    const excerpt = frame >= 0 && length > 0 && outstanding[thread] < EXCERPTS_MAX ? length : 0;
+    const { words } = ring;
+    words[slot + M_KIND] = MSG_ERROR;
+    words[slot + M_SOCKET] = socket;
+    words[slot + M_GENERATION] = table.get(socket, GENERATION);
+    report.store(words, slot, frame, excerpt);
+    if (excerpt > 0) outstanding[thread]++;
+    else if (frame >= 0) pool.give(frame);
+  }
+}

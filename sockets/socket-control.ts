@@ -1,0 +1,238 @@
+/**
+ * What a socket is told besides its datagrams, and what it can be asked: options by number, multicast groups, errors that the
+ * network reports, when it may send again, and whether the thread's event loop waits for it.
+ */
+import { check, ERRNO } from "af-xdp-bindings";
+import type { Endpoint } from "./endpoint.ts";
+import { ErrorQueue, type QueuedError, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
+import { membershipCall } from "./memberships.ts";
+import { IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVERR, SO_RCVTIMEO, SOL_SOCKET } from "./options.ts";
+import { mtuDiscoverOf, PMTUDISC_DONT } from "./send-word.ts";
+import { writeInt } from "./sockopt/rules.ts";
+import { SocketOptions } from "./sockopt/socket-options.ts";
+import { optionLabel } from "./sockopt/table.ts";
+import { CONNECTED, REMOTE, SNDBUF, STATE } from "./table.ts";
+import { wordsAt } from "./text-address.ts";
+import type { UdpSocket } from "./udp-socket.ts";
+import { ip, parseIpv4 } from "./wire/address.ts";
+
+export abstract class SocketControl {
+  readonly id: number;
+  readonly endpoint: Endpoint;
+  protected closed = false;
+  /** SO_ERROR: the errno that the next call is to fail with, 0 for none. */
+  protected pending = 0;
+  /** Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError). */
+  onError: ((errno: number) => void) | null = null;
+  /** Both made when they are first asked for: a flow seldom needs them. */
+  private options_: SocketOptions | null = null;
+  private errors_: ErrorQueue | null = null;
+  private writable_: (() => void) | null = null;
+  private refd = true;
+  /** UDP_GRO. */
+  private gro = false;
+
+  protected constructor(endpoint: Endpoint, id: number) {
+    this.endpoint = endpoint;
+    this.id = id;
+  }
+
+  /** This object, as those know it who know sockets of one class only. */
+  protected abstract get self(): UdpSocket;
+
+  private get options(): SocketOptions {
+    this.options_ ??= new SocketOptions(this.self);
+    return this.options_;
+  }
+
+  private get errors(): ErrorQueue {
+    this.errors_ ??= new ErrorQueue();
+    return this.errors_;
+  }
+
+  /** Called once when a send that gave -EAGAIN may be tried again. */
+  get onWritable(): (() => void) | null {
+    return this.writable_;
+  }
+
+  set onWritable(callback: (() => void) | null) {
+    this.writable_ = callback;
+    this.endpoint.watchWritable(this.self);
+  }
+
+  /** Whether the socket keeps its thread's event loop alive. */
+  get hasRef(): boolean {
+    return this.refd;
+  }
+
+  /** Has the socket keep its thread's event loop alive, as it does from the start. */
+  ref(): this {
+    return this.setRef(true);
+  }
+
+  /** Lets the thread's event loop end while this socket is open. */
+  unref(): this {
+    return this.setRef(false);
+  }
+
+  /**
+   * setsockopt(2): level SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6 or SOL_UDP, the number of the option (options.ts), and its
+   * value: a number where it is an int, else the bytes of its structure. Throws SysError with the kernel's errno.
+   */
+  setsockopt(level: number, name: number, value: number | Uint8Array): void {
+    const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
+    const result = this.closed ? -ERRNO.EBADF : this.options.set(level, name, bytes);
+    check(result, `setsockopt(${optionLabel(level, name)})`);
+  }
+
+  /** getsockopt(2) of an int. Throws SysError. */
+  getsockopt(level: number, name: number): number {
+    const bytes = this.getsockoptBytes(level, name, 4);
+    return bytes.length === 4 ? new DataView(bytes.buffer).getInt32(0, true) : bytes[0];
+  }
+
+  /** getsockopt(2) of up to `length` bytes: as many as the option has. Throws SysError. */
+  getsockoptBytes(level: number, name: number, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    const result = this.closed ? -ERRNO.EBADF : this.options.get(level, name, bytes);
+    return bytes.slice(0, check(result, `getsockopt(${optionLabel(level, name)})`));
+  }
+
+  /**
+   * Joins a multicast group on the interface with an index, a name or an IPv4 address; without it the kernel chooses.
+   * Throws SysError: ENODEV, EADDRINUSE when it has joined already, EINVAL for what is no group.
+   */
+  joinGroup(group: string, iface: string | number = 0): void {
+    this.member(true, group, null, iface);
+  }
+
+  /** Leaves the group. Throws SysError: EADDRNOTAVAIL when it had not joined. */
+  leaveGroup(group: string, iface: string | number = 0): void {
+    this.member(false, group, null, iface);
+  }
+
+  /** Joins the group for datagrams from one source; may be called for several. Throws SysError as joinGroup does. */
+  joinSourceGroup(source: string, group: string, iface: string | number = 0): void {
+    this.member(true, group, source, iface);
+  }
+
+  /** Takes the source back. With the last one the group is left. */
+  leaveSourceGroup(source: string, group: string, iface: string | number = 0): void {
+    this.member(false, group, source, iface);
+  }
+
+  /** Index of the interface of this name in the engine's network namespace. Throws SysError ENODEV. */
+  interfaceIndex(name: string): number {
+    const index = this.closed ? -ERRNO.EBADF : this.options.interfaceIndex(name);
+    return check(index, `interface ${name}`, { ENODEV: "there is none of this name" });
+  }
+
+  /** SO_ERROR: the pending error, which is then no longer pending; 0 for none. */
+  takeError(): number {
+    const { pending } = this;
+    this.pending = 0;
+    return pending;
+  }
+
+  /** recvmsg(MSG_ERRQUEUE): takes the oldest entry of the error queue, which IP_RECVERR or IPV6_RECVERR fills; or null. */
+  receiveError(): QueuedError | null {
+    const entry = this.errors_?.shift() ?? null;
+    if (entry === null) return null;
+    // As sock_dequeue_err_skb(): the pending error is that of the entry which is now the oldest.
+    const next = this.errors_?.peek() ?? null;
+    if (next !== null && next.origin !== SO_EE_ORIGIN_LOCAL) this.pending = next.errno;
+    else if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = 0;
+    return entry;
+  }
+
+  // ---- what options do, and what errors ----
+
+  /** SO_SNDBUF: bytes that may wait for the lcore to send them. */
+  boundSends(bytes: number): void {
+    this.endpoint.table.set(this.id, SNDBUF, bytes);
+  }
+
+  /** IP_RECVERR, IPV6_RECVERR: switched off, what was queued is gone. */
+  queueErrors(on: boolean): void {
+    if (!on) this.errors_?.clear();
+  }
+
+  /** UDP_GRO: datagrams of one flow and size that wait together are received as one. */
+  coalesce(on: boolean): void {
+    this.gro = on;
+  }
+
+  /** IP_MTU, IPV6_MTU of a connected socket where no kernel knows it: bytes written into `out`, or -errno. */
+  pathMtu(level: number, out: Uint8Array): number {
+    const { endpoint, id } = this;
+    const { table } = endpoint;
+    if (table.get(id, STATE) !== CONNECTED) return -ERRNO.ENOTCONN;
+    const [w0, w1, w2, w3] = wordsAt(table, id, REMOTE);
+    return writeInt(level, out, endpoint.mtuTo(w0, w1, w2, w3));
+  }
+
+  /** Whether datagrams of one flow and size that wait together are received as one (UDP_GRO). */
+  get coalesces(): boolean {
+    return this.gro;
+  }
+
+  /**
+   * The network reports an error about what the socket has sent. `hard`: of the kind that a connected socket hears of
+   * without having asked. An error of its own host's is queued alone.
+   */
+  fail(entry: QueuedError, hard: boolean): void {
+    const isIpv6 = entry.address.includes(":");
+    const queues = isIpv6 ? this.option(IPPROTO_IPV6, IPV6_RECVERR) : this.option(IPPROTO_IP, IP_RECVERR);
+    const connected = this.endpoint.table.get(this.id, STATE) === CONNECTED;
+    const { ttlTos6 } = this.endpoint.table;
+    // Over IPv4 the kernel reports none to such a socket.
+    const ignored = isIpv6 && entry.errno === ERRNO.EMSGSIZE && mtuDiscoverOf(ttlTos6[this.id]) === PMTUDISC_DONT;
+    if (!queues && (!hard || ignored || !connected)) return;
+    if (queues) this.errors.push(entry, this.endpoint.table.rcvbuf[this.id]);
+    if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = entry.errno;
+    this.endpoint.wakeWaiters();
+    this.onError?.(entry.errno);
+  }
+
+  /** Whether errors are queued: IP_RECVERR or IPV6_RECVERR. */
+  get queuesErrors(): boolean {
+    return this.option(IPPROTO_IP, IP_RECVERR) || this.option(IPPROTO_IPV6, IPV6_RECVERR);
+  }
+
+  /** SO_RCVTIMEO; without one, for ever. */
+  protected get receiveTimeoutMs(): number {
+    const microseconds = this.options_?.valueOf(SOL_SOCKET, SO_RCVTIMEO) ?? 0;
+    return microseconds === 0 ? Number.POSITIVE_INFINITY : microseconds / 1000;
+  }
+
+  private option(level: number, name: number): boolean {
+    return this.options_ !== null && this.options_.valueOf(level, name) !== 0;
+  }
+
+  private member(join: boolean, group: string, source: string | null, iface: string | number): void {
+    const index = this.interfaceOf(iface);
+    const call = membershipCall(join, ip(group), source === null ? null : ip(source), index);
+    const result = this.closed ? -ERRNO.EBADF : this.options.set(call.level, call.name, call.value);
+    check(result, `${join ? "join" : "leave"} ${group}${source === null ? "" : ` from ${source}`}`, {
+      ENODEV: "no interface with this index, name or address, or no route to the group",
+      EADDRINUSE: "it is a member already",
+      EADDRNOTAVAIL: "it is not a member",
+    });
+  }
+
+  /** Index of an interface, or its IPv4 address. */
+  private interfaceOf(iface: string | number): number | Uint8Array {
+    if (typeof iface === "number") return iface;
+    const zone = iface.slice(iface.lastIndexOf("%") + 1);
+    const address = parseIpv4(iface);
+    if (address !== null) return address;
+    if (/^\d+$/.test(zone)) return Number(zone);
+    return this.interfaceIndex(zone);
+  }
+
+  private setRef(refd: boolean): this {
+    if (!this.closed && refd !== this.refd) this.endpoint.retain(refd ? 1 : -1);
+    this.refd = refd;
+    return this;
+  }
+}
