@@ -116,6 +116,15 @@ export abstract class Endpoint {
   /** Whether a send of the socket would find room now. */
   abstract canSend(socket: UdpSocket): boolean;
 
+  /**
+   * Has what was sent leave until a send of the socket finds room. Waits a bounded time for it, and calls no handler.
+   * Returns whether there is room.
+   */
+  awaitRoom(socket: UdpSocket): boolean {
+    this.flush();
+    return this.canSend(socket);
+  }
+
   /** Takes a frame of that lcore to send from: its offset, or -1 when there is none. */
   abstract takeFrame(lcore: number): number;
 

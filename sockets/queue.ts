@@ -1,7 +1,4 @@
-/**
- * Datagrams waiting to be received by a socket: MSG_DELIVER messages in a ring of their own that grows by doubling. The
- * receive buffer bounds what is in it (each datagram is charged at least CHARGE_OVERHEAD).
- */
+/** Messages that wait on a thread, in rings of their own that grow by doubling. */
 import type { Datagram } from "./datagram.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { MESSAGE_WORDS } from "./message.ts";
@@ -12,10 +9,12 @@ const SLOTS_FIRST = 16;
 /** Bytes charged for a datagram beyond its payload: what an sk_buff and its head cost in Linux (SKB_TRUESIZE(0)). */
 export const CHARGE_OVERHEAD = 768;
 
-export class DatagramQueue {
-  /** Datagrams waiting. */
+/** Messages of any kind, in order. Who pushes bounds their number. */
+export class MessageQueue {
+  /** Messages waiting. */
   length = 0;
-  private words = new Int32Array(0);
+  /** Valid until the next push(). */
+  words = new Int32Array(0);
   private head = 0;
 
   /** Appends the message at `at` of `from`. */
@@ -27,19 +26,15 @@ export class DatagramQueue {
     this.length++;
   }
 
-  /** Moves the oldest into `datagram`; false when there is none. */
-  shift(datagram: Datagram, memories: readonly FrameViews[]): boolean {
-    if (this.length === 0) return false;
-    datagram.load(this.words, this.head * MESSAGE_WORDS, memories);
-    this.head = (this.head + 1) & (this.words.length / MESSAGE_WORDS - 1);
-    this.length--;
-    return true;
+  /** Where the oldest lies in `words`. There must be one. */
+  peek(): number {
+    return this.head * MESSAGE_WORDS;
   }
 
-  /** Gives every frame back. */
-  drain(endpoint: Endpoint): void {
-    const datagram = endpoint.newDatagram();
-    while (this.shift(datagram, endpoint.shared.memories)) datagram.release();
+  /** Takes the oldest out. */
+  next(): void {
+    this.head = (this.head + 1) & (this.words.length / MESSAGE_WORDS - 1);
+    this.length--;
   }
 
   private grow(): void {
@@ -51,5 +46,25 @@ export class DatagramQueue {
     }
     this.words = larger;
     this.head = 0;
+  }
+}
+
+/**
+ * Datagrams waiting to be received by a socket: MSG_DELIVER messages. The receive buffer bounds what is in it (each
+ * datagram is charged at least CHARGE_OVERHEAD).
+ */
+export class DatagramQueue extends MessageQueue {
+  /** Moves the oldest into `datagram`; false when there is none. */
+  shift(datagram: Datagram, memories: readonly FrameViews[]): boolean {
+    if (this.length === 0) return false;
+    datagram.load(this.words, this.peek(), memories);
+    this.next();
+    return true;
+  }
+
+  /** Gives every frame back. */
+  drain(endpoint: Endpoint): void {
+    const datagram = endpoint.newDatagram();
+    while (this.shift(datagram, endpoint.shared.memories)) datagram.release();
   }
 }

@@ -387,6 +387,15 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     return this.pool.available > 0;
   }
 
+  override awaitRoom(socket: UdpSocket): boolean {
+    let sent = 0;
+    for (let p = 0; p < this.ports.length; p++) {
+      this.ports[p].txFlush();
+      sent += this.ports[p].txComplete();
+    }
+    return sent > 0 && this.canSend(socket);
+  }
+
   override takeFrame(_lcore: number): number {
     if (this.pool.available === 0) this.counters[C.PoolEmpty]++;
     return this.pool.take();

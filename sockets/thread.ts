@@ -30,6 +30,7 @@ import {
   MSG_LEND,
   MSG_SEND,
 } from "./message.ts";
+import { MessageQueue } from "./queue.ts";
 import { TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
 import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
@@ -58,6 +59,13 @@ const BY_LCORE = 0;
 const BY_KERNEL = 1;
 const HEADERS4 = IPV4_HEADER + UDP_HEADER;
 const HEADERS6 = IPV6_HEADER + UDP_HEADER;
+/** The longest awaitRoom() waits, milliseconds: an lcore sends all it lends in a tenth of one, unless it sleeps. */
+const ROOM_MS = 10;
+/**
+ * Messages that may wait because a send looked for loans behind them; with as many, sends find no loans until the thread
+ * has looked for its datagrams.
+ */
+const BACKLOG_MAX = 4096;
 /** Frames an lcore lends a thread to send from. */
 export const LOAN_FRAMES = 256;
 
@@ -66,6 +74,8 @@ export class ThreadEndpoint extends Endpoint {
   /** Borrowed frames per lcore, as a stack. */
   private readonly loans: Int32Array[] = [];
   private readonly loanCount: Int32Array;
+  /** What lay before loans in the ring from each lcore, in order: a send calls no handler. */
+  private readonly backlogs: MessageQueue[] = [];
   private readonly queueLcores: number;
   private readonly waiters: (() => void)[] = [];
   private pumping = false;
@@ -89,7 +99,10 @@ export class ThreadEndpoint extends Endpoint {
     this.fib = new Fib(shared.fib);
     this.queueLcores = queueLcores;
     this.loanCount = new Int32Array(shared.mesh.lcores);
-    for (let l = 0; l < shared.mesh.lcores; l++) this.loans.push(new Int32Array(2 * LOAN_FRAMES));
+    for (let l = 0; l < shared.mesh.lcores; l++) {
+      this.loans.push(new Int32Array(2 * LOAN_FRAMES));
+      this.backlogs.push(new MessageQueue());
+    }
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
     if (shared.hostThread >= 0) this.tell(shared.hostThread, MSG_HELLO);
     // Where nobody has been told anything, the rest of this object may not be there yet.
@@ -111,6 +124,17 @@ export class ThreadEndpoint extends Endpoint {
     if (this.kernelFull) return false;
     const lcore = this.senderOf(socket);
     return this.borrowable(lcore) > 0 && this.toLcore[lcore].free() > 0;
+  }
+
+  override awaitRoom(socket: UdpSocket): boolean {
+    this.flush();
+    const deadline = performance.now() + ROOM_MS;
+    while (!this.canSend(socket)) {
+      if (this.kernelFull || this.shared.mesh.isStopped() || performance.now() >= deadline) return false;
+      // The lcore may share this thread's CPU.
+      Atomics.wait(this.pause, 0, 0, PAUSE_MS);
+    }
+    return true;
   }
 
   override senderOf(socket: UdpSocket): number {
@@ -359,7 +383,8 @@ export class ThreadEndpoint extends Endpoint {
   close(): void {
     if (this.stopped) return;
     for (const socket of [...this.sockets.values()]) socket.close();
-    this.poll();
+    do this.poll();
+    while (this.isBehind);
     this.stopped = true;
     for (let l = 0; l < this.loans.length; l++) {
       for (let i = 0; i < this.loanCount[l]; i++) this.free(l, this.loans[l][i]);
@@ -387,7 +412,9 @@ export class ThreadEndpoint extends Endpoint {
     if (this.pumping || this.stopped) return;
     this.pumping = true;
     this.keepAlive();
-    void this.pumpLoop().finally(() => {
+    // Whoever sets a handler or asks to be told of room is not in the middle of its datagrams yet.
+    const pumped = Promise.resolve().then(() => this.pumpLoop());
+    void pumped.finally(() => {
       this.pumping = false;
       this.keepAlive();
     });
@@ -436,8 +463,15 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   protected prepareWait(): boolean {
+    if (this.isBehind) return false;
     for (const ring of this.fromLcore) if (!ring.prepareWait()) return false;
     return true;
+  }
+
+  /** Whether messages wait that are in no ring any more. */
+  private get isBehind(): boolean {
+    for (const backlog of this.backlogs) if (backlog.length > 0) return true;
+    return false;
   }
 
   protected cancelWait(): void {
@@ -445,22 +479,22 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   private drain(lcore: number): number {
-    // A handler that sends may come back here for a loan: its datagram must not be overwritten by the next one.
+    // A handler that receives from another socket comes back here: its datagram must not be overwritten by the next one.
     if (this.draining) return 0;
     this.draining = true;
     const ring = this.fromLcore[lcore];
-    const { words } = ring;
+    const backlog = this.backlogs[lcore];
     let handled = 0;
     try {
       for (; handled < DRAIN_MAX; handled++) {
-        const at = ring.peek();
+        // Whichever of the two is taken from, the message is read before a handler may look for loans.
+        const source = backlog.length > 0 ? backlog : ring;
+        const at = source.peek();
         if (at < 0) break;
-        ring.next();
+        const { words } = source;
+        source.next();
         if (handled > 0 && handled % FLUSH_MESSAGES === 0) this.flush();
-        if (words[at + M_KIND] === MSG_DELIVER) this.deliver(words, at);
-        else if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
-        else if (words[at + M_KIND] === MSG_ERROR) this.acceptError(lcore, words, at);
-        else this.counters[C.BadMessages]++;
+        this.message(lcore, words, at);
       }
     } finally {
       // Whatever a handler throws, the messages so far are done with.
@@ -468,6 +502,14 @@ export class ThreadEndpoint extends Endpoint {
       this.draining = false;
     }
     return handled;
+  }
+
+  private message(lcore: number, words: Int32Array, at: number): void {
+    const kind = words[at + M_KIND];
+    if (kind === MSG_DELIVER) this.deliver(words, at);
+    else if (kind === MSG_LEND) this.acceptLoan(lcore, words, at);
+    else if (kind === MSG_ERROR) this.acceptError(lcore, words, at);
+    else this.counters[C.BadMessages]++;
   }
 
   private deliver(words: Int32Array, at: number): void {
@@ -502,12 +544,23 @@ export class ThreadEndpoint extends Endpoint {
 
   /** Frames borrowed from an lcore and not yet used. */
   private borrowable(lcore: number): number {
-    // Loans lie in the ring from the lcore, behind datagrams perhaps.
-    if (this.loanCount[lcore] === 0 && this.drain(lcore) > 0) {
-      this.wakeWaiters();
-      this.flushSoon();
-    }
+    if (this.loanCount[lcore] === 0) this.collectLoans(lcore);
     return this.loanCount[lcore];
+  }
+
+  /** Takes the next loans out of the ring from an lcore. Datagrams before them wait for the next poll(). */
+  private collectLoans(lcore: number): void {
+    const ring = this.fromLcore[lcore];
+    const backlog = this.backlogs[lcore];
+    const { words } = ring;
+    while (this.loanCount[lcore] === 0 && backlog.length < BACKLOG_MAX) {
+      const at = ring.peek();
+      if (at < 0) break;
+      ring.next();
+      if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
+      else backlog.push(words, at);
+    }
+    ring.release();
   }
 
   private borrow(lcore: number): number {

@@ -237,16 +237,26 @@ export class UdpSocket extends SocketControl {
   }
 
   /**
-   * Sends several datagrams to one destination (or the connected peer), with one wakeup for all.
+   * Sends several datagrams to one destination (or the connected peer). More than may be under way at once leave in parts,
+   * see awaitRoom.
    * @returns how many were taken: fewer than given when there is no room, or -errno when not even the first was
    */
   sendBatch(payloads: readonly Uint8Array[], port = 0, address = ""): number {
     let sent = 0;
-    for (; sent < payloads.length; sent++) {
+    while (sent < payloads.length) {
       const result = this.send(payloads[sent], port, address);
-      if (result < 0) return sent === 0 ? result : sent;
+      if (result >= 0) sent++;
+      else if (result !== -ERRNO.EAGAIN || !this.awaitRoom()) return sent === 0 ? result : sent;
     }
     return sent;
+  }
+
+  /**
+   * Has what was sent leave until a send finds room, for batches of more than may be under way at once: a thread waits for
+   * its lcore, up to 10 ms; an lcore pushes its queues. No handler is called meanwhile. False: there is no room still.
+   */
+  awaitRoom(): boolean {
+    return !this.closed && this.endpoint.awaitRoom(this);
   }
 
   /**

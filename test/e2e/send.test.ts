@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { ERRNO, errnoName } from "af-xdp-bindings";
 import { createMemoryWire, Engine, type Side, type UdpSocket } from "lcore";
 import { getAffinity } from "../../engine/host/affinity.ts";
+import { until } from "../support/kernel-udp.ts";
 
 const MACS = [Uint8Array.of(2, 0, 0, 0, 0, 1), Uint8Array.of(2, 0, 0, 0, 0, 2)];
 const ADDRESSES = ["198.18.0.1", "198.18.0.2"];
@@ -53,6 +54,27 @@ test("a batch arrives whole and in order", async () => {
   const payloads = ["a", "bb", "", "dddd"].map((text) => new TextEncoder().encode(text));
   expect(from.sendBatch(payloads, 2000, ADDRESSES[1])).toBe(4);
   for (const payload of payloads) expect(await received()).toBe(new TextDecoder().decode(payload));
+});
+
+test("a batch of many times what is lent leaves whole, and calls no handler on its way", async () => {
+  const before = engines[0].counters();
+  let called = 0;
+  const answered = engines[0].udp({ port: 1001 });
+  answered.onDatagram = () => called++;
+  const echo = engines[1].udp({ port: 2001 });
+  echo.onDatagram = (datagram) => datagram.reply();
+  const payloads = Array.from({ length: 5000 }, (_, i) => new TextEncoder().encode(`${i}`));
+  expect(answered.sendBatch(payloads, 2001, ADDRESSES[1])).toBe(5000);
+  expect(called).toBe(0);
+  const left = (): number => {
+    const { UdpOutDatagrams, UdpSndbufErrors } = engines[0].counters();
+    // What the lcore found no room for on the wire it has counted.
+    return UdpOutDatagrams - before.UdpOutDatagrams + (UdpSndbufErrors - before.UdpSndbufErrors);
+  };
+  await until("the datagrams out", () => left() >= 5000);
+  await until("an answer", () => called > 0);
+  echo.close();
+  answered.close();
 });
 
 test("a reserved frame is sent from in place", async () => {
