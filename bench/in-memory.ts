@@ -49,6 +49,7 @@ export class PreparedPort implements Port {
   readonly partialChecksums = false;
   readonly unsent = false;
   napiId = 0;
+  txDone = 0;
   /** Frames sent. */
   sent = 0;
   private next = 0;
@@ -81,12 +82,17 @@ export class PreparedPort implements Port {
     return true;
   }
 
+  get txPushed(): number {
+    return this.txDone + this.pushes;
+  }
+
   txFlush(): void {}
 
   txComplete(): number {
     const count = this.pushes;
     for (let i = 0; i < count; i++) this.pool.give(this.pushed[i]);
     this.sent += count;
+    this.txDone += count;
     this.pushes = 0;
     return count;
   }

@@ -143,6 +143,14 @@ class TapPort implements Port {
     return this.inner.unsent;
   }
 
+  get txPushed(): number {
+    return this.inner.txPushed;
+  }
+
+  get txDone(): number {
+    return this.inner.txDone;
+  }
+
   get napiId(): number {
     return this.inner.napiId;
   }

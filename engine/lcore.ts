@@ -235,10 +235,10 @@ export class Lcore {
     this.sleep();
   }
 
-  /** Whether some frames have not been taken by the kernel: it is asked again after a nap, not after a sleep. */
+  /** Whether the kernel has not taken or not sent some frames: it is asked again after a nap, not after a sleep. */
   private hasUnsent(): boolean {
     for (let p = 0; p < this.ports.length; p++) if (this.ports[p].unsent) return true;
-    return false;
+    return this.stack.awaitsSent;
   }
 
   /** Sleeps in poll(2) until a frame or a message comes. */

@@ -36,6 +36,12 @@ export interface Port {
   readonly partialChecksums: boolean;
   /** True while flushed frames wait for another txFlush: the kernel would not take them all. No time to sleep. */
   readonly unsent: boolean;
+  /**
+   * Frames that txPush took since the start, and those of them that txComplete has given back; both wrap as int32. The
+   * first pushed is the first given back, or nearly so.
+   */
+  readonly txPushed: number;
+  readonly txDone: number;
   /** NAPI ID of the queue, 0 while unknown (the kernel tells it after the first packet). */
   napiId: number;
 

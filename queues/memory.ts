@@ -104,6 +104,7 @@ export class MemoryPort implements Port {
   readonly partialChecksums = false;
   readonly unsent = false;
   napiId = 0;
+  txDone = 0;
 
   /** Frames received and sent. */
   rxFrames = 0;
@@ -291,6 +292,10 @@ export class MemoryPort implements Port {
     return true;
   }
 
+  get txPushed(): number {
+    return (this.txDone + this.pushes) | 0;
+  }
+
   txFlush(): void {
     for (let i = 0; i < this.producers.length; i++) this.producers[i].publish();
     this.flushed = this.pushes;
@@ -301,6 +306,7 @@ export class MemoryPort implements Port {
     for (let i = 0; i < done; i++) this.pool.give(this.pushed[i]);
     for (let i = done; i < this.pushes; i++) this.pushed[i - done] = this.pushed[i];
     this.pushes -= done;
+    this.txDone = (this.txDone + done) | 0;
     this.flushed = 0;
     return done;
   }

@@ -72,6 +72,7 @@ export class PcapPort implements Port {
   readonly partialChecksums = true;
   readonly unsent = false;
   napiId = 0;
+  txDone = 0;
 
   private readonly state: ReplayState;
   private readonly counts: Float64Array;
@@ -261,6 +262,10 @@ export class PcapPort implements Port {
     if (out.broken) this.counts[R.txUnwritten]++;
   }
 
+  get txPushed(): number {
+    return (this.txDone + this.pushes) | 0;
+  }
+
   txFlush(): void {
     this.flushed = this.pushes;
   }
@@ -270,6 +275,7 @@ export class PcapPort implements Port {
     for (let i = 0; i < done; i++) this.pool.give(this.pushed[i]);
     for (let i = done; i < this.pushes; i++) this.pushed[i - done] = this.pushed[i];
     this.pushes -= done;
+    this.txDone = (this.txDone + done) | 0;
     this.flushed = 0;
     return done;
   }

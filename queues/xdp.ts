@@ -64,6 +64,8 @@ export class XdpPort implements Port {
   /** A sum without meaning: keeps the fetches of rxBurst from being optimised away. */
   touched = 0;
   unsent = false;
+  txDone = 0;
+  private submitted = 0;
 
   /** Opens and binds the socket and stocks its fill ring. Throws SysError. */
   constructor(umem: Umem, pool: FramePool, options: XdpPortOptions) {
@@ -86,6 +88,10 @@ export class XdpPort implements Port {
     }
     this.napiId = this.xsk.napiId();
     this.refill();
+  }
+
+  get txPushed(): number {
+    return (this.submitted + this.queued) | 0;
   }
 
   get fd(): number {
@@ -124,6 +130,7 @@ export class XdpPort implements Port {
   txFlush(): void {
     if (this.queued > 0) {
       this.tx.submit(this.queued);
+      this.submitted = (this.submitted + this.queued) | 0;
       this.queued = 0;
       this.room = 0;
       this.unsent = true;
@@ -152,6 +159,7 @@ export class XdpPort implements Port {
     if (count === 0) return 0;
     for (let i = 0; i < count; i++) pool.give(completion.address(i));
     completion.release(count);
+    this.txDone = (this.txDone + count) | 0;
     return count;
   }
 

@@ -28,6 +28,7 @@ import {
   MSG_FREE,
   MSG_REPLY,
 } from "./message.ts";
+import { SpecialSend } from "./special-send.ts";
 import { GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import type { FrameViews } from "./wire/views.ts";
@@ -63,6 +64,10 @@ export interface Shared {
 /** Ports (queues) one lcore may have. */
 export const PORTS_MAX = 64;
 
+/** Who sends a datagram: an lcore, later; or the kernel, now, so that the caller hears what it says. */
+export const BY_LCORE = 0;
+export const BY_KERNEL = 1;
+
 export abstract class Endpoint {
   /** Thread number in the mesh. */
   readonly thread: number;
@@ -73,6 +78,9 @@ export abstract class Endpoint {
   readonly sockets = new Map<number, UdpSocket>();
   /** Sockets with an onWritable to be called: their last send gave -EAGAIN. */
   protected readonly blocked = new Set<UdpSocket>();
+  /** Bytes that the next commitFrame() is to charge to its socket's send buffer, 0 where that has no bound. */
+  sendCharge = 0;
+  readonly specialSend = new SpecialSend(this);
   /** Open sockets that keep the event loop alive. */
   protected refs = 0;
   protected readonly kernelPath: KernelPath;
@@ -113,16 +121,41 @@ export abstract class Endpoint {
   /** lcore from whose frames a socket of this thread sends. */
   abstract senderOf(socket: UdpSocket): number;
 
+  /** Whether a send of the socket would find a frame now. */
+  abstract hasFrame(socket: UdpSocket): boolean;
+
   /** Whether a send of the socket would find room now. */
-  abstract canSend(socket: UdpSocket): boolean;
+  canSend(socket: UdpSocket): boolean {
+    return !socket.sendsTooMuch && this.hasFrame(socket);
+  }
+
+  /** Whether sockets send by themselves; else a kernel socket of each does, and has its options. */
+  get sendsItself(): boolean {
+    return true;
+  }
+
+  /** Largest IP packet to an address that is sent without the kernel or the host protocols; 0 where none is. */
+  fastMtu(_w0: number, _w1: number, _w2: number, _w3: number): number {
+    return 0;
+  }
+
+  /** Who sends a datagram of the socket: BY_LCORE, BY_KERNEL, or nobody: -errno. */
+  wayOf(_socket: UdpSocket, _length: number, _w0: number, _w1: number, _w2: number, _w3: number): number {
+    return BY_LCORE;
+  }
 
   /**
    * Has what was sent leave until a send of the socket finds room. Waits a bounded time for it, and calls no handler.
    * Returns whether there is room.
    */
   awaitRoom(socket: UdpSocket): boolean {
+    return this.awaitFrames(socket) && this.canSend(socket);
+  }
+
+  /** awaitRoom() whatever the socket's send buffer says. */
+  awaitFrames(socket: UdpSocket): boolean {
     this.flush();
-    return this.canSend(socket);
+    return this.hasFrame(socket);
   }
 
   /** Takes a frame of that lcore to send from: its offset, or -1 when there is none. */
@@ -214,8 +247,11 @@ export abstract class Endpoint {
     return this.sendByKernel(socket, sys.addressOf(bytes) + offset, length, w0, w1, w2, w3, port);
   }
 
-  /** Sends `length` bytes at a memory address by the placeholder: the errno is the kernel's. */
-  protected sendByKernel(
+  /**
+   * Sends `length` bytes at a memory address by the placeholder: the errno is the kernel's. It sends them in datagrams of
+   * `segment` bytes, 0: as the placeholder's UDP_SEGMENT says.
+   */
+  sendByKernel(
     socket: UdpSocket,
     address: number,
     length: number,
@@ -224,8 +260,9 @@ export abstract class Endpoint {
     w2: number,
     w3: number,
     port: number,
+    segment = 0,
   ): number {
-    const result = this.kernelPath.send(socket.id, address, length, w0, w1, w2, w3, port);
+    const result = this.kernelPath.send(socket.id, address, length, w0, w1, w2, w3, port, segment);
     return this.sentByKernel(socket, result, length);
   }
 
@@ -252,7 +289,7 @@ export abstract class Endpoint {
   }
 
   /** Nothing to send from now: counted, and what is gathered goes out so that frames come back. */
-  protected refuse(socket: UdpSocket): number {
+  refuse(socket: UdpSocket): number {
     this.counters[C.UdpSndbufErrors]++;
     if (socket.onWritable !== null) this.blocked.add(socket);
     this.flush();

@@ -5,9 +5,10 @@
  */
 import { ERRNO } from "af-xdp-bindings";
 import { MessageHeader } from "./msghdr.ts";
+import { SOL_UDP, UDP_SEGMENT } from "./options.ts";
 import { refusesFragments, tosOf, ttlOf } from "./send-word.ts";
 import { writeSockaddr } from "./sockaddr.ts";
-import { AF_INET, F_CHILD, FAMILY, FLAGS, LOCAL, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { AF_INET, F_CHILD, FAMILY, FLAGS, LOCAL, PLACEHOLDER, SEGMENT, type SocketTable } from "./table.ts";
 
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
@@ -37,7 +38,8 @@ export class KernelPath {
 
   /**
    * Sends `length` bytes at a memory address for a socket that has a placeholder. The destination is four words, IPv4
-   * mapped. Returns the length, or the kernel's -errno.
+   * mapped. `segment`: bytes a datagram (UDP_SEGMENT), 0 for what the placeholder has. Returns the length, or the kernel's
+   * -errno.
    */
   send(
     socket: number,
@@ -48,10 +50,13 @@ export class KernelPath {
     w2: number,
     w3: number,
     port: number,
+    segment = 0,
   ): number {
     const { header, table } = this;
     header.clearControls();
-    if ((table.get(socket, FLAGS) & F_CHILD) !== 0) this.addFlow(socket, w0 === 0 && w1 === 0 && w2 === 0xffff);
+    if (segment > 0) header.addUint16(SOL_UDP, UDP_SEGMENT, segment);
+    if ((table.get(socket, FLAGS) & F_CHILD) !== 0)
+      this.addFlow(socket, w0 === 0 && w1 === 0 && w2 === 0xffff, segment);
     return this.sendWith(socket, address, length, w0, w1, w2, w3, port);
   }
 
@@ -118,11 +123,12 @@ export class KernelPath {
   }
 
   /** A flow sends by its parent's placeholder, which has neither its address nor its options. */
-  private addFlow(socket: number, mapped: boolean): void {
+  private addFlow(socket: number, mapped: boolean, segment: number): void {
     const { table } = this;
     const word = mapped ? table.ttlTos[socket] : table.ttlTos6[socket];
     const local = (i: number): number => table.get(socket, LOCAL + i);
     this.addSource(socket, local(0), local(1), local(2), local(3), 0);
     this.header.addTtlTos(mapped, ttlOf(word), tosOf(word));
+    if (segment === 0) this.header.addUint16(SOL_UDP, UDP_SEGMENT, table.get(socket, SEGMENT));
   }
 }

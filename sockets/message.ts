@@ -25,6 +25,9 @@ export const MSG_BYE = 7;
  */
 export const MSG_ERROR = 8;
 
+/** lcore to the thread of a socket with a send buffer: M_SEND_CHARGE bytes of its have left. */
+export const MSG_SENT = 9;
+
 /**
  * lcore to the thread of the host protocols: a frame that is not for a socket, or to be sent to where only they know the
  * way. M_REASON says which (HOST_...), M_L3 where it begins. The reader owns the frame.
@@ -71,6 +74,8 @@ export const M_NANOSECONDS = 13;
 /** MSG_SEND: destination address (four words, IPv4 mapped) and port. */
 export const M_ADDRESS = 9;
 export const M_DESTINATION_PORT = 13;
+/** MSG_SEND, MSG_SENT: bytes of the socket's send buffer, 0 where it is not bounded. */
+export const M_SEND_CHARGE = 14;
 
 /**
  * MSG_ERROR: errno; origin, ICMP type, ICMP code and 1 for a hard error, a byte each from the lowest on; ee_info; port and,

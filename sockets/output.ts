@@ -11,8 +11,16 @@ import type { Fib } from "./fib.ts";
 import { KernelPath } from "./kernel-path.ts";
 import { HOST_SEND } from "./message.ts";
 import { PLAIN_PAYLOAD, PLAIN_UDP } from "./plain.ts";
-import { setsDontFragment, TX_DEVICE, TX_NO_CHECK, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
-import { DEVICE, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "./table.ts";
+import {
+  SEGMENTS_MAX,
+  setsDontFragment,
+  TX_DEVICE,
+  TX_NO_CHECK,
+  TX_PLAIN,
+  TX_SEGMENT,
+  TX_VIA_KERNEL,
+} from "./send-word.ts";
+import { DEVICE, LOCAL, LOCAL_PORT, PLACEHOLDER, SEGMENT, type SocketTable } from "./table.ts";
 import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "./wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_DF, IPV4_DST, IPV4_HEADER, IPV4_SRC, writeIpv4 } from "./wire/ipv4.ts";
@@ -120,6 +128,27 @@ export class Output {
     const ethernet = ip - ETH_HEADER;
     this.writeLink(ethernet, entry, mapped ? ETH_P_IP : ETH_P_IPV6);
     return this.transmit(destinations.port[entry], frame, ethernet, ETH_HEADER + headers + length, length);
+  }
+
+  /** See Endpoint.fastMtu. */
+  fastMtu(w0: number, w1: number, w2: number, w3: number): number {
+    const entry = this.destinations.resolve(w0, w1, w2, w3);
+    return entry === VIA_KERNEL ? 0 : this.destinations.mtu[entry];
+  }
+
+  /** Port by which an address is reached, -1 where it is by none. */
+  portTo(w0: number, w1: number, w2: number, w3: number): number {
+    const entry = this.destinations.resolve(w0, w1, w2, w3);
+    return entry === VIA_KERNEL ? -1 : this.destinations.port[entry];
+  }
+
+  /** Whether the kernel is to send what a socket has for an address: for its options' sake, or as it alone knows the way. */
+  leavesToKernel(socket: number, w0: number, w1: number, w2: number, w3: number): boolean {
+    const { table } = this;
+    if (table.get(socket, PLACEHOLDER) < 0) return false;
+    const entry = this.destinations.resolve(w0, w1, w2, w3);
+    const word = w0 === 0 && w1 === 0 && w2 === 0xffff ? table.ttlTos[socket] : table.ttlTos6[socket];
+    return entry === VIA_KERNEL || this.isForKernel(socket, word, entry);
   }
 
   /** Whether a socket with options of its own leaves what goes to the entry to the kernel. */
@@ -429,7 +458,12 @@ export class Output {
     length: number,
   ): number {
     const { bytes } = this;
-    if (bytes[ip] >> 4 === 6) return this.turnRound6(socket, portNumber, frame, ip, payload, length);
+    const isIpv6 = bytes[ip] >> 4 === 6;
+    const asked = isIpv6 ? this.table.ttlTos6[socket] : this.table.ttlTos[socket];
+    if ((asked & TX_SEGMENT) !== 0 && length > this.table.get(socket, SEGMENT)) {
+      return this.turnRoundInPieces(socket, portNumber, frame, ip, udp, payload, length);
+    }
+    if (isIpv6) return this.turnRound6(socket, portNumber, frame, ip, payload, length);
     const remote = readInt32(bytes, ip + IPV4_SRC);
     const { destinations, table } = this;
     const entry = destinations.resolve4(remote);
@@ -452,6 +486,56 @@ export class Output {
     this.writeLink(ethernet, entry, ETH_P_IP);
     return this.transmit(this.outPort(entry, portNumber), frame, ethernet, ETH_HEADER + total, length);
   }
+
+  /**
+   * turnRound() of a payload longer than the socket's UDP_SEGMENT: each piece in a frame of its own, behind the headers of
+   * the question.
+   */
+  private turnRoundInPieces(
+    socket: number,
+    portNumber: number,
+    frame: number,
+    ip: number,
+    udp: number,
+    payload: number,
+    length: number,
+  ): number {
+    const { base, pool, table } = this;
+    const segment = table.get(socket, SEGMENT);
+    const tooMany = length > segment * SEGMENTS_MAX;
+    // All are copied before the first is sent, which writes over the headers.
+    for (let at = segment; at < length && !tooMany; at += segment) {
+      const chunk = pool.take();
+      if (chunk < 0) {
+        this.counters[C.UdpSndbufErrors] += Math.ceil((length - at) / segment);
+        break;
+      }
+      const size = Math.min(segment, length - at);
+      const copy = chunk + (frame & (pool.frameSize - 1));
+      const moved = copy - frame;
+      sys.copy(base + copy, base + frame, payload - frame);
+      sys.copy(base + payload + moved, base + payload + at, size);
+      this.pieces[this.pieceCount++] = copy;
+      this.pieces[this.pieceCount++] = size;
+    }
+    if (tooMany) {
+      this.counters[C.UdpOutErrors]++;
+      pool.give(frame);
+      return -ERRNO.EINVAL;
+    }
+    const { pieceCount, pieces } = this;
+    this.pieceCount = 0;
+    const result = this.turnRound(socket, portNumber, frame, ip, udp, payload, segment);
+    for (let i = 0; i < pieceCount; i += 2) {
+      const moved = pieces[i] - frame;
+      this.turnRound(socket, portNumber, pieces[i], ip + moved, udp + moved, payload + moved, pieces[i + 1]);
+    }
+    return result < 0 ? result : length;
+  }
+
+  /** Frames of turnRoundInPieces() beyond the first, and the bytes in each. */
+  private readonly pieces = new Int32Array(2 * SEGMENTS_MAX);
+  private pieceCount = 0;
 
   private turnRound6(
     socket: number,

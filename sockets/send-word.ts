@@ -23,6 +23,8 @@ export const TX_VIA_KERNEL = 1 << 19;
 export const TX_DEVICE = 1 << 20;
 /** UDP_SEGMENT (SEGMENT has the size): longer payloads are split. */
 export const TX_SEGMENT = 1 << 21;
+/** UDP_MAX_SEGMENTS (include/linux/udp.h): datagrams one send makes. */
+export const SEGMENTS_MAX = 128;
 /** SO_NO_CHECK, UDP_NO_CHECK6_TX: no UDP checksum. */
 export const TX_NO_CHECK = 1 << 22;
 

@@ -11,7 +11,7 @@ import { mtuDiscoverOf, PMTUDISC_DONT } from "./send-word.ts";
 import { writeInt } from "./sockopt/rules.ts";
 import { SocketOptions } from "./sockopt/socket-options.ts";
 import { optionLabel } from "./sockopt/table.ts";
-import { CONNECTED, REMOTE, SNDBUF, STATE } from "./table.ts";
+import { CONNECTED, REMOTE, SEGMENT, SNDBUF, STATE } from "./table.ts";
 import { wordsAt } from "./text-address.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import { ip, parseIpv4 } from "./wire/address.ts";
@@ -31,6 +31,12 @@ export abstract class SocketControl {
   private refd = true;
   /** UDP_GRO. */
   private gro = false;
+  /** UDP_SEGMENT, SO_SNDBUF: bytes a datagram, and bytes that may be under way; 0 for none. And those that are. */
+  segment = 0;
+  sendLimit = 0;
+  private underWay = 0;
+  /** Whether one of the two asks for more than a plain send. */
+  protected sendsSpecially = false;
 
   protected constructor(endpoint: Endpoint, id: number) {
     this.endpoint = endpoint;
@@ -147,9 +153,37 @@ export abstract class SocketControl {
 
   // ---- what options do, and what errors ----
 
-  /** SO_SNDBUF: bytes that may wait for the lcore to send them. */
+  /** SO_SNDBUF: bytes (truesize.ts) that may be under way to the wire. */
   boundSends(bytes: number): void {
     this.endpoint.table.set(this.id, SNDBUF, bytes);
+    if (this.endpoint.sendsItself) this.sendLimit = bytes;
+    this.sendsSpecially = this.segment > 0 || this.sendLimit > 0;
+  }
+
+  /** UDP_SEGMENT. */
+  segmentSends(bytes: number): void {
+    this.endpoint.table.set(this.id, SEGMENT, bytes);
+    if (this.endpoint.sendsItself) this.segment = bytes;
+    this.sendsSpecially = this.segment > 0 || this.sendLimit > 0;
+  }
+
+  /** Whether its send buffer is full. As with the kernel's, the last datagram may have gone beyond it. */
+  get sendsTooMuch(): boolean {
+    return this.sendLimit > 0 && this.underWay >= this.sendLimit;
+  }
+
+  /** Bytes more, or less, are under way. */
+  chargeSend(bytes: number): void {
+    this.underWay += bytes;
+  }
+
+  /**
+   * SIOCOUTQ: bytes under way to the wire, as the send buffer counts them. They are counted from the first SO_SNDBUF, or the
+   * first time that this is asked.
+   */
+  get sendQueue(): number {
+    if (this.sendLimit === 0 && !this.closed) this.boundSends(this.endpoint.table.get(this.id, SNDBUF));
+    return this.underWay;
   }
 
   /** IP_RECVERR, IPV6_RECVERR: switched off, what was queued is gone. */

@@ -12,7 +12,7 @@ import type { Burst, Port } from "../queues/driver.ts";
 import type { FramePool } from "../queues/pool.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
-import { Endpoint, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import { BY_KERNEL, BY_LCORE, Endpoint, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
 import { Handlers } from "./handlers.ts";
 import { HostLink, type HostLinkOwner, type HostReceiver } from "./host-link.ts";
@@ -37,6 +37,7 @@ import {
   M_PAYLOAD_LENGTH,
   M_PORT,
   M_SECONDS,
+  M_SEND_CHARGE,
   M_SOCKET,
   MSG_BYE,
   MSG_DELIVER,
@@ -47,10 +48,12 @@ import {
   MSG_LEND,
   MSG_REPLY,
   MSG_SEND,
+  MSG_SENT,
   MSG_TRANSMIT,
 } from "./message.ts";
 import { Output } from "./output.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
+import { type Creditor, SendLedger } from "./send-ledger.ts";
 import { littleEndian32, STAMP_BYTES, STAMP_MAGIC, STAMP_MAGIC_AT, STAMP_TIME } from "./stamp.ts";
 import { DROPS, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import { LOAN_FRAMES } from "./thread.ts";
@@ -63,7 +66,7 @@ const DRAIN_MAX = 128;
 /** Free frames below which nothing is lent: the queues must not run dry for the sake of senders. */
 const LEND_RESERVE = 256;
 
-export class Stack extends Endpoint implements Receiver, HostLinkOwner {
+export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor {
   readonly ports: readonly Port[];
   readonly pool: FramePool;
   override readonly fib: Fib;
@@ -94,6 +97,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   private readonly handlers: Handlers;
   private readonly in: Input;
   private readonly out: Output;
+  private readonly ledger: SendLedger;
   private readonly lastRx: Int32Array;
   /** What `lastRx` says of a datagram on port 0 of this lcore. */
   private readonly portTag: number;
@@ -138,6 +142,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     const { counters, lookup, views } = this;
     this.in = new Input(ports, pool, views, lookup, fib, counters, this, this.lastRx);
     this.out = new Output(shared.table, ports, pool, views, fib, counters);
+    this.ledger = new SendLedger(ports, this);
     this.adopt(this.datagram);
   }
 
@@ -383,17 +388,26 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     return this.thread;
   }
 
-  override canSend(_socket: UdpSocket): boolean {
+  override hasFrame(_socket: UdpSocket): boolean {
     return this.pool.available > 0;
   }
 
-  override awaitRoom(socket: UdpSocket): boolean {
+  override fastMtu(w0: number, w1: number, w2: number, w3: number): number {
+    return this.out.fastMtu(w0, w1, w2, w3);
+  }
+
+  override wayOf(socket: UdpSocket, _length: number, w0: number, w1: number, w2: number, w3: number): number {
+    return this.out.leavesToKernel(socket.id, w0, w1, w2, w3) ? BY_KERNEL : BY_LCORE;
+  }
+
+  override awaitFrames(socket: UdpSocket): boolean {
     let sent = 0;
     for (let p = 0; p < this.ports.length; p++) {
       this.ports[p].txFlush();
       sent += this.ports[p].txComplete();
     }
-    return sent > 0 && this.canSend(socket);
+    this.ledger.settle();
+    return sent > 0 && this.hasFrame(socket);
   }
 
   override takeFrame(_lcore: number): number {
@@ -416,7 +430,52 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     w3: number,
     port: number,
   ): number {
-    return this.out.send(socket.id, frame, frame + TX_HEADROOM, length, w0, w1, w2, w3, port);
+    const result = this.out.send(socket.id, frame, frame + TX_HEADROOM, length, w0, w1, w2, w3, port);
+    if (this.sendCharge > 0 && result >= 0) {
+      socket.chargeSend(this.sendCharge);
+      this.enter(socket.id, socket.generation, this.sendCharge, w0, w1, w2, w3);
+    }
+    return result;
+  }
+
+  /** Notes what a socket with a send buffer has sent; what has not gone into a TX ring is credited at once. */
+  private enter(
+    socket: number,
+    generation: number,
+    bytes: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+  ): void {
+    const port = this.out.portTo(w0, w1, w2, w3);
+    if (port >= 0) this.ledger.add(port, socket, generation, bytes);
+    else this.creditSend(socket, generation, bytes);
+  }
+
+  /** Creditor.creditSend. */
+  creditSend(id: number, generation: number, bytes: number): boolean {
+    const { table } = this;
+    if (table.get(id, GENERATION) !== generation) return true;
+    const home = table.home[id];
+    if (home === this.thread) {
+      this.sockets.get(id)?.chargeSend(-bytes);
+      return true;
+    }
+    const ring = this.toThread[home];
+    const at = ring === null ? -1 : ring.claim();
+    if (at < 0 || ring === null) return false;
+    const { words } = ring;
+    words[at + M_KIND] = MSG_SENT;
+    words[at + M_SOCKET] = id;
+    words[at + M_GENERATION] = generation;
+    words[at + M_SEND_CHARGE] = bytes;
+    return true;
+  }
+
+  /** Whether a socket waits for frames to be sent that nobody reports: it is to be looked again soon. */
+  get awaitsSent(): boolean {
+    return this.ledger.count > 0;
   }
 
   override reply(datagram: Datagram, length: number): number {
@@ -470,6 +529,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   override flush(): void {
     super.flush();
     this.out.count();
+    if (this.ledger.count > 0) this.ledger.settle();
     const { toThread } = this;
     for (let t = 0; t < this.active; t++) {
       const ring = toThread[t];
@@ -565,6 +625,11 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
       words[at + M_ADDRESS + 3],
       words[at + M_DESTINATION_PORT],
     );
+    if (words[at + M_SEND_CHARGE] > 0) {
+      const a = at + M_ADDRESS;
+      const generation = words[at + M_GENERATION];
+      this.enter(socket, generation, words[at + M_SEND_CHARGE], words[a], words[a + 1], words[a + 2], words[a + 3]);
+    }
   }
 
   /** A datagram that arrived on another lcore for a socket of this one. */

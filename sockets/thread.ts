@@ -9,7 +9,7 @@ import { ERRNO, sys } from "af-xdp-bindings";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
 import { Destinations, VIA_KERNEL } from "./destinations.ts";
-import { Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import { BY_KERNEL, BY_LCORE, Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import { Fib } from "./fib.ts";
 import {
   M_ADDRESS,
@@ -22,6 +22,7 @@ import {
   M_HOME,
   M_KIND,
   M_PAYLOAD_LENGTH,
+  M_SEND_CHARGE,
   M_SOCKET,
   MSG_BYE,
   MSG_DELIVER,
@@ -29,6 +30,7 @@ import {
   MSG_HELLO,
   MSG_LEND,
   MSG_SEND,
+  MSG_SENT,
 } from "./message.ts";
 import { MessageQueue } from "./queue.ts";
 import { TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
@@ -54,9 +56,6 @@ const JOIN_MS = 1000;
 const KEEP_ALIVE_MS = 1 << 30;
 /** How soon a full placeholder is tried again. */
 const KERNEL_RETRY_MS = 1;
-/** What wayOf() answers. */
-const BY_LCORE = 0;
-const BY_KERNEL = 1;
 const HEADERS4 = IPV4_HEADER + UDP_HEADER;
 const HEADERS6 = IPV6_HEADER + UDP_HEADER;
 /** The longest awaitRoom() waits, milliseconds: an lcore sends all it lends in a tenth of one, unless it sleeps. */
@@ -120,21 +119,36 @@ export class ThreadEndpoint extends Endpoint {
     }
   }
 
-  override canSend(socket: UdpSocket): boolean {
+  override hasFrame(socket: UdpSocket): boolean {
     if (this.kernelFull) return false;
     const lcore = this.senderOf(socket);
     return this.borrowable(lcore) > 0 && this.toLcore[lcore].free() > 0;
   }
 
   override awaitRoom(socket: UdpSocket): boolean {
+    return this.awaits(() => this.canSend(socket), this.senderOf(socket));
+  }
+
+  override awaitFrames(socket: UdpSocket): boolean {
+    return this.awaits(() => this.hasFrame(socket), this.senderOf(socket));
+  }
+
+  private awaits(done: () => boolean, lcore: number): boolean {
     this.flush();
     const deadline = performance.now() + ROOM_MS;
-    while (!this.canSend(socket)) {
+    while (!done()) {
       if (this.kernelFull || this.shared.mesh.isStopped() || performance.now() >= deadline) return false;
       // The lcore may share this thread's CPU.
       Atomics.wait(this.pause, 0, 0, PAUSE_MS);
+      this.collect(lcore, Number.POSITIVE_INFINITY);
     }
     return true;
+  }
+
+  override fastMtu(w0: number, w1: number, w2: number, w3: number): number {
+    const destinations = this.freshDestinations();
+    const entry = destinations.resolve(w0, w1, w2, w3);
+    return entry === VIA_KERNEL ? 0 : destinations.mtu[entry];
   }
 
   override senderOf(socket: UdpSocket): number {
@@ -181,7 +195,7 @@ export class ThreadEndpoint extends Endpoint {
    * Who sends a datagram: an lcore, later; or the kernel, now, so that the caller hears what it says. Without a kernel,
    * what no lcore can send is refused: -errno.
    */
-  private wayOf(socket: UdpSocket, length: number, w0: number, w1: number, w2: number, w3: number): number {
+  override wayOf(socket: UdpSocket, length: number, w0: number, w1: number, w2: number, w3: number): number {
     const { shared, table } = this;
     if (this.queueLcores === 0) return BY_LCORE;
     const destinations = this.freshDestinations();
@@ -208,7 +222,7 @@ export class ThreadEndpoint extends Endpoint {
     return this.destinations;
   }
 
-  protected override sendByKernel(
+  override sendByKernel(
     socket: UdpSocket,
     address: number,
     length: number,
@@ -217,10 +231,11 @@ export class ThreadEndpoint extends Endpoint {
     w2: number,
     w3: number,
     port: number,
+    segment = 0,
   ): number {
     // What was sent before is with the lcores at least.
     if (this.unsettled) this.flush();
-    const result = super.sendByKernel(socket, address, length, w0, w1, w2, w3, port);
+    const result = super.sendByKernel(socket, address, length, w0, w1, w2, w3, port, segment);
     if (result === -ERRNO.EAGAIN) this.awaitKernel(socket);
     return result;
   }
@@ -273,6 +288,8 @@ export class ThreadEndpoint extends Endpoint {
     words[slot + M_ADDRESS + 2] = w2;
     words[slot + M_ADDRESS + 3] = w3;
     words[slot + M_DESTINATION_PORT] = port;
+    words[slot + M_SEND_CHARGE] = this.sendCharge;
+    if (this.sendCharge > 0) socket.chargeSend(this.sendCharge);
     this.flushSoon();
     return length;
   }
@@ -509,6 +526,7 @@ export class ThreadEndpoint extends Endpoint {
     if (kind === MSG_DELIVER) this.deliver(words, at);
     else if (kind === MSG_LEND) this.acceptLoan(lcore, words, at);
     else if (kind === MSG_ERROR) this.acceptError(lcore, words, at);
+    else if (kind === MSG_SENT) this.acceptCredit(words, at);
     else this.counters[C.BadMessages]++;
   }
 
@@ -542,22 +560,28 @@ export class ThreadEndpoint extends Endpoint {
     for (let i = 0; i < words[at + M_COUNT]; i++) loans[this.loanCount[lcore]++] = words[at + M_FRAMES + i];
   }
 
+  private acceptCredit(words: Int32Array, at: number): void {
+    const socket = this.sockets.get(words[at + M_SOCKET]);
+    if (socket?.generation === words[at + M_GENERATION]) socket.chargeSend(-words[at + M_SEND_CHARGE]);
+  }
+
   /** Frames borrowed from an lcore and not yet used. */
   private borrowable(lcore: number): number {
-    if (this.loanCount[lcore] === 0) this.collectLoans(lcore);
+    if (this.loanCount[lcore] === 0) this.collect(lcore, 1);
     return this.loanCount[lcore];
   }
 
-  /** Takes the next loans out of the ring from an lcore. Datagrams before them wait for the next poll(). */
-  private collectLoans(lcore: number): void {
+  /** Takes loans out of the ring from an lcore until there are so many. Datagrams before them wait for the next poll(). */
+  private collect(lcore: number, loans: number): void {
     const ring = this.fromLcore[lcore];
     const backlog = this.backlogs[lcore];
     const { words } = ring;
-    while (this.loanCount[lcore] === 0 && backlog.length < BACKLOG_MAX) {
+    while (this.loanCount[lcore] < loans && backlog.length < BACKLOG_MAX) {
       const at = ring.peek();
       if (at < 0) break;
       ring.next();
       if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
+      else if (words[at + M_KIND] === MSG_SENT) this.acceptCredit(words, at);
       else backlog.push(words, at);
     }
     ring.release();

@@ -21,6 +21,7 @@ import {
   PLACEHOLDER,
   REMOTE,
   REMOTE_PORT,
+  SEGMENT,
   UID,
 } from "./table.ts";
 import { formatIp } from "./wire/address.ts";
@@ -136,7 +137,8 @@ export function createFlow(
   check(remotePort === 0 ? -ERRNO.EINVAL : 0, "connect", { EINVAL: "port 0 names nobody" });
   const child = createRecord(endpoint, table.get(parent, FAMILY), table.rcvbuf[parent]);
   table.mutex.hold(() => {
-    for (const field of [LOCAL_PORT, DEVICE, UID, PLACEHOLDER]) table.set(child, field, table.get(parent, field));
+    for (const field of [LOCAL_PORT, DEVICE, UID, PLACEHOLDER, SEGMENT])
+      table.set(child, field, table.get(parent, field));
     table.ttlTos[child] = table.ttlTos[parent];
     table.ttlTos6[child] = table.ttlTos6[parent];
     table.set(child, FLAGS, table.get(parent, FLAGS) | F_CHILD);

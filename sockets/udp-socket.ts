@@ -6,7 +6,7 @@
  */
 import { check, ERRNO, SysError } from "af-xdp-bindings";
 import type { Datagram } from "./datagram.ts";
-import type { Endpoint } from "./endpoint.ts";
+import { type Endpoint, TX_HEADROOM } from "./endpoint.ts";
 import { addressWords } from "./fib.ts";
 import { DatagramQueue } from "./queue.ts";
 import { SendFrame } from "./send-frame.ts";
@@ -167,6 +167,8 @@ export class UdpSocket extends SocketControl {
     const { endpoint } = this;
     const flow = new UdpSocket(endpoint, createFlow(endpoint, this.id, local, remote, remotePort));
     flow.parent = this;
+    if (this.segment > 0) flow.segmentSends(this.segment);
+    if (this.sendLimit > 0) flow.boundSends(this.sendLimit);
     endpoint.flowOpened(flow);
     this.flows ??= new Set();
     this.flows.add(flow);
@@ -195,18 +197,14 @@ export class UdpSocket extends SocketControl {
     const { records } = table;
     const at = this.id * table.stride;
     if (records[at + STATE] !== CONNECTED) return -ERRNO.EDESTADDRREQ;
+    const w0 = records[at + REMOTE];
+    const w1 = records[at + REMOTE + 1];
+    const w2 = records[at + REMOTE + 2];
+    const w3 = records[at + REMOTE + 3];
+    const port = records[at + REMOTE_PORT];
     if (this.pending !== 0) return -this.takeError();
-    return this.endpoint.send(
-      this,
-      bytes,
-      offset,
-      length,
-      records[at + REMOTE],
-      records[at + REMOTE + 1],
-      records[at + REMOTE + 2],
-      records[at + REMOTE + 3],
-      records[at + REMOTE_PORT],
-    );
+    if (this.sendsSpecially) return this.sendSpecially(bytes, offset, length, port, w0, w1, w2, w3, this.segment);
+    return this.endpoint.send(this, bytes, offset, length, w0, w1, w2, w3, port);
   }
 
   /** send() of a part of a buffer to an address given as four words, IPv4 mapped. Nothing is allocated. */
@@ -224,7 +222,47 @@ export class UdpSocket extends SocketControl {
     const result = this.checkDestination(port, w0, w1, w2);
     if (result < 0) return result;
     if (this.pending !== 0) return -this.takeError();
+    if (this.sendsSpecially) return this.sendSpecially(bytes, offset, length, port, w0, w1, w2, w3, this.segment);
     return this.endpoint.send(this, bytes, offset, length, w0, w1, w2, w3, port);
+  }
+
+  /**
+   * Sends one payload as datagrams of `segment` bytes (1 to 65,535), the last one of what is left: sendmsg(2) with UDP_SEGMENT among its
+   * control messages. At most 128 datagrams and 65,507 bytes (over IPv6 65,527).
+   * @returns bytes sent, or -errno as send(), and as UDP_SEGMENT: -EMSGSIZE when a segment exceeds the path MTU or the
+   * payload the most there is, -EINVAL for too many segments, or without checksums
+   */
+  sendSegments(data: Uint8Array, segment: number, port = 0, address = ""): number {
+    if (this.closed) return -ERRNO.EBADF;
+    if (!Number.isInteger(segment) || segment < 1 || segment > 65535) return -ERRNO.EINVAL;
+    const { records, stride } = this.endpoint.table;
+    const at = this.id * stride;
+    const toPeer = port === 0;
+    if (toPeer && records[at + STATE] !== CONNECTED) return -ERRNO.EDESTADDRREQ;
+    const words = toPeer ? wordsAt(this.endpoint.table, this.id, REMOTE) : addressWords(parseCached(address));
+    const to = toPeer ? records[at + REMOTE_PORT] : port;
+    const w0 = words[0];
+    const w1 = words[1];
+    const w2 = words[2];
+    const w3 = words[3];
+    const result = this.checkDestination(to, w0, w1, w2);
+    if (result < 0) return result;
+    if (this.pending !== 0) return -this.takeError();
+    return this.sendSpecially(data, 0, data.length, to, w0, w1, w2, w3, segment);
+  }
+
+  private sendSpecially(
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    port: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    segment: number,
+  ): number {
+    return this.endpoint.specialSend.send(this, bytes, offset, length, w0, w1, w2, w3, port, segment);
   }
 
   /** Resolves when a send that gave -EAGAIN may be tried again. Rejects with SysError EBADF when the socket is closed. */
@@ -413,7 +451,12 @@ export class UdpSocket extends SocketControl {
     }
     if (result === 0) result = this.checkDestination(to, words[0], words[1], words[2]);
     if (result === 0 && this.pending !== 0) result = -this.takeError();
-    if (result === 0) {
+    if (result === 0 && this.sendsSpecially) {
+      const { bytes } = endpoint.shared.memories[lcore];
+      const at = frame + TX_HEADROOM;
+      const { segment } = this;
+      result = this.sendSpecially(bytes, at, length, to, words[0], words[1], words[2], words[3], segment);
+    } else if (result === 0) {
       return endpoint.sendFrame(this, lcore, frame, length, words[0], words[1], words[2], words[3], to);
     }
     endpoint.returnFrame(lcore, frame);

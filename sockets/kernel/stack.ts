@@ -19,6 +19,7 @@ export class KernelStack extends Endpoint {
   /** The stamps of kernel sockets are of CLOCK_REALTIME already. */
   realtimeOffsetSeconds = 0;
   realtimeOffsetNs = 0;
+  readonly awaitsSent = false;
   private readonly frames: KernelFrames;
   private readonly io: KernelIo;
   private turns = 0;
@@ -73,7 +74,11 @@ export class KernelStack extends Endpoint {
     return PAYLOAD_MAX;
   }
 
-  override canSend(socket: UdpSocket): boolean {
+  override get sendsItself(): boolean {
+    return false;
+  }
+
+  override hasFrame(socket: UdpSocket): boolean {
     return this.io.out.canSend(socket.id);
   }
 

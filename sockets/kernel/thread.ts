@@ -135,8 +135,28 @@ export class KernelThread extends ThreadEndpoint {
     return PAYLOAD_MAX;
   }
 
-  override canSend(socket: UdpSocket): boolean {
+  override get sendsItself(): boolean {
+    return false;
+  }
+
+  override hasFrame(socket: UdpSocket): boolean {
     return this.io.out.canSend(socket.id);
+  }
+
+  /** What was sent before leaves before. */
+  override sendByKernel(
+    socket: UdpSocket,
+    address: number,
+    length: number,
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    port: number,
+    segment = 0,
+  ): number {
+    this.io.flush();
+    return super.sendByKernel(socket, address, length, w0, w1, w2, w3, port, segment);
   }
 
   override takeFrame(_lcore: number): number {

@@ -7,6 +7,8 @@ import type { Option, OptionPart, OptionTarget } from "./rules.ts";
 export function changeSendWord(target: OptionTarget, family: 0 | 4 | 6, change: (word: number) => number): void {
   const { endpoint, id } = target.socket;
   const { ttlTos, ttlTos6 } = endpoint.table;
+  // What was sent before is not what the option is for.
+  endpoint.settle();
   if (family !== 6) ttlTos[id] = change(ttlTos[id]);
   if (family !== 4) ttlTos6[id] = change(ttlTos6[id]);
 }

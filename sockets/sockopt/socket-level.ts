@@ -81,6 +81,7 @@ const BUF_LOCK_MASK = 3;
 const MEMINFO_WORDS = 9;
 const MEMINFO_RMEM_ALLOC = 0;
 const MEMINFO_RCVBUF = 1;
+const MEMINFO_WMEM_ALLOC = 2;
 const MEMINFO_SNDBUF = 3;
 const MEMINFO_DROPS = 8;
 
@@ -167,6 +168,7 @@ const memoryInfo: OptionPart = {
       words[MEMINFO_RMEM_ALLOC] += table.charged[l][socket.id] - table.credited[l][socket.id];
     }
     words[MEMINFO_RCVBUF] = table.rcvbuf[socket.id];
+    words[MEMINFO_WMEM_ALLOC] = socket.sendQueue;
     words[MEMINFO_SNDBUF] = table.get(socket.id, SNDBUF);
     words[MEMINFO_DROPS] = socket.drops;
     return writeBytes(out, new Uint8Array(words.buffer));

@@ -3,7 +3,7 @@ import { SOL_UDP, UDP_CORK, UDP_GRO, UDP_NO_CHECK6_RX, UDP_NO_CHECK6_TX, UDP_SEG
 import { TX_NO_CHECK, TX_SEGMENT, withFlag } from "../send-word.ts";
 import { F_NO_CHECK6, SEGMENT } from "../table.ts";
 import { changeSendWord, KERNEL_SENDS, sendFlag, tableFlag } from "./effects.ts";
-import { ENGINE, flag, type Option, type OptionPart, option, ranged } from "./rules.ts";
+import { ENGINE, flag, OF_FLOW, type Option, type OptionPart, option, ranged } from "./rules.ts";
 
 /** USHRT_MAX: the most UDP_SEGMENT takes. */
 const SEGMENT_MAX = 65535;
@@ -14,10 +14,10 @@ export const UDP_LEVEL: readonly Option[] = [
   udp(UDP_CORK, "UDP_CORK", KERNEL_SENDS),
   udp(UDP_NO_CHECK6_TX, "UDP_NO_CHECK6_TX", flag(), sendFlag(6, TX_NO_CHECK)),
   udp(UDP_NO_CHECK6_RX, "UDP_NO_CHECK6_RX", flag(), tableFlag(F_NO_CHECK6)),
-  udp(UDP_SEGMENT, "UDP_SEGMENT", ranged(0, SEGMENT_MAX), {
+  udp(UDP_SEGMENT, "UDP_SEGMENT", OF_FLOW, ranged(0, SEGMENT_MAX), {
+    initial: ({ socket }) => socket.endpoint.table.get(socket.id, SEGMENT),
     effect(target, value) {
-      const { endpoint, id } = target.socket;
-      endpoint.table.set(id, SEGMENT, value);
+      target.socket.segmentSends(value);
       changeSendWord(target, 0, (word) => withFlag(word, TX_SEGMENT, value !== 0));
     },
   }),

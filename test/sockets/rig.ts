@@ -35,6 +35,7 @@ export class FakePort implements Port {
   partialChecksums = false;
   readonly unsent = false;
   napiId = 0;
+  txDone = 0;
   /** Frames the TX ring still takes. */
   txRoom = Number.POSITIVE_INFINITY;
   readonly sent: Uint8Array[] = [];
@@ -61,11 +62,16 @@ export class FakePort implements Port {
     return true;
   }
 
+  get txPushed(): number {
+    return this.txDone + this.inFlight.length;
+  }
+
   txFlush(): void {}
 
   txComplete(): number {
     const count = this.inFlight.length;
     for (const offset of this.inFlight.splice(0)) this.pool.give(offset);
+    this.txDone += count;
     return count;
   }
 

@@ -3,11 +3,12 @@
  *
  * Bun's cc() compiles it in memory at start (about 5 ms, no compiler or header needed), because reading errno in
  * a second foreign call can race the runtime, which makes system calls of its own in between.
- * Every function returns the call's result, or -errno.
+ * Every function returns the call's result, or -errno; copy() returns nothing.
  */
 extern long syscall(long number, ...);
 extern int *__errno_location(void);
 extern long sendto(int fd, const void *data, unsigned long length, int flags, const void *address, unsigned size);
+extern void *memcpy(void *to, const void *from, unsigned long length);
 extern long recvfrom(int fd, void *data, unsigned long length, int flags, void *address, unsigned *size);
 
 enum { MSG_DONTWAIT = 0x40 };
@@ -22,3 +23,6 @@ long sys6(long nr, long a, long b, long c, long d, long e, long f) { return chec
 int xsk_send(int fd) { return (int)check(sendto(fd, 0, 0, MSG_DONTWAIT, 0, 0)); }
 
 int xsk_receive(int fd) { return (int)check(recvfrom(fd, 0, 0, MSG_DONTWAIT, 0, 0)); }
+
+/* A part of a buffer into frame memory: the language's own way would make a view of it for each. */
+void copy(long to, long from, long length) { memcpy((void *)to, (const void *)from, (unsigned long)length); }

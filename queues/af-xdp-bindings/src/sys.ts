@@ -134,6 +134,7 @@ const shim = cc({
     sys6: { args: [word, word, word, word, word, word, word], returns: word },
     xsk_send: { args: [FFIType.i32], returns: FFIType.i32 },
     xsk_receive: { args: [FFIType.i32], returns: FFIType.i32 },
+    copy: { args: [word, word, word], returns: FFIType.void },
   },
 });
 
@@ -156,6 +157,9 @@ export const xskSend = shim.symbols.xsk_send as unknown as (fd: number) => numbe
 
 /** recvfrom(fd, NULL, 0, MSG_DONTWAIT): 0, or -errno. */
 export const xskReceive = shim.symbols.xsk_receive as unknown as (fd: number) => number;
+
+/** memcpy(3) of `length` bytes between two memory addresses that do not overlap. */
+export const copy = shim.symbols.copy as unknown as (to: number, from: number, length: number) => void;
 
 /**
  * Address of a view's first byte, valid while the view's buffer is reachable: keep the view in a field as long as the
