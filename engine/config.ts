@@ -42,6 +42,11 @@ export interface EngineOptions {
   addresses?: readonly string[];
   /** Default gateways, one a family, of an engine with addresses of its own. */
   gateways?: readonly string[];
+  /**
+   * Whether own addresses are used only when nobody else is found to have them: after 1 to 2 s in IPv6 (RFC 4862), 4 to 7 s
+   * in IPv4 (RFC 5227), for which start() waits. Default true on an interface, false on a memory wire.
+   */
+  dad?: boolean;
   /** Memory wire to serve instead. */
   memory?: MemoryLink;
   /** Captured load to serve instead. */
@@ -86,6 +91,7 @@ export interface EngineConfig {
   /** Own addresses, empty where the kernel's stack shares the interface. */
   addresses: readonly string[];
   gateways: readonly string[];
+  dad: boolean;
   memory: MemoryLink | null;
   pcap: ReplayConfig | null;
   queues: readonly number[] | null;
@@ -125,6 +131,7 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
     pcap: options.pcap === undefined ? null : resolveReplay(options.pcap, (options.cpus ?? cpus.slice(-1)).length),
     addresses: ownAddresses(options),
     gateways: options.gateways ?? [],
+    dad: options.dad ?? options.memory === undefined,
     queues: options.queues === undefined || options.queues === "all" ? null : options.queues,
     cpus: options.cpus ?? cpus.slice(-1),
     mode: options.mode ?? "auto",
@@ -164,7 +171,7 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
 }
 
 /** Options that say how an interface is taken: kernel sockets take none. */
-const OF_FRAMES = ["addresses", "gateways", "frameSize", "memory", "mode", "pcap", "queues"] as const;
+const OF_FRAMES = ["addresses", "dad", "gateways", "frameSize", "memory", "mode", "pcap", "queues"] as const;
 
 function checkProvider(options: EngineOptions): void {
   const { provider = "auto" } = options;
@@ -192,11 +199,6 @@ function ownAddresses({ addresses, gateways, memory, pcap }: EngineOptions): rea
     }
   }
   for (const gateway of gateways ?? []) ip(gateway);
-  if (own.length > 0) {
-    throw new RangeError(
-      "addresses of the engine's own: their ARP, ND and ICMP are not built yet. Share the interface with the kernel, or name the neighbours of a memory wire",
-    );
-  }
   return own;
 }
 

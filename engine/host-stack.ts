@@ -3,24 +3,44 @@
  * without a known way is taken apart, resolved and sent; the FIB is published when something was learned. The protocols
  * themselves, in sockets/host/, know neither threads nor clocks.
  */
+import { Random } from "../queues/random.ts";
 import { C } from "../sockets/counters.ts";
 import type { FibWriter } from "../sockets/fib.ts";
 import { Fragmenter, FragmentIds } from "../sockets/host/fragment.ts";
-import { Host, type HostEvents } from "../sockets/host/host.ts";
-import { FRAGMENT_COMPLETES, FRAGMENT_NONE, PACKET_AT, Reassembly } from "../sockets/host/reassembly.ts";
+import {
+  HOST_FRAGMENT,
+  HOST_GROUPS,
+  HOST_TRANSPORT,
+  Host,
+  type HostEvents,
+  type IcmpReport,
+} from "../sockets/host/host.ts";
+import {
+  FRAGMENT_COMPLETES,
+  FRAGMENT_NONE,
+  FRAGMENT_PROBLEM,
+  PACKET_AT,
+  Reassembly,
+} from "../sockets/host/reassembly.ts";
 import type { HostLink, HostReceiver } from "../sockets/host-link.ts";
 import type { RxLink } from "../sockets/input.ts";
 import { HOST_NO_PORT, HOST_SEND } from "../sockets/message.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6, etherType, networkOffset } from "../sockets/wire/ethernet.ts";
-import { IPPROTO_UDP, IPV4_DST, IPV4_SRC, ipv4IsFragment, ipv4Protocol } from "../sockets/wire/ipv4.ts";
+import { IPPROTO_UDP, IPV4_DST, IPV4_SRC, ipv4Protocol } from "../sockets/wire/ipv4.ts";
 import { IPV6_DST, IPV6_NEXT_HEADER } from "../sockets/wire/ipv6.ts";
 import { FrameViews, readInt32 } from "../sockets/wire/views.ts";
+import { HostErrors } from "./host-errors.ts";
 import type { HostWiring } from "./wiring.ts";
 
 /** Where a fragment is built: 16-byte alignment for its IP header. */
 const BUILD_AT = 16;
 const FRAME_MAX = 65536 + BUILD_AT;
+/** Sets chance apart from the keys that are made of the same seed. */
+const RANDOM_SEED = 0x686f7374;
+
+/** Another station has an address of ours; `lost`: it had it first, and ours is not used. */
+export type OnConflict = (address: Uint8Array, mac: Uint8Array, lost: boolean) => void;
 
 export class HostStack implements HostReceiver, HostEvents {
   /** Milliseconds of the loop's clock. */
@@ -29,28 +49,35 @@ export class HostStack implements HostReceiver, HostEvents {
   private readonly link: HostLink;
   private readonly writer: FibWriter;
   private readonly host: Host;
+  private readonly errors: HostErrors;
   private readonly rx: RxLink;
-  private readonly mtu: number;
   private readonly reassembly: Reassembly;
   private readonly fragmenter = new Fragmenter();
-  private readonly ids = new FragmentIds();
+  private readonly ids = new FragmentIds((words) => void crypto.getRandomValues(words));
   private readonly built = new FrameViews(new Uint8Array(FRAME_MAX));
+  private readonly onConflict: OnConflict;
   /** The lcore and port that a frame came by last: what answers it leaves there. */
   private lcore = 0;
   private port = 0;
 
-  constructor(own: HostWiring, stack: Stack, writer: FibWriter, seed: number, now: number) {
+  constructor(own: HostWiring, stack: Stack, writer: FibWriter, seed: number, now: number, onConflict: OnConflict) {
     this.now = now;
     this.stack = stack;
     this.writer = writer;
-    this.mtu = own.mtu;
+    this.onConflict = onConflict;
     this.rx = { ifindex: own.ifindex, partialChecksums: own.partialChecksums };
     this.link = stack.useHost(stack.thread, this);
     this.reassembly = new Reassembly(seed, (packet, at, length) => {
       this.host.reassemblyTimeout(packet.bytes.subarray(at, at + length), this.now);
     });
-    this.host = new Host(own, this, now);
+    this.host = new Host(own, this, new Random(seed ^ RANDOM_SEED), now, stack.counters);
+    this.errors = new HostErrors(stack, own.ifindex);
     this.changed();
+  }
+
+  /** Whether no address is still being checked for other users. */
+  get isSettled(): boolean {
+    return this.host.isSettled;
   }
 
   /** Timers. Returns when it is to be called next. */
@@ -74,41 +101,56 @@ export class HostStack implements HostReceiver, HostEvents {
     else this.input(frame);
   }
 
-  /** HostEvents.transmit: a whole frame. */
+  // ---- HostEvents ----
+
   transmit(frame: Uint8Array): void {
     this.link.transmit(this.lcore, this.port, frame);
   }
 
-  /** HostEvents.changed. */
-  changed(): void {
-    this.writer.publish(this.host.fib(this.now));
+  transmitPacket(frame: Uint8Array): void {
+    this.output(frame);
   }
+
+  changed(): void {
+    this.writer.publish(this.host.fib());
+  }
+
+  error(report: IcmpReport): void {
+    if (this.errors.tell(report)) this.host.acceptPathMtu(report, this.now);
+  }
+
+  conflict(address: Uint8Array, mac: Uint8Array, lost: boolean): void {
+    this.onConflict(address, mac, lost);
+  }
+
+  // ---- in ----
 
   private input(frame: Uint8Array): void {
-    const ip = networkOffset(frame, 0, frame.length);
-    if (ip < 0) return;
-    const type = etherType(frame, ip);
-    if (type === ETH_P_IP && ipv4IsFragment(frame, ip)) {
-      this.reassembled(frame, this.reassembly.receive4(frame, ip, this.now), ETH_P_IP);
-      return;
-    }
-    if (type === ETH_P_IPV6) {
-      const verdict = this.reassembly.receive6(frame, ip, this.now);
-      if (verdict !== FRAGMENT_NONE) {
-        this.reassembled(frame, verdict, ETH_P_IPV6);
+    switch (this.host.receive(frame, this.now)) {
+      case HOST_FRAGMENT:
+        this.fragment(frame);
         return;
-      }
+      case HOST_GROUPS:
+        return;
+      case HOST_TRANSPORT:
+        return;
     }
-    this.host.receive(frame, this.now);
   }
 
-  /** What has become whole goes the way of what came whole. */
-  private reassembled(frame: Uint8Array, verdict: number, type: number): void {
+  private fragment(frame: Uint8Array): void {
+    const { reassembly, now } = this;
+    const ip = networkOffset(frame, 0, frame.length);
+    const isIpv4 = etherType(frame, ip) === ETH_P_IP;
+    const verdict = isIpv4 ? reassembly.receive4(frame, ip, now) : reassembly.receive6(frame, ip, now);
+    if (verdict === FRAGMENT_COMPLETES) this.reassembled(frame, isIpv4 ? ETH_P_IP : ETH_P_IPV6);
+    else if (verdict > FRAGMENT_NONE) this.stack.counters[C.IpInFragments]++;
+    if (verdict !== FRAGMENT_PROBLEM) return;
+    this.host.parameterProblem(frame.subarray(ip), reassembly.problemCode, reassembly.problemPointer, now);
+  }
+
+  /** What has become whole goes the way of what came whole; `frame` is the last of its fragments. */
+  private reassembled(frame: Uint8Array, type: number): void {
     const { reassembly } = this;
-    if (verdict !== FRAGMENT_COMPLETES) {
-      if (verdict > FRAGMENT_NONE) this.stack.counters[C.IpInFragments]++;
-      return;
-    }
     const { bytes } = reassembly.packet;
     const start = PACKET_AT - ETH_HEADER;
     for (let i = 0; i < 12; i++) bytes[start + i] = frame[i];
@@ -117,24 +159,26 @@ export class HostStack implements HostReceiver, HostEvents {
     const whole = bytes.subarray(start, PACKET_AT + reassembly.length);
     const protocol = type === ETH_P_IP ? ipv4Protocol(whole, ETH_HEADER) : whole[ETH_HEADER + IPV6_NEXT_HEADER];
     if (protocol === IPPROTO_UDP) this.stack.injectPacket(whole, this.rx);
-    else this.host.receive(whole, this.now);
+    else this.input(whole);
   }
 
+  // ---- out ----
+
   /** A packet of a socket, or of ICMP, with an Ethernet header that has no addresses yet. */
-  output(frame: Uint8Array): number {
-    const v4 = frame[ETH_HEADER] >> 4 === 4;
-    if (this.isOwn(frame, v4)) {
+  private output(frame: Uint8Array): number {
+    const isIpv4 = frame[ETH_HEADER] >> 4 === 4;
+    if (this.isOwn(frame, isIpv4)) {
       this.stack.injectPacket(frame, this.rx);
       return 0;
     }
-    const mtu = this.host.pathMtu(frame, this.now);
+    const mtu = this.host.pathMtu(frame);
     if (frame.length - ETH_HEADER <= mtu) return this.host.send(frame, this.now);
-    return this.sendFragments(frame, v4, mtu);
+    return this.sendFragments(frame, isIpv4, mtu);
   }
 
-  private sendFragments(frame: Uint8Array, v4: boolean, mtu: number): number {
+  private sendFragments(frame: Uint8Array, isIpv4: boolean, mtu: number): number {
     const { built, fragmenter, ids } = this;
-    const count = v4
+    const count = isIpv4
       ? fragmenter.begin4(frame, ETH_HEADER, mtu, this.nextId4(frame))
       : fragmenter.begin6(frame, ETH_HEADER, mtu, ids.next6());
     if (count < 0) {
@@ -157,9 +201,9 @@ export class HostStack implements HostReceiver, HostEvents {
     return this.ids.next4(source, readInt32(frame, ETH_HEADER + IPV4_DST), ipv4Protocol(frame, ETH_HEADER));
   }
 
-  private isOwn(frame: Uint8Array, v4: boolean): boolean {
+  private isOwn(frame: Uint8Array, isIpv4: boolean): boolean {
     const { fib } = this.stack;
-    if (v4) return fib.isLocal(0, 0, 0xffff, readInt32(frame, ETH_HEADER + IPV4_DST));
+    if (isIpv4) return fib.isLocal(0, 0, 0xffff, readInt32(frame, ETH_HEADER + IPV4_DST));
     const at = ETH_HEADER + IPV6_DST;
     return fib.isLocal(
       readInt32(frame, at),

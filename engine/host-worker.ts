@@ -57,7 +57,8 @@ class HostThread {
     const pool = new FramePool(CONTROL_FRAMES, CONTROL_FRAME_SIZE);
     const fib = new Fib(wiring.fib);
     this.stack = new Stack(this.thread, shared, [], pool, fib, wiring.seed);
-    this.host = new HostStack(own, this.stack, new FibWriter(wiring.fib), wiring.seed, performance.now());
+    const writer = new FibWriter(wiring.fib);
+    this.host = new HostStack(own, this.stack, writer, wiring.seed, performance.now(), () => {});
     this.board = new CounterBoard(wiring.counters);
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
     shared.mesh.setEventfd(this.thread, this.eventfd);

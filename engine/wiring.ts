@@ -52,6 +52,8 @@ export interface HostWiring {
   readonly partialChecksums: boolean;
   readonly addresses: readonly string[];
   readonly gateways: readonly string[];
+  /** Whether addresses are checked for other users before they are used. */
+  readonly dad: boolean;
 }
 
 export interface KernelWiring {
@@ -130,9 +132,9 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Way)
 }
 
 function hostWiring(config: EngineConfig, way: Way): HostWiring | null {
-  const { addresses, gateways, memory } = config;
+  const { addresses, dad, gateways, memory } = config;
   if (addresses.length === 0) return null;
-  if (way.kind === "kernel") return { ...way.link, addresses, gateways };
+  if (way.kind === "kernel") return { ...way.link, addresses, gateways, dad };
   if (memory === null) throw new TypeError("not a memory wire");
   return {
     ifindex: MEMORY_IFINDEX,
@@ -141,6 +143,7 @@ function hostWiring(config: EngineConfig, way: Way): HostWiring | null {
     partialChecksums: false,
     addresses,
     gateways,
+    dad,
   };
 }
 

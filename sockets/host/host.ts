@@ -95,7 +95,7 @@ export type { HostEvents } from "./link.ts";
 
 /** What receive() says. The frame was the host's; what there was to do is done, or it was dropped under a counter. */
 export const HOST_TAKEN = 0;
-/** A fragment: the whole packet, when it is put together, is for receive() again. */
+/** A fragment for an address, group or broadcast address: the whole packet, when it is put together, is for receive() again. */
 export const HOST_FRAGMENT = 1;
 /** IGMP or MLD. */
 export const HOST_GROUPS = 2;
@@ -363,14 +363,15 @@ export class Host {
     const verdict = checkIpv4(this.rx, PACKET_AT, length);
     if (verdict === IPV4_BAD_CHECKSUM) return this.drop(C.IpInCsumErrors);
     if (verdict !== IPV4_OK) return this.drop(verdict === IPV4_TRUNCATED ? C.IpInTruncatedPkts : C.IpInHdrErrors);
-    if (ipv4IsFragment(bytes, PACKET_AT)) return HOST_FRAGMENT;
     if (hasSourceRoute(bytes, PACKET_AT)) return this.drop(C.IpInHdrErrors);
     const protocol = ipv4Protocol(bytes, PACKET_AT);
-    if (protocol === IPPROTO_IGMP) return HOST_GROUPS;
+    const isFragment = ipv4IsFragment(bytes, PACKET_AT);
+    if (protocol === IPPROTO_IGMP && !isFragment) return HOST_GROUPS;
     loadIpv4(this.destination, ipv4Destination(bytes, PACKET_AT));
     const { destination, own, settings } = this;
     const isGroup = isMulticast(destination) || own.isBroadcast(destination);
     if (!isGroup && !own.isOwn(destination)) return this.drop(C.IpInAddrErrors);
+    if (isFragment) return HOST_FRAGMENT;
     if (protocol === IPPROTO_ICMP) {
       this.icmp4.receive(this.rx, PACKET_AT, now);
       return HOST_TAKEN;
@@ -388,12 +389,12 @@ export class Host {
     const left = transport6(bytes, PACKET_AT);
     if (left < 0) return this.drop(C.IpInHdrErrors);
     const { field, offset, protocol } = transport;
-    if (protocol === NEXTHDR_FRAGMENT) return HOST_FRAGMENT;
     const type = bytes[offset];
     if (protocol === NEXTHDR_ICMP && left > 0 && isListenerDiscovery(type)) return HOST_GROUPS;
     loadIpv6(this.destination, bytes, PACKET_AT + IPV6_DST);
     // One that is not ours yet, too: the answer to our question whose it is may be sent there.
     if (!isMulticast(this.destination) && this.own.find(this.destination) === null) return this.drop(C.IpInAddrErrors);
+    if (protocol === NEXTHDR_FRAGMENT) return HOST_FRAGMENT;
     if (protocol === NEXTHDR_ICMP) {
       this.icmp6.receive(this.rx, PACKET_AT, offset, left, now);
       return HOST_TAKEN;
