@@ -37,6 +37,7 @@ import {
   REMOTE_PORT,
   type SocketTable,
 } from "../sockets/table.ts";
+import { wordsAt } from "../sockets/text-address.ts";
 import type { NetNs } from "./host/netns.ts";
 
 const SOCK_DGRAM = 2;
@@ -80,6 +81,11 @@ export abstract class PortBinder implements Binder {
     }
     const result = sys.connect(fd, this.address(table, id, REMOTE, port));
     if (result < 0) return result;
+    // To the wildcard means to this host itself, by an address that the kernel chooses.
+    const [w0, w1, w2, w3] = wordsAt(table, id, REMOTE);
+    if (w0 === 0 && w1 === 0 && w3 === 0 && (w2 === 0 || w2 === 0xffff)) {
+      this.readAddress(sys.SYS.getpeername, fd, table, id, REMOTE, REMOTE_PORT);
+    }
     return (table.get(id, FLAGS) & F_WILDCARD) === 0 ? 0 : this.readName(fd, table, id);
   }
 
@@ -142,12 +148,24 @@ export abstract class PortBinder implements Binder {
 
   /** What the kernel bound: the port it chose, or the address that connect() narrowed the wildcard to. */
   private readName(fd: number, table: SocketTable, id: number): number {
+    return this.readAddress(sys.SYS.getsockname, fd, table, id, LOCAL, LOCAL_PORT);
+  }
+
+  /** Puts what getsockname(2) or getpeername(2) says into fields of the table. Returns 0 or -errno. */
+  private readAddress(
+    call: number,
+    fd: number,
+    table: SocketTable,
+    id: number,
+    addressField: number,
+    portField: number,
+  ): number {
     const length = new Uint32Array([SOCKADDR_IN6_BYTES]);
-    const result = sys.sys3(sys.SYS.getsockname, fd, sys.addressOf(this.sockaddr), sys.addressOf(length));
+    const result = sys.sys3(call, fd, sys.addressOf(this.sockaddr), sys.addressOf(length));
     if (result < 0) return result;
     const words = new Int32Array(4);
-    table.set(id, LOCAL_PORT, readSockaddr(this.view, words));
-    for (let i = 0; i < 4; i++) table.set(id, LOCAL + i, words[i]);
+    table.set(id, portField, readSockaddr(this.view, words));
+    for (let i = 0; i < 4; i++) table.set(id, addressField + i, words[i]);
     return 0;
   }
 

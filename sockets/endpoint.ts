@@ -263,6 +263,7 @@ export abstract class Endpoint {
     segment = 0,
   ): number {
     const result = this.kernelPath.send(socket.id, address, length, w0, w1, w2, w3, port, segment);
+    if (result >= 0 && socket.hearsErrors && this.kernelPath.takeRefusal(socket.id)) socket.refused();
     return this.sentByKernel(socket, result, length);
   }
 

@@ -3,9 +3,9 @@
  * multicast, larger than the MTU) is sent through the socket's placeholder, which is bound to the same address and port.
  * The kernel resolves the neighbour on the way, so the next datagram usually takes the fast path.
  */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { MessageHeader } from "./msghdr.ts";
-import { SOL_UDP, UDP_SEGMENT } from "./options.ts";
+import { SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from "./options.ts";
 import { refusesFragments, tosOf, ttlOf } from "./send-word.ts";
 import { writeSockaddr } from "./sockaddr.ts";
 import { AF_INET, F_CHILD, FAMILY, FLAGS, LOCAL, PLACEHOLDER, SEGMENT, type SocketTable } from "./table.ts";
@@ -31,6 +31,7 @@ const REPORTED = [
 export class KernelPath {
   private readonly table: SocketTable;
   private readonly header = new MessageHeader();
+  private readonly error = new Int32Array(1);
 
   constructor(table: SocketTable) {
     this.table = table;
@@ -109,6 +110,15 @@ export class KernelPath {
     const result = header.send(fd, address, length, nameLength, FLAGS_OF_SEND);
     if (result >= 0 || !this.mayBeOld(socket, result, length, w0 === 0 && w1 === 0 && w2 === 0xffff)) return result;
     return header.send(fd, address, length, nameLength, FLAGS_OF_SEND);
+  }
+
+  /**
+   * Whether ECONNREFUSED is pending at a socket's placeholder: on this host itself the answer is there when the call
+   * returns. Takes what is pending; the error queue keeps it for the control thread.
+   */
+  takeRefusal(socket: number): boolean {
+    const result = sys.getsockoptInt(this.table.get(socket, PLACEHOLDER), SOL_SOCKET, SO_ERROR, this.error);
+    return result >= 0 && this.error[0] === ERRNO.ECONNREFUSED;
   }
 
   /**

@@ -29,6 +29,8 @@ export abstract class SocketControl {
   private errors_: ErrorQueue | null = null;
   private writable_: (() => void) | null = null;
   private refd = true;
+  /** ECONNREFUSED was pending before the report of it came: that is not to fail a second call. */
+  private refusalTold = false;
   /** UDP_GRO. */
   private gro = false;
   /** UDP_SEGMENT, SO_SNDBUF: bytes a datagram, and bytes that may be under way; 0 for none. And those that are. */
@@ -223,10 +225,26 @@ export abstract class SocketControl {
     const ignored = isIpv6 && entry.errno === ERRNO.EMSGSIZE && mtuDiscoverOf(ttlTos6[this.id]) === PMTUDISC_DONT;
     if (!queues && (!hard || ignored || !connected)) return;
     if (queues) this.errors.push(entry, this.endpoint.table.rcvbuf[this.id]);
-    if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = entry.errno;
+    if (this.refusalTold && entry.errno === ERRNO.ECONNREFUSED) this.refusalTold = false;
+    else if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = entry.errno;
     this.endpoint.wakeWaiters();
     this.onError?.(entry.errno);
   }
+
+  /** Whether an ICMP message for what the placeholder has sent is certain to be for this socket, and reported to it. */
+  get hearsErrors(): boolean {
+    if (this.sharesPlaceholder) return false;
+    return this.endpoint.table.get(this.id, STATE) === CONNECTED || this.queuesErrors;
+  }
+
+  /** Nobody listens where a datagram went: the next call fails with it, and the report that is on its way fails no other. */
+  refused(): void {
+    this.pending = ERRNO.ECONNREFUSED;
+    this.refusalTold = true;
+  }
+
+  /** Whether other sockets send by the same socket of the kernel: flows, or the one that this is a flow of. */
+  protected abstract get sharesPlaceholder(): boolean;
 
   /** Whether errors are queued: IP_RECVERR or IPV6_RECVERR. */
   get queuesErrors(): boolean {

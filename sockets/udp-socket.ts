@@ -86,6 +86,10 @@ export class UdpSocket extends SocketControl {
     return this;
   }
 
+  protected override get sharesPlaceholder(): boolean {
+    return this.parent !== null || (this.flows?.size ?? 0) > 0;
+  }
+
   /** Called for each datagram, on this socket's thread. Null: datagrams wait in the queue, up to the receive buffer. */
   get onDatagram(): Handler | null {
     return this.handler;
