@@ -124,6 +124,7 @@ export class Captures {
     if (request.method === "DELETE" && id !== undefined) return this.stop(Number(id));
     if (request.method !== "POST" || id !== undefined) return refuse(405, "POST /capture, or DELETE /capture/ID");
     if (this.ended !== null) return refuse(503, this.ended);
+    if (info.cpus.length === 0) return refuse(409, "it serves on sockets of the kernel: tcpdump sees its packets");
     if (this.running.size >= CAPTURES_MAX) return refuse(409, `${CAPTURES_MAX} captures run already: stop one`);
     try {
       const resolved = resolve((await request.json()) as CaptureRequest, info.cpus.length);

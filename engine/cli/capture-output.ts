@@ -1,5 +1,5 @@
 /** Where `lcore capture` puts what it captures. */
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { FramePrinter } from "./capture-print.ts";
 import type { BlockRun } from "./capture-stream.ts";
 import { CliError, EXIT_USAGE } from "./failure.ts";
@@ -36,6 +36,8 @@ function openFile(path: string): number {
 class FileOutput implements CaptureOutput {
   private readonly fd: number;
   private readonly name: string;
+  /** Bytes of whole blocks. */
+  private length = 0;
 
   constructor(fd: number, name: string) {
     this.fd = fd;
@@ -43,7 +45,28 @@ class FileOutput implements CaptureOutput {
   }
 
   put({ bytes }: BlockRun): boolean {
-    return writeAll(this.fd, bytes, this.name);
+    try {
+      const read = writeAll(this.fd, bytes, this.name);
+      this.length += bytes.length;
+      return read;
+    } catch (error) {
+      this.cutBack(bytes);
+      throw error;
+    }
+  }
+
+  /** A disk that became full has the beginning of `run`: as much of it stays as are whole blocks. */
+  private cutBack(run: Uint8Array): void {
+    const view = new DataView(run.buffer, run.byteOffset, run.length);
+    try {
+      const there = fstatSync(this.fd).size - this.length;
+      if (there < 0) return;
+      let whole = 0;
+      for (let next = 0; next <= there && next < run.length; next += view.getUint32(next + 4, true)) whole = next;
+      ftruncateSync(this.fd, this.length + whole);
+    } catch {
+      // A pipe or a device: nothing of it can be taken back.
+    }
   }
 
   close(): void {

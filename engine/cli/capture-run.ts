@@ -21,7 +21,7 @@ export async function runCapture(options: CaptureOptions): Promise<void> {
   const stop = new StopRequest();
   const stream = await EngineStream.open(path, requestOf(options, program));
   const output = openOutput(options.write);
-  const blocks = new BlockStream(options.count);
+  const blocks = new BlockStream(options.count, options.size === undefined ? undefined : options.size * 1e6);
   const timer = options.seconds === undefined ? undefined : setTimeout(() => stream.stop(), options.seconds * 1000);
   stop.abort.addEventListener("abort", () => stream.stop());
   process.stderr.write(`lcore: capturing from ${path}${options.filter ? `, ${options.filter}` : ""}; Ctrl-C ends it\n`);
@@ -39,11 +39,14 @@ export async function runCapture(options: CaptureOptions): Promise<void> {
   }
 }
 
-function check({ pid, socket, interface: name, rx, tx, buffer }: CaptureOptions): void {
+function check({ pid, socket, interface: name, rx, tx, buffer, size, write }: CaptureOptions): void {
   if ([pid, socket, name].filter((way) => way !== undefined).length > 1) {
     throw new CliError("capture: one of --interface, --pid and --path", EXIT_USAGE);
   }
   if (rx && tx) throw new CliError("capture: either --rx or --tx; without them both directions", EXIT_USAGE);
+  if (size !== undefined && write === undefined) {
+    throw new CliError("capture: --size is of a file: add --write", EXIT_USAGE);
+  }
   if ((buffer & (buffer - 1)) !== 0) throw new CliError(`capture: --buffer ${buffer}: a power of two`, EXIT_USAGE);
 }
 

@@ -15,6 +15,9 @@ import {
 /** The longest block that is believed: a packet, or texts. */
 const BLOCK_MAX = 2 * PACKET_MAX;
 
+/** What an interface's statistics take at most, bytes: six counts and times, and why it ended. */
+const STATISTICS_BYTES = 256;
+
 /** Whole blocks of one kind, one after the other. */
 export interface BlockRun {
   readonly bytes: Uint8Array;
@@ -32,18 +35,31 @@ export class BlockStream {
   /** Whether the statistics have come: nothing is missing. */
   complete = false;
   interfaces = 0;
-  /** Frames after this many are left out. */
+  /** Frames after this many, and those with which the file would be longer than so many bytes, are left out. */
   private readonly most: number;
+  private readonly bytesMost: number;
+  /** Bytes of the blocks handed out. */
+  private bytes = 0;
+  private stopped = false;
   /** The beginning of a block whose end has not come yet. */
   private rest: Uint8Array = new Uint8Array(0);
 
-  constructor(most = Number.POSITIVE_INFINITY) {
+  constructor(most = Number.POSITIVE_INFINITY, bytesMost = Number.POSITIVE_INFINITY) {
     this.most = most;
+    this.bytesMost = bytesMost;
   }
 
   /** Whether as many packets have come as are wanted. */
   get full(): boolean {
-    return this.packets >= this.most;
+    return this.stopped || this.packets >= this.most;
+  }
+
+  /** Whether a packet's block is wanted. After the first that is not, none is: a capture has no holes of its own. */
+  private wants(total: number): boolean {
+    // The statistics of every interface come after the packets.
+    const end = this.bytes + total + this.interfaces * STATISTICS_BYTES;
+    if (end > this.bytesMost) this.stopped = true;
+    return !this.full;
   }
 
   /** Takes what has come. Gives the whole blocks in it that are wanted. Throws CaptureFileError on what are no blocks. */
@@ -58,10 +74,11 @@ export class BlockStream {
       if (total > bytes.length - at) break;
       const type = view.getUint32(at, true);
       const packets = type === ENHANCED_PACKET;
-      if (!packets || !this.full) {
+      if (!packets || this.wants(total)) {
         const last = runs.at(-1);
         if (last !== undefined && last.packets === packets && last.to === at) last.to = at + total;
         else runs.push({ from: at, to: at + total, packets });
+        this.bytes += total;
         this.note(view, type, at, total);
       }
       at += total;

@@ -14,6 +14,7 @@ export interface CaptureOptions {
   snaplen: number;
   count?: number;
   seconds?: number;
+  size?: number;
   rx?: boolean;
   tx?: boolean;
   lcore?: number;
@@ -34,6 +35,7 @@ export function captureCommand(program: Command): void {
     .option("--snaplen <bytes>", "bytes of each frame to keep", wholeNumber(1, PACKET_MAX), PACKET_MAX)
     .option("--count <n>", "end after so many frames", wholeNumber(1, 1e12))
     .option("--seconds <n>", "end after this time", seconds(1e6))
+    .option("--size <MB>", "end before the file is longer than so many million bytes", wholeNumber(1, 1e6))
     .option("--rx", "received frames only")
     .option("--tx", "sent frames only")
     .option("--lcore <n>", "one lcore only", wholeNumber(0, LCORES_MAX - 1))

@@ -335,6 +335,18 @@ describe("a request is refused", () => {
     expect(await response.text()).toContain(words);
   });
 
+  test("an engine on sockets of the kernel", async () => {
+    const engine = await Engine.start({ provider: "kernel" });
+    engines.push(engine);
+    const path = join(directory, "kernel.sock");
+    engine.serveStats(path);
+    const response = await ask(path, {});
+    expect([response.status, await response.text()]).toEqual([
+      409,
+      "it serves on sockets of the kernel: tcpdump sees its packets\n",
+    ]);
+  });
+
   test("another path, another method", async () => {
     const { path } = await start();
     const status = async (method: string, url: string): Promise<number> =>

@@ -103,6 +103,15 @@ describe("an engine under load", () => {
     }
   });
 
+  test("up to a size", async () => {
+    const file = path("size.pcapng");
+    const { status, stderr } = await lcore(capture("-w", file, "--size", "1"));
+    expect(status).toBe(0);
+    const { size } = Bun.file(file);
+    expect(size > 999_000 && size <= 1_000_000).toBe(true);
+    expect(stderr).toEndWith(`lcore: ${wholePackets(file).length.toLocaleString("en-US")} frames captured\n`);
+  });
+
   test("a line a frame, without a file", async () => {
     const { status, stdout } = await lcore(capture("--count", "3", "--tx"));
     expect(status).toBe(0);
@@ -160,6 +169,7 @@ describe("an engine under load", () => {
       [capture("--interface", "veth0"), /^lcore: capture: one of --interface, --pid and --path\n$/, 2],
       [capture("--rx", "--tx"), /^lcore: capture: either --rx or --tx; without them both directions\n$/, 2],
       [capture("--buffer", "100"), /^lcore: capture: --buffer 100: a power of two\n$/, 2],
+      [capture("--size", "1"), /^lcore: capture: --size is of a file: add --write\n$/, 2],
       [capture("--snaplen", "0"), /--snaplen.*whole number from 1 to 262144/, 2],
       [capture("--filter", "udp port"), /^lcore: filter: .*\n$/, 2],
       [["capture", "--interface", "nowhere0"], /^lcore: no running engine serves nowhere0: .*\n$/, 1],
@@ -175,6 +185,27 @@ describe("an engine under load", () => {
     const { status, stderr } = await lcore(capture("-w", "/dev/full"));
     expect(status).toBe(1);
     expect(stderr).toMatch(/\nlcore: capture: \/dev\/full: ENOSPC.*\n$/);
+  });
+
+  test.skipIf(requires("netns") !== "")("a disk that becomes full keeps whole blocks, and says so", async () => {
+    // In a mount namespace of its own: the file system is gone with the command.
+    const mount = path("small");
+    const script = `mkdir "${mount}" && mount -t tmpfs -o size=96k none "${mount}" &&
+      { "${process.execPath}" "${MAIN}" capture --path "${served.socket}" -w "${mount}/f"; cp "${mount}/f" "${mount}.pcapng"; }`;
+    const child = Bun.spawn(["unshare", "--mount", "sh", "-c", script], { stdin: "ignore", stderr: "pipe" });
+    const [stderr] = await Promise.all([child.stderr.text(), child.exited]);
+    expect(stderr).toMatch(/\nlcore: [\d,]+ frames captured\n.*ENOSPC.*\n$/s);
+    expect(wholePackets(`${mount}.pcapng`).length).toBeGreaterThan(300);
+  });
+
+  // Long, as what it is about took 12 s: the server's idea of a connection that nobody uses.
+  test("nothing to capture for a long time is no end", async () => {
+    const running = new Cli(capture("--filter", "tcp"));
+    await running.stderr.until("lcore: capturing");
+    await Bun.sleep(13_000);
+    running.kill("SIGINT");
+    const { status, stderr } = await running.finish();
+    expect([status, stderr.split("\n").slice(1)]).toEqual([0, ["lcore: 0 frames captured", ""]]);
   });
 });
 
