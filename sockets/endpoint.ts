@@ -262,8 +262,17 @@ export abstract class Endpoint {
     port: number,
     segment = 0,
   ): number {
-    const result = this.kernelPath.send(socket.id, address, length, w0, w1, w2, w3, port, segment);
-    if (result >= 0 && socket.hearsErrors && this.kernelPath.takeRefusal(socket.id)) socket.refused();
+    const { kernelPath, table } = this;
+    if (!socket.hearsErrors || this.interfaceWith(w0, w1, w2, w3) < 0) {
+      const result = kernelPath.send(socket.id, address, length, w0, w1, w2, w3, port, segment);
+      return this.sentByKernel(socket, result, length);
+    }
+    // To this host: what the kernel has to say of it is there when the call returns, and with the mutex held the control
+    // thread does not take it first.
+    table.mutex.lock();
+    const result = kernelPath.send(socket.id, address, length, w0, w1, w2, w3, port, segment);
+    if (result >= 0 && kernelPath.takeRefusal(socket.id)) socket.refused();
+    table.mutex.unlock();
     return this.sentByKernel(socket, result, length);
   }
 

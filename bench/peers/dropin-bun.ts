@@ -1,0 +1,12 @@
+/** bun-udp.ts on an engine, by a change of its import: `bun bench/peers/dropin-bun.ts PORT`. */
+import { udpSocket } from "lcore/bun";
+
+await udpSocket({
+  port: Number(process.argv[2]),
+  hostname: "0.0.0.0",
+  socket: {
+    data(socket, data, port, address) {
+      socket.send(data, port, address);
+    },
+  },
+});
