@@ -29,6 +29,7 @@ import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts
 import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
+import { OwnAddresses } from "./own-addresses.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
 import { defaultInterface, obstacle, type Provider, refusal } from "./provider.ts";
 import { Replay, replayFib } from "./replay.ts";
@@ -36,12 +37,14 @@ import { SocketSide } from "./socket-side.ts";
 import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
 import { Steering } from "./steering/program.ts";
 import {
+  controlThread,
   createWiring,
   type KernelWiring,
   type LinkDescriptor,
   MEMORY_IFINDEX,
   openEndpoint,
   openNetns,
+  SERVING_WORD,
   type Way,
   type Wiring,
   wireQueues,
@@ -159,15 +162,16 @@ export class Engine extends EngineThread {
     processCpus ??= getAffinity(0);
     const cpus = processCpus;
     const config = resolveConfig(options, cpus);
-    if (config.memory !== null || config.pcap !== null) return await Engine.startThreads(config, cpus, null, null);
     const notice = options.onNotice ?? (() => {});
+    if (config.memory !== null || config.pcap !== null)
+      return await Engine.startThreads(config, cpus, null, null, notice);
     if (config.provider === "kernel") return await Engine.startOnSockets(config, cpus, "asked for", notice);
     const named = config.interface !== null;
     let reason = "";
     try {
       config.interface ??= defaultInterface(config.netns);
       reason = config.provider === "auto" && config.addresses.length === 0 ? obstacle(config) : "";
-      if (reason === "") return await Engine.startOnFrames(config, cpus);
+      if (reason === "") return await Engine.startOnFrames(config, cpus, notice);
     } catch (error) {
       const refused = config.provider === "auto" ? refusal(error, config, named) : null;
       if (refused === null) throw error;
@@ -177,11 +181,15 @@ export class Engine extends EngineThread {
     return await Engine.startOnSockets(config, cpus, reason, notice);
   }
 
-  private static async startOnFrames(config: EngineConfig, cpus: readonly number[]): Promise<Engine> {
+  private static async startOnFrames(
+    config: EngineConfig,
+    cpus: readonly number[],
+    notice: (text: string) => void,
+  ): Promise<Engine> {
     if (config.interface === null) throw new RangeError("engine: no default route leads over an interface: name one");
     const kernel = KernelSide.open(config);
     try {
-      return await Engine.startThreads(config, cpus, kernel, null);
+      return await Engine.startThreads(config, cpus, kernel, null, notice);
     } catch (error) {
       kernel.close();
       throw error;
@@ -196,7 +204,7 @@ export class Engine extends EngineThread {
   ): Promise<Engine> {
     const sockets = SocketSide.open(config, reason, notice);
     try {
-      return await Engine.startThreads(config, cpus, null, sockets);
+      return await Engine.startThreads(config, cpus, null, sockets, notice);
     } catch (error) {
       sockets.close();
       throw error;
@@ -213,13 +221,16 @@ export class Engine extends EngineThread {
     cpus: readonly number[],
     kernel: KernelSide | null,
     sockets: SocketSide | null,
+    notice: (text: string) => void,
   ): Promise<Engine> {
     const wiring = createWiring(config, ...layOut(config, kernel, sockets));
     const threads: Thread[] = [];
     const captures = new Captures();
+    const own = new OwnAddresses(notice);
     try {
       if (wiring.host !== null) {
-        threads.push(await Thread.start("host", new URL("./host-worker.ts", import.meta.url), { wiring, cpus }));
+        const url = new URL("./host-worker.ts", import.meta.url);
+        threads.push(await Thread.start("host", url, { wiring, cpus }, [], (message) => own.hear(message)));
       } else if (wiring.way.kind === "sockets") {
         const url = new URL("./socket-control-worker.ts", import.meta.url);
         threads.push(await Thread.start("control", url, { wiring, cpus }));
@@ -240,8 +251,13 @@ export class Engine extends EngineThread {
       kernel?.publishNapiIds(wiring);
       if (config.isolate && config.cpus.length > 0 && config.cpus.length < cpus.length) {
         const state = new Int32Array(wiring.state);
-        const own = config.cpus.map((_, l) => state[1 + l]);
-        moveThreadsOff(config.cpus, new Set([...own, ...Engine.runningLcores()]), cpus);
+        const lcores = config.cpus.map((_, l) => state[1 + l]);
+        moveThreadsOff(config.cpus, new Set([...lcores, ...Engine.runningLcores()]), cpus);
+      }
+      Atomics.store(new Int32Array(wiring.state), SERVING_WORD, 1);
+      if (wiring.host !== null) {
+        new Mesh(wiring.mesh).ring(controlThread(wiring));
+        await own.checked(Promise.race(threads.map((thread) => thread.ended)));
       }
       return new Engine(wiring, threads, kernel, sockets, captures);
     } catch (error) {
@@ -450,7 +466,13 @@ class Thread {
   }
 
   /** Resolves when the thread says that it is ready; rejects with what it failed with. */
-  static start(name: string, url: URL, workerData: unknown, transferList: MessagePort[] = []): Promise<Thread> {
+  static start(
+    name: string,
+    url: URL,
+    workerData: unknown,
+    transferList: MessagePort[] = [],
+    onMessage: (message: FromThread) => void = () => {},
+  ): Promise<Thread> {
     const worker = new Worker(url, { workerData, transferList });
     let end: (error: Error | null) => void = () => {};
     const thread = new Thread(
@@ -476,6 +498,8 @@ class Thread {
           thread.zeroCopy = message.zeroCopy;
           thread.xsks = message.xsks;
           resolve(thread);
+        } else if (message.type === "conflict" || message.type === "settled") {
+          onMessage(message);
         } else {
           finish(message.type === "failed" ? restoreError(name, message.error) : null);
         }

@@ -80,6 +80,11 @@ export class HostStack implements HostReceiver, HostEvents {
     return this.host.isSettled;
   }
 
+  /** Addresses of ours that packets may be sent from, 4 or 16 bytes each. */
+  get addressesInUse(): Uint8Array[] {
+    return this.host.fib().addresses.map(({ address }) => address);
+  }
+
   /** Timers. Returns when it is to be called next. */
   tick(now: number): number {
     this.now = now;

@@ -9,6 +9,7 @@ import { FramePool } from "../queues/pool.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import { Fib, FibWriter } from "../sockets/fib.ts";
 import { Stack } from "../sockets/stack.ts";
+import { formatIp, formatMac } from "../sockets/wire/address.ts";
 import type { ControlStart } from "./control-worker.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
 import { HostStack } from "./host-stack.ts";
@@ -19,6 +20,7 @@ import {
   controlThread,
   type HostWiring,
   openShared,
+  SERVING_WORD,
   type Wiring,
 } from "./wiring.ts";
 
@@ -46,6 +48,7 @@ class HostThread {
   private readonly timespec = new Int32Array(4);
   private readonly drainBuffer = new BigUint64Array(1);
   private housekeepingAt = 0;
+  private hasSettled = false;
 
   constructor({ wiring, cpus }: ControlStart, own: HostWiring) {
     this.wiring = wiring;
@@ -58,7 +61,9 @@ class HostThread {
     const fib = new Fib(wiring.fib);
     this.stack = new Stack(this.thread, shared, [], pool, fib, wiring.seed);
     const writer = new FibWriter(wiring.fib);
-    this.host = new HostStack(own, this.stack, writer, wiring.seed, performance.now(), () => {});
+    this.host = new HostStack(own, this.stack, writer, wiring.seed, performance.now(), (address, mac, lost) => {
+      post({ type: "conflict", address: formatIp(address), mac: formatMac(mac), lost });
+    });
     this.board = new CounterBoard(wiring.counters);
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
     shared.mesh.setEventfd(this.thread, this.eventfd);
@@ -73,7 +78,7 @@ class HostThread {
       this.host.now = now;
       this.stack.control();
       this.stack.poll();
-      const next = this.host.tick(now);
+      const next = this.serve(now);
       this.stack.flush();
       this.board.commit(this.thread, this.stack.counters);
       if (now >= this.housekeepingAt) this.keepHouse(now);
@@ -81,6 +86,17 @@ class HostThread {
       this.stack.cancelWait();
     }
     this.board.commit(this.thread, this.stack.counters);
+  }
+
+  /** Timers, from when frames come and go on. Returns when they are to be looked at next. */
+  private serve(now: number): number {
+    if (Atomics.load(this.state, SERVING_WORD) === 0) return Number.POSITIVE_INFINITY;
+    const next = this.host.tick(now);
+    if (!this.hasSettled && this.host.isSettled) {
+      this.hasSettled = true;
+      post({ type: "settled", addresses: this.host.addressesInUse.map(formatIp) });
+    }
+    return next;
   }
 
   close(): void {

@@ -16,6 +16,10 @@ export type FromThread =
       /** Descriptors of the thread's AF_XDP sockets, in the order of its queues. */
       readonly xsks: number[];
     }
+  /** Another station has an address of the engine's own, as text; `lost`: ours is not used. */
+  | { readonly type: "conflict"; readonly address: string; readonly mac: string; readonly lost: boolean }
+  /** Own addresses are no longer checked for other users: those that are used, as text. */
+  | { readonly type: "settled"; readonly addresses: string[] }
   | { readonly type: "stopped"; readonly thread: number }
   | { readonly type: "failed"; readonly thread: number; readonly error: ErrorDescription };
 

@@ -86,6 +86,10 @@ export interface SocketsWiring {
 export type FrameWay = KernelWiring | MemoryWiring | PcapWiring;
 export type Way = FrameWay | SocketsWiring;
 
+/** Words of Wiring.state, and the one that says that frames come and go. */
+const STATE_WORDS = 256;
+export const SERVING_WORD = STATE_WORDS - 1;
+
 export interface Wiring {
   readonly config: Omit<EngineConfig, "memory">;
   readonly table: TableDescriptor;
@@ -96,7 +100,7 @@ export interface Wiring {
   readonly counters: SharedArrayBuffer;
   readonly fib: SharedArrayBuffer;
   readonly portInfo: SharedArrayBuffer;
-  /** Word 0: 1 tells every thread to stop. Words 1..: thread id of each lcore and of the control thread. */
+  /** Word 0: 1 tells every thread to stop. Words 1..: thread id of each lcore and of the control thread; SERVING_WORD. */
   readonly state: SharedArrayBuffer;
   /** Queues of each lcore. */
   readonly queues: number[][];
@@ -123,7 +127,7 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Way)
     counters: CounterBoard.create(lcores + config.threads).buffer,
     fib: new SharedArrayBuffer(FIB_BYTES),
     portInfo: new SharedArrayBuffer(lcores * PORTS_MAX * 8),
-    state: new SharedArrayBuffer(256 * 4),
+    state: new SharedArrayBuffer(STATE_WORDS * 4),
     queues,
     seed: crypto.getRandomValues(new Int32Array(1))[0],
     way,
