@@ -24,13 +24,22 @@ import {
 } from "../sockets/host/reassembly.ts";
 import type { HostLink, HostReceiver } from "../sockets/host-link.ts";
 import type { RxLink } from "../sockets/input.ts";
-import { HOST_NO_PORT, HOST_SEND } from "../sockets/message.ts";
+import { HOST_NO_PORT, HOST_SEND, HOST_SEND_LOOP } from "../sockets/message.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6, etherType, networkOffset } from "../sockets/wire/ethernet.ts";
-import { IPPROTO_UDP, IPV4_DST, IPV4_SRC, ipv4Protocol } from "../sockets/wire/ipv4.ts";
-import { IPV6_DST, IPV6_NEXT_HEADER } from "../sockets/wire/ipv6.ts";
-import { FrameViews, readInt32 } from "../sockets/wire/views.ts";
+import { IPPROTO_UDP, IPV4_DST, IPV4_FRAGMENT, IPV4_SRC, ipv4Protocol } from "../sockets/wire/ipv4.ts";
+import {
+  IPV6_DST,
+  IPV6_HEADER,
+  IPV6_NEXT_HEADER,
+  IPV6_PAYLOAD_LENGTH,
+  transport,
+  transport6,
+} from "../sockets/wire/ipv6.ts";
+import { FrameViews, readInt32, writeUint16 } from "../sockets/wire/views.ts";
+import { GroupDelivery } from "./group-delivery.ts";
 import { HostErrors } from "./host-errors.ts";
+import { HostGroups } from "./host-groups.ts";
 import type { HostWiring } from "./wiring.ts";
 
 /** Where a fragment is built: 16-byte alignment for its IP header. */
@@ -50,6 +59,10 @@ export class HostStack implements HostReceiver, HostEvents {
   private readonly writer: FibWriter;
   private readonly host: Host;
   private readonly errors: HostErrors;
+  private readonly groups: HostGroups;
+  private readonly delivery: GroupDelivery;
+  /** A packet of IGMP or MLD, where words can be read. */
+  private readonly control = new FrameViews(new Uint8Array(FRAME_MAX));
   private readonly rx: RxLink;
   private readonly reassembly: Reassembly;
   private readonly fragmenter = new Fragmenter();
@@ -70,7 +83,10 @@ export class HostStack implements HostReceiver, HostEvents {
     this.reassembly = new Reassembly(seed, (packet, at, length) => {
       this.host.reassemblyTimeout(packet.bytes.subarray(at, at + length), this.now);
     });
-    this.host = new Host(own, this, new Random(seed ^ RANDOM_SEED), now, stack.counters);
+    const random = new Random(seed ^ RANDOM_SEED);
+    this.host = new Host(own, this, random, now, stack.counters);
+    this.groups = new HostGroups(own, stack.table, random, (frame) => this.transmit(frame));
+    this.delivery = new GroupDelivery(own, stack, this.groups);
     this.errors = new HostErrors(stack, own.ifindex);
     this.changed();
   }
@@ -88,14 +104,15 @@ export class HostStack implements HostReceiver, HostEvents {
   /** Timers. Returns when it is to be called next. */
   tick(now: number): number {
     this.now = now;
-    return Math.min(this.host.tick(now), this.reassembly.tick(now));
+    return Math.min(this.host.tick(now), this.reassembly.tick(now), this.groups.tick(now));
   }
 
   /** HostReceiver.take: what an lcore gives. */
   take(bytes: Uint8Array, at: number, length: number, reason: number, lcore: number, port: number): void {
     const frame = bytes.subarray(at, at + length);
-    if (reason === HOST_SEND) {
+    if (reason === HOST_SEND || reason === HOST_SEND_LOOP) {
       this.output(frame);
+      if (reason === HOST_SEND_LOOP) this.delivery.deliver(frame);
       return;
     }
     if (lcore !== this.stack.thread) {
@@ -104,6 +121,11 @@ export class HostStack implements HostReceiver, HostEvents {
     }
     if (reason === HOST_NO_PORT) this.host.portUnreachable(frame, this.now);
     else this.input(frame);
+  }
+
+  /** HostReceiver.group. */
+  group(words: Int32Array, at: number): void {
+    this.groups.request(words, at, this.now);
   }
 
   // ---- HostEvents ----
@@ -118,6 +140,7 @@ export class HostStack implements HostReceiver, HostEvents {
 
   changed(): void {
     this.writer.publish(this.host.fib());
+    this.groups.follow(this.host.addresses, this.host.groups(), this.now);
   }
 
   error(report: IcmpReport): void {
@@ -136,10 +159,32 @@ export class HostStack implements HostReceiver, HostEvents {
         this.fragment(frame);
         return;
       case HOST_GROUPS:
+        this.control.bytes.set(frame.subarray(ETH_HEADER), 0);
+        this.groups.receive(this.control, 0, this.now);
         return;
       case HOST_TRANSPORT:
+        this.transport(frame);
         return;
     }
+  }
+
+  private transport(frame: Uint8Array): void {
+    const isIpv4 = frame[ETH_HEADER] >> 4 === 4;
+    if (!this.isOwn(frame, isIpv4)) this.delivery.deliver(frame);
+    else if (!isIpv4 && frame[ETH_HEADER + IPV6_NEXT_HEADER] !== IPPROTO_UDP) this.withoutExtensions(frame);
+    else this.stack.counters[C.IpInUnknownProtos]++;
+  }
+
+  /** A datagram behind extension headers, which have been stepped over, goes on without them. */
+  private withoutExtensions(frame: Uint8Array): void {
+    const { bytes } = this.built;
+    const left = transport6(frame, ETH_HEADER);
+    const { offset } = transport;
+    bytes.set(frame.subarray(0, ETH_HEADER + IPV6_HEADER));
+    bytes.set(frame.subarray(offset, offset + left), ETH_HEADER + IPV6_HEADER);
+    bytes[ETH_HEADER + IPV6_NEXT_HEADER] = IPPROTO_UDP;
+    writeUint16(bytes, ETH_HEADER + IPV6_PAYLOAD_LENGTH, left);
+    this.stack.injectPacket(bytes.subarray(0, ETH_HEADER + IPV6_HEADER + left), this.rx);
   }
 
   private fragment(frame: Uint8Array): void {
@@ -183,6 +228,8 @@ export class HostStack implements HostReceiver, HostEvents {
 
   private sendFragments(frame: Uint8Array, isIpv4: boolean, mtu: number): number {
     const { built, fragmenter, ids } = this;
+    // Its socket allows fragments; the flag is for packets that fit (ip_dont_fragment(), __ip_make_skb()).
+    if (isIpv4) writeUint16(frame, ETH_HEADER + IPV4_FRAGMENT, 0);
     const count = isIpv4
       ? fragmenter.begin4(frame, ETH_HEADER, mtu, this.nextId4(frame))
       : fragmenter.begin6(frame, ETH_HEADER, mtu, ids.next6());

@@ -15,6 +15,7 @@ import {
   REMOTE_PORT,
   type SocketTable,
 } from "../sockets/table.ts";
+import { wordsAt } from "../sockets/text-address.ts";
 
 /** net.ipv4.ip_local_port_range. */
 const EPHEMERAL_FIRST = 32768;
@@ -31,7 +32,9 @@ export class MemoryBinder implements Binder {
   reserve(table: SocketTable, id: number): number {
     const mapped = table.get(id, LOCAL + 2) === 0xffff;
     if (mapped && table.get(id, FAMILY) === AF_INET6 && (table.get(id, FLAGS) & F_V6ONLY) !== 0) return -ERRNO.EINVAL;
-    if (!table.isAny(id) && !this.addresses.some((own) => own.every((word, i) => word === table.get(id, LOCAL + i)))) {
+    const words = wordsAt(table, id, LOCAL);
+    const isOwn = this.addresses.some((own) => own.every((word, i) => word === words[i]));
+    if (!table.isAny(id) && !isOwn && !isGroup(words)) {
       return -ERRNO.EADDRNOTAVAIL;
     }
     if (table.get(id, LOCAL_PORT) !== 0) return 0;
@@ -65,4 +68,10 @@ export class MemoryBinder implements Binder {
   release(): void {}
 
   close(): void {}
+}
+
+/** A multicast address, or the broadcast address of every network: a socket bound to one hears nothing else. */
+function isGroup(words: Int32Array): boolean {
+  const mapped = words[0] === 0 && words[1] === 0 && words[2] === 0xffff;
+  return mapped ? words[3] >>> 28 === 14 || words[3] === -1 : words[0] >>> 24 === 0xff;
 }

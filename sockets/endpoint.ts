@@ -461,6 +461,21 @@ export abstract class Endpoint {
     this.free(datagram.home, datagram.frame);
   }
 
+  /**
+   * A slot for a message to the thread of the host protocols, which is waited for: what goes there must not be lost. -1:
+   * the engine has stopped.
+   */
+  claimForHost(): { ring: RingProducer; at: number } {
+    const { hostThread, mesh } = this.shared;
+    const ring = this.toLcore[hostThread];
+    let at = ring.claim();
+    while (at < 0 && !mesh.isStopped()) {
+      if (ring.publish()) this.wake(hostThread);
+      at = ring.claim();
+    }
+    return { ring, at };
+  }
+
   /** Sends the messages gathered so far and wakes their readers where they sleep. */
   flush(): void {
     const { toLcore, freeCount } = this;

@@ -15,6 +15,8 @@ const HOST_FRAMES_MAX = 256;
 /** What takes the frames of the host protocols, on their thread. `bytes` are valid during the call. */
 export interface HostReceiver {
   take(bytes: Uint8Array, at: number, length: number, reason: number, lcore: number, port: number): void;
+  /** MSG_GROUP: a socket joins or leaves a group. */
+  group(words: Int32Array, at: number): void;
 }
 
 /** What the link needs of its lcore. */
@@ -85,6 +87,11 @@ export class HostLink {
     const { bytes } = this.owner.shared.memories[home];
     this.receiver?.take(bytes, words[at + M_L3], words[at + M_LENGTH], words[at + M_REASON], home, words[at + M_PORT]);
     this.owner.giveBack(home, words[at + M_FRAME]);
+  }
+
+  /** MSG_GROUP, on the thread of the host protocols. */
+  group(words: Int32Array, at: number): void {
+    this.receiver?.group(words, at);
   }
 
   /**

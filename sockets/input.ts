@@ -34,6 +34,7 @@ import {
   IPV6_SRC,
   IPV6_TRUNCATED,
   ipv6PayloadLength,
+  NEXTHDR_FRAGMENT,
 } from "./wire/ipv6.ts";
 import {
   checkUdp4,
@@ -291,7 +292,10 @@ export class Input {
       return;
     }
     if (ipv4IsFragment(bytes, ip)) {
-      this.divert(portNumber, frame, length, HOST_INPUT, C.IpInFragments);
+      // Others' would take the memory for ours.
+      const isOurs = (bytes[frame] & 1) !== 0 || this.isOwn4(readInt32(bytes, ip + IPV4_DST));
+      if (isOurs) this.divert(portNumber, frame, length, HOST_INPUT, C.IpInFragments);
+      else this.drop(frame, C.IpInAddrErrors);
       return;
     }
     if (ipv4Protocol(bytes, ip) !== IPPROTO_UDP) {
@@ -333,6 +337,14 @@ export class Input {
       return;
     }
     if (bytes[ip + IPV6_NEXT_HEADER] !== IPPROTO_UDP) {
+      if (
+        bytes[ip + IPV6_NEXT_HEADER] === NEXTHDR_FRAGMENT &&
+        bytes[ip + IPV6_DST] !== 0xff &&
+        !this.isOwn6(ip + IPV6_DST)
+      ) {
+        this.drop(frame, C.IpInAddrErrors);
+        return;
+      }
       this.divert(portNumber, frame, length, HOST_INPUT, C.IpInUnknownProtos);
       return;
     }

@@ -35,15 +35,19 @@ export const MSG_SENT = 9;
 export const MSG_HOST = 20;
 /** Thread of the host protocols to lcore: copy the frame at M_L3 of M_HOME's memory and send it on port M_PORT. */
 export const MSG_TRANSMIT = 21;
+/** Thread of a socket to the thread of the host protocols: the socket joins or leaves a group, see group-request.ts. */
+export const MSG_GROUP = 22;
 
 export const MESSAGE_WORDS = 16;
 /** Frames one FREE or LEND carries. */
 export const FRAMES_PER_MESSAGE = 14;
 
-/** Why the host protocols get a frame: it came for them; it came for a UDP port that nobody has; a socket sends it. */
+/** Why the host protocols get a frame: it came for them; it came for a UDP port that nobody has; a socket sends it, or
+ * sends it and is to hear it, too: a group's or a broadcast datagram. */
 export const HOST_INPUT = 1;
 export const HOST_NO_PORT = 2;
 export const HOST_SEND = 3;
+export const HOST_SEND_LOOP = 4;
 
 export const M_KIND = 0;
 export const M_REASON = 1;
@@ -88,3 +92,10 @@ export const M_INFO = 6;
 export const M_ERROR_PORT = 7;
 export const M_OFFENDER = 8; // 1 word
 export const M_OFFENDER_REST = 13; // 3 words
+
+/** MSG_GROUP: GROUP_..., 4 or 6, mode and count of a filter; the group and the source, four words each. */
+export const M_GROUP_OP = 3;
+export const M_GROUP_FAMILY = 4;
+export const M_FILTER = 5;
+export const M_GROUP = 6;
+export const M_GROUP_SOURCE = 10;

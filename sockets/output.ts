@@ -9,7 +9,7 @@ import { C } from "./counters.ts";
 import { Destinations, MAC_STRIDE, VIA_KERNEL } from "./destinations.ts";
 import type { Fib } from "./fib.ts";
 import { KernelPath } from "./kernel-path.ts";
-import { HOST_SEND } from "./message.ts";
+import { HOST_SEND, HOST_SEND_LOOP } from "./message.ts";
 import { PLAIN_PAYLOAD, PLAIN_UDP } from "./plain.ts";
 import {
   SEGMENTS_MAX,
@@ -19,8 +19,21 @@ import {
   TX_PLAIN,
   TX_SEGMENT,
   TX_VIA_KERNEL,
+  withTtl,
 } from "./send-word.ts";
-import { DEVICE, LOCAL, LOCAL_PORT, PLACEHOLDER, SEGMENT, type SocketTable } from "./table.ts";
+import {
+  DEVICE,
+  F_BROADCAST,
+  FLAGS,
+  LOCAL,
+  LOCAL_PORT,
+  MULTICAST,
+  MULTICAST_LOOP,
+  MULTICAST_LOOP6,
+  PLACEHOLDER,
+  SEGMENT,
+  type SocketTable,
+} from "./table.ts";
 import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "./wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_DF, IPV4_DST, IPV4_HEADER, IPV4_SRC, writeIpv4 } from "./wire/ipv4.ts";
@@ -45,6 +58,7 @@ export class Output {
   private readonly bytes: Uint8Array;
   private readonly half: Uint16Array;
   private readonly destinations: Destinations;
+  private readonly fib: Fib;
   private readonly kernelPath: KernelPath;
   private host: Diverter | null = null;
   /** Address of the frame memory in this process. */
@@ -76,6 +90,7 @@ export class Output {
       portOf[2 * i] = ports[i].ifindex;
       portOf[2 * i + 1] = i;
     }
+    this.fib = fib;
     this.destinations = new Destinations(fib, portOf);
   }
 
@@ -241,16 +256,21 @@ export class Output {
     const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
     const headers = (mapped ? IPV4_HEADER : IPV6_HEADER) + UDP_HEADER;
     const ip = payload - headers;
+    const group = mapped ? w3 >>> 28 === 14 : w0 >>> 24 === 0xff;
+    const broadcast = mapped && this.fib.isBroadcast(w3);
+    if (broadcast && (table.get(socket, FLAGS) & F_BROADCAST) === 0) return this.sentViaKernel(frame, -ERRNO.EACCES);
     if (source === null) return this.sentViaKernel(frame, -ERRNO.ENETUNREACH);
     if (length + headers > (mapped ? 65535 : 65535 + IPV6_HEADER)) return this.sentViaKernel(frame, -ERRNO.EMSGSIZE);
     const udp = payload - UDP_HEADER;
+    const multicast = table.get(socket, MULTICAST);
     writeUdp(bytes, udp, table.get(socket, LOCAL_PORT), port, length + UDP_HEADER);
     if (mapped) {
-      const ttlTos = table.ttlTos[socket];
-      writeIpv4(views, ip, (ttlTos >> 8) & 0xff, length + headers, 0, 0, ttlTos & 0xff, IPPROTO_UDP, source[3], w3);
+      const word = table.ttlTos[socket];
+      this.writeHeader4(ip, group ? withTtl(word, multicast & 0xff) : word, length + headers, source[3], w3);
       finishUdp4(views, udp, length + UDP_HEADER, ip);
     } else {
-      this.writeIpv6Start(ip, table.ttlTos6[socket], length);
+      const word = table.ttlTos6[socket];
+      this.writeIpv6Start(ip, group ? withTtl(word, (multicast >> 16) & 0xff) : word, length);
       for (let i = 0; i < 4; i++) writeInt32(bytes, ip + IPV6_SRC + i * 4, source[i]);
       writeInt32(bytes, ip + IPV6_DST, w0);
       writeInt32(bytes, ip + IPV6_DST + 4, w1);
@@ -261,7 +281,8 @@ export class Output {
     const ethernet = ip - ETH_HEADER;
     bytes.fill(0, ethernet, ip - 2);
     writeUint16(bytes, ip - 2, mapped ? ETH_P_IP : ETH_P_IPV6);
-    host.divert(frame, ethernet, ETH_HEADER + headers + length, 0, HOST_SEND);
+    const heard = broadcast || (group && (multicast & (mapped ? MULTICAST_LOOP : MULTICAST_LOOP6)) !== 0);
+    host.divert(frame, ethernet, ETH_HEADER + headers + length, 0, heard ? HOST_SEND_LOOP : HOST_SEND);
     return length;
   }
 
@@ -269,7 +290,9 @@ export class Output {
   private sourceOf(socket: number, w0: number, w1: number, w2: number, w3: number): Int32Array | null {
     const { records, stride } = this.table;
     const at = socket * stride + LOCAL;
-    const any = (records[at] | records[at + 1] | records[at + 3]) === 0;
+    const mapped = records[at] === 0 && records[at + 1] === 0 && records[at + 2] === 0xffff;
+    const group = mapped ? records[at + 3] >>> 28 === 14 || records[at + 3] === -1 : records[at] >>> 24 === 0xff;
+    const any = group || (records[at] | records[at + 1] | records[at + 3]) === 0;
     if (any) return this.destinations.sourceTo(w0, w1, w2, w3, this.sourceWords) ? this.sourceWords : null;
     for (let i = 0; i < 4; i++) this.sourceWords[i] = records[at + i];
     return this.sourceWords;
@@ -346,6 +369,10 @@ export class Output {
       sourceWords[2] = 0xffff;
       sourceWords[3] = readInt32(bytes, ip + IPV4_DST);
       const remote = readInt32(bytes, ip + IPV4_SRC);
+      const wasOwn = this.fib.isLocal(0, 0, 0xffff, sourceWords[3]);
+      if (!wasOwn && !this.destinations.sourceTo(0, 0, 0xffff, remote, sourceWords)) {
+        return this.sentViaKernel(frame, -ERRNO.ENETUNREACH);
+      }
       return this.sendViaHost(host, socket, frame, payload, length, 0, 0, 0xffff, remote, port, sourceWords);
     }
     const from = ip + IPV6_SRC;
@@ -354,6 +381,10 @@ export class Output {
     const w2 = readInt32(bytes, from + 8);
     const w3 = readInt32(bytes, from + 12);
     for (let i = 0; i < 4; i++) sourceWords[i] = readInt32(bytes, ip + IPV6_DST + 4 * i);
+    // What came to a group is answered from an address of ours.
+    if (sourceWords[0] >>> 24 === 0xff && !this.destinations.sourceTo(w0, w1, w2, w3, sourceWords)) {
+      return this.sentViaKernel(frame, -ERRNO.ENETUNREACH);
+    }
     return this.sendViaHost(host, socket, frame, payload, length, w0, w1, w2, w3, port, sourceWords);
   }
 

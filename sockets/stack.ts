@@ -43,6 +43,7 @@ import {
   MSG_DELIVER,
   MSG_ERROR,
   MSG_FREE,
+  MSG_GROUP,
   MSG_HELLO,
   MSG_HOST,
   MSG_LEND,
@@ -89,7 +90,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
 
   private readonly views: FrameViews;
   private readonly bytes: Uint8Array;
-  private readonly frameSize: number;
+  readonly frameSize: number;
   readonly toThread: (ReturnType<Shared["mesh"]["producer"]> | null)[] = [];
   private readonly fromThread: (ReturnType<Shared["mesh"]["consumer"]> | null)[] = [];
   /** Handler number per socket id. */
@@ -580,6 +581,9 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
         return;
       case MSG_HOST:
         this.link?.take(words, at);
+        return;
+      case MSG_GROUP:
+        this.link?.group(words, at);
         return;
       case MSG_TRANSMIT:
         this.link?.transmitFor(words, at);

@@ -64,6 +64,8 @@ export const SEGMENT = 22;
 const NEXT = 23;
 /** IP_MULTICAST_TTL, bits 0-7, LOOP, 8, and ALL, 9; IPV6_MULTICAST_HOPS, 16-23, LOOP, 24, and ALL, 25. */
 export const MULTICAST = 24;
+export const MULTICAST_LOOP = 1 << 8;
+export const MULTICAST_LOOP6 = 1 << 24;
 /** IP_MULTICAST_IF: interface index, 0 for the route's. */
 export const MULTICAST_IF = 25;
 export const SNDBUF = 26;
@@ -435,7 +437,7 @@ export class SocketTable {
   }
 
   /** A v6 wildcard socket without IPV6_V6ONLY receives IPv4 as well. */
-  private speaksBoth(id: number): boolean {
+  speaksBoth(id: number): boolean {
     return (
       this.get(id, FAMILY) === AF_INET6 && (this.get(id, FLAGS) & F_V6ONLY) === 0 && this.isAny(id) && !this.isV4(id)
     );

@@ -33,7 +33,7 @@ import {
   MSG_SENT,
 } from "./message.ts";
 import { MessageQueue } from "./queue.ts";
-import { TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
+import { refusesFragments, TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
 import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
 import { IPV4_HEADER } from "./wire/ipv4.ts";
@@ -207,9 +207,21 @@ export class ThreadEndpoint extends Endpoint {
     if (table.get(socket.id, PLACEHOLDER) >= 0) return BY_KERNEL;
     if (entry === VIA_KERNEL && mapped && this.fib.isBroadcast(w3) && !mayBroadcast(table, socket.id))
       return -ERRNO.EACCES;
-    if (shared.hostThread >= 0) return BY_LCORE;
+    if (shared.hostThread >= 0) return this.wayByHost(word, length + (mapped ? HEADERS4 : HEADERS6), w0, w1, w2, w3);
     return entry === VIA_KERNEL ? -ERRNO.EHOSTUNREACH : -ERRNO.EMSGSIZE;
   }
+
+  /** What the host protocols would refuse is refused here, where the caller hears of it. */
+  private wayByHost(word: number, bytes: number, w0: number, w1: number, w2: number, w3: number): number {
+    const { fib } = this;
+    const isLocal = fib.isLocal(w0, w1, w2, w3);
+    if (!isLocal && !this.freshDestinations().sourceTo(w0, w1, w2, w3, this.scratchWords)) return -ERRNO.ENETUNREACH;
+    if (isLocal || !refusesFragments(word)) return BY_LCORE;
+    const mtu = fib.mtuTo(w0, w1, w2, w3);
+    return mtu > 0 && bytes > mtu ? -ERRNO.EMSGSIZE : BY_LCORE;
+  }
+
+  private readonly scratchWords = new Int32Array(4);
 
   private isForKernel(socket: UdpSocket, word: number): boolean {
     if ((word & TX_VIA_KERNEL) !== 0) return true;

@@ -1,6 +1,14 @@
 /** IPPROTO_IPV6: do_ipv6_setsockopt and do_ipv6_getsockopt, net/ipv6/ipv6_sockglue.c. ipv6(7). */
 import { ERRNO } from "af-xdp-bindings";
 import {
+  GROUP_BLOCK,
+  GROUP_JOIN,
+  GROUP_JOIN_SOURCE,
+  GROUP_LEAVE,
+  GROUP_LEAVE_SOURCE,
+  GROUP_UNBLOCK,
+} from "../group-request.ts";
+import {
   IPPROTO_IPV6,
   IPV6_2292HOPLIMIT,
   IPV6_2292PKTINFO,
@@ -45,6 +53,7 @@ import {
 import { PMTUDISC_OMIT, PMTUDISC_WANT, TX_DONT_FRAGMENT, withMtuDiscover, withTos, withTtl } from "../send-word.ts";
 import { F_V6ONLY, MULTICAST_IF6 } from "../table.ts";
 import { changeMulticast, changeSendWord, flagOf, KERNEL_SENDS, KERNEL_SENDS_WITH, sendFlag } from "./effects.ts";
+import { filter, membership, membership6, sourceMembership } from "./groups.ts";
 import {
   AS_GIVEN,
   ENGINE,
@@ -99,8 +108,8 @@ export const IPV6_LEVEL: readonly Option[] = [
     initial: 1,
     effect: (target, value) => changeMulticast(target, 24, 1, value),
   }),
-  ipv6(IPV6_ADD_MEMBERSHIP, "IPV6_ADD_MEMBERSHIP"),
-  ipv6(IPV6_DROP_MEMBERSHIP, "IPV6_DROP_MEMBERSHIP"),
+  ipv6(IPV6_ADD_MEMBERSHIP, "IPV6_ADD_MEMBERSHIP", membership6(GROUP_JOIN)),
+  ipv6(IPV6_DROP_MEMBERSHIP, "IPV6_DROP_MEMBERSHIP", membership6(GROUP_LEAVE)),
   ipv6(IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", ranged(0, PMTUDISC_OMIT), {
     initial: PMTUDISC_WANT,
     effect: (target, value) => changeSendWord(target, 6, (word) => withMtuDiscover(word, value)),
@@ -147,11 +156,11 @@ export const IPV6_LEVEL: readonly Option[] = [
   ipv6(IPV6_TRANSPARENT, "IPV6_TRANSPARENT"),
   ipv6(IPV6_UNICAST_IF, "IPV6_UNICAST_IF", KERNEL_SENDS),
   ipv6(IPV6_FREEBIND, "IPV6_FREEBIND", flag()),
-  ipv6(MCAST_JOIN_GROUP, "MCAST_JOIN_GROUP"),
-  ipv6(MCAST_BLOCK_SOURCE, "MCAST_BLOCK_SOURCE"),
-  ipv6(MCAST_UNBLOCK_SOURCE, "MCAST_UNBLOCK_SOURCE"),
-  ipv6(MCAST_LEAVE_GROUP, "MCAST_LEAVE_GROUP"),
-  ipv6(MCAST_JOIN_SOURCE_GROUP, "MCAST_JOIN_SOURCE_GROUP"),
-  ipv6(MCAST_LEAVE_SOURCE_GROUP, "MCAST_LEAVE_SOURCE_GROUP"),
-  ipv6(MCAST_MSFILTER, "MCAST_MSFILTER"),
+  ipv6(MCAST_JOIN_GROUP, "MCAST_JOIN_GROUP", membership(6, GROUP_JOIN)),
+  ipv6(MCAST_BLOCK_SOURCE, "MCAST_BLOCK_SOURCE", sourceMembership(6, GROUP_BLOCK)),
+  ipv6(MCAST_UNBLOCK_SOURCE, "MCAST_UNBLOCK_SOURCE", sourceMembership(6, GROUP_UNBLOCK)),
+  ipv6(MCAST_LEAVE_GROUP, "MCAST_LEAVE_GROUP", membership(6, GROUP_LEAVE)),
+  ipv6(MCAST_JOIN_SOURCE_GROUP, "MCAST_JOIN_SOURCE_GROUP", sourceMembership(6, GROUP_JOIN_SOURCE)),
+  ipv6(MCAST_LEAVE_SOURCE_GROUP, "MCAST_LEAVE_SOURCE_GROUP", sourceMembership(6, GROUP_LEAVE_SOURCE)),
+  ipv6(MCAST_MSFILTER, "MCAST_MSFILTER", filter(6)),
 ];

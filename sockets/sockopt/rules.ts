@@ -5,6 +5,7 @@
  * net/ipv4/udp.c); IPPROTO_IP takes one byte as well, and some of its options none at all (net/ipv4/ip_sockglue.c).
  */
 import { ERRNO } from "af-xdp-bindings";
+import type { SocketGroups } from "../group-request.ts";
 import { IPPROTO_IP } from "../options.ts";
 import type { UdpSocket } from "../udp-socket.ts";
 import type { Limits } from "./limits.ts";
@@ -17,6 +18,8 @@ export const AS_GIVEN = -1;
 export interface OptionTarget {
   readonly socket: UdpSocket;
   readonly limits: Limits;
+  /** Its multicast groups, where the engine has the host protocols. */
+  readonly groups: SocketGroups;
   /** Value as getsockopt would tell it, where the engine keeps it: the stored one, else the default. */
   value(option: Option): number;
   store(option: Option, value: number): void;

@@ -1,5 +1,6 @@
 /** setsockopt(2) and getsockopt(2) of one socket. */
 import { ERRNO, sys } from "af-xdp-bindings";
+import { SocketGroups } from "../group-request.ts";
 import { IPPROTO_IPV6 } from "../options.ts";
 import { TX_VIA_KERNEL, withFlag } from "../send-word.ts";
 import { AF_INET, F_CHILD, FAMILY, FLAGS, PLACEHOLDER } from "../table.ts";
@@ -22,9 +23,15 @@ export class SocketOptions implements OptionTarget {
   private readonly values = new Map<Option, number>();
   /** Options for whose sake everything goes by the placeholder. */
   private readonly kernelOnly = new Set<Option>();
+  private groups_: SocketGroups | null = null;
 
   constructor(socket: UdpSocket) {
     this.socket = socket;
+  }
+
+  get groups(): SocketGroups {
+    this.groups_ ??= new SocketGroups(this.socket.endpoint, this.socket.id);
+    return this.groups_;
   }
 
   get limits(): Limits {

@@ -58,7 +58,7 @@ const KERNEL_ALONE = [
 describe.skipIf(requires("netns") !== "")("without a kernel behind it", () => {
   const ns = requires("netns") === "" ? NetNs.create() : null;
   afterAll(() => ns?.close());
-  const rig = new Rig();
+  const rig = new Rig({ lcores: 2, hostThread: 1 });
   const open = (family: 4 | 6): Party => new EngineParty(UdpSocket.open(rig.threads[0], { address: wildcard(family) }));
   const ruled = OPTIONS.filter(({ label }) => !KERNEL_ALONE.includes(label) && !IDENTITIES.includes(label));
 

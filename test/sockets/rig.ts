@@ -100,6 +100,8 @@ export interface RigOptions {
   sockets?: number;
   ringSlots?: number;
   binder?: Binder;
+  /** lcore that stands for the thread of the host protocols; it takes what goes there, and does nothing. */
+  hostThread?: number;
 }
 
 export class Rig {
@@ -131,7 +133,7 @@ export class Rig {
       fib: fibBuffer,
       ifindex: IFINDEX,
       controlThread: -1,
-      hostThread: -1,
+      hostThread: options.hostThread ?? -1,
       board: CounterBoard.create(lcores + threads),
     };
     this.fib = new FibWriter(fibBuffer);
