@@ -2,7 +2,6 @@
  * The drop-ins against the originals: the same echo program, its import changed, under the load of the echo benchmark.
  * Both have one CPU, which the drop-in's two threads share: the program's own and the lcore.
  */
-import { type EchoOptions, type EchoRow, measureEcho } from "./echo.ts";
 import type { Peer, XdpMode } from "./peers.ts";
 import { PEER_CPU, PORT, type Testbed } from "./testbed.ts";
 
@@ -43,12 +42,4 @@ export function dropinPeers(): Peer[] {
     peer("dgram-bun", "node:dgram, in Bun", [bun, script("node-dgram.mjs")], false),
     peer("dgram-node", "node:dgram, in Node", node === null ? null : [node, script("node-dgram.mjs")], false),
   ];
-}
-
-export function measureDropin(options: EchoOptions, progress: (text: string) => void): Promise<EchoRow[]> {
-  return measureEcho(
-    dropinPeers().filter(({ missing }) => missing === ""),
-    options,
-    progress,
-  );
 }

@@ -1,9 +1,11 @@
 /**
- * `npm run bench -- [parts|ring|echo|rtt|gc|start|all] [options]`: measures, prints tables, holds them against the goals.
+ * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|all] [options]`: measures, prints tables, holds them against the goals.
  * Needs root, veth and two CPUs for everything but parts and ring.
  */
 import { CommanderError } from "commander";
 import { MESSAGE_WORDS } from "../sockets/message.ts";
+import { measureDns } from "./dns.ts";
+import { dropinPeers } from "./dropin.ts";
 import { measureEcho } from "./echo.ts";
 import { beginRun } from "./environment.ts";
 import { measureGc } from "./gc.ts";
@@ -19,6 +21,8 @@ const FLOWS_LARGE = 1_000_000;
 const WARMUP_MS = 1000;
 const IDLE_MS = 5000;
 const RING_TOTAL = 10_000_000;
+/** Queries under way at once: each server is kept busy, neither receive buffer runs over. */
+const DNS_WINDOW = 256;
 /** A client with one datagram in flight meets nobody but these. */
 const RTT_PEERS = ["lcore", "c-block", "c-spin", "bun", "node"];
 
@@ -61,6 +65,14 @@ async function measure(selection: Selection, options: BenchOptions, peers: reado
       );
       return { text: report.rttText(rows), goals: report.rttGoals(rows), data: rows };
     }
+    case "dropin": {
+      const rows = await measureEcho(present(dropinPeers(), options), load, progress);
+      return { text: report.dropinText(rows), goals: report.dropinGoals(rows), data: rows };
+    }
+    case "dns": {
+      const rows = await measureDns({ rounds, warmupMs, measureMs, window: DNS_WINDOW }, progress);
+      return { text: report.dnsText(rows), goals: report.dnsGoals(rows), data: rows };
+    }
     case "gc": {
       const result = await measureGc(modes[0], { ...load, measureMs: options.gcSeconds * 1000 });
       return { text: report.gcText(result), goals: report.gcGoals(result), data: result };
@@ -73,8 +85,8 @@ async function measure(selection: Selection, options: BenchOptions, peers: reado
 }
 
 /** The peers asked for, less those that cannot run here, which are named. */
-function present(compiled: CompiledPeers, options: BenchOptions): Peer[] {
-  const chosen = allPeers(compiled, options.xdpsock).filter(({ name }) => options.peers?.includes(name) ?? true);
+function present(all: readonly Peer[], options: BenchOptions): Peer[] {
+  const chosen = all.filter(({ name }) => options.peers?.includes(name) ?? true);
   for (const peer of chosen) if (peer.missing !== "") console.log(`without ${peer.title}: ${peer.missing}`);
   return chosen.filter(({ missing }) => missing === "");
 }
@@ -84,7 +96,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const compiled = new CompiledPeers();
   try {
     const peers = options.selections.some((name) => name === "echo" || name === "rtt")
-      ? present(compiled, options)
+      ? present(allPeers(compiled, options.xdpsock), options)
       : [];
     const { environment, end } = beginRun(argv);
     const goals: report.Goal[] = [];

@@ -1,5 +1,7 @@
 /** Results as tables, and the goals they are held against. */
 import Table from "cli-table3";
+import { type DnsRow, ENGINE, KERNEL } from "./dns.ts";
+import { DROPINS } from "./dropin.ts";
 import type { EchoRow } from "./echo.ts";
 import type { Environment } from "./environment.ts";
 import type { GcResult } from "./gc.ts";
@@ -68,11 +70,7 @@ export function echoText(rows: readonly EchoRow[]): string {
     rows.map((row) => [
       row.title,
       row.mode,
-      spread({
-        median: row.perSecond.summary().median / 1e6,
-        min: row.perSecond.summary().min / 1e6,
-        max: row.perSecond.summary().max / 1e6,
-      }),
+      millions(row.perSecond),
       round(row.cpuNs.summary().median, 0),
       String(row.lost),
       `${round(row.generatorIdle.summary().median * 100, 0)} %`,
@@ -85,6 +83,39 @@ export function echoText(rows: readonly EchoRow[]): string {
     ]),
   );
 }
+
+const millions = (rounds: Rounds): string => {
+  const { median, min, max } = rounds.summary();
+  return spread({ median: median / 1e6, min: min / 1e6, max: max / 1e6 });
+};
+
+export const dropinText = (rows: readonly EchoRow[]): string =>
+  table(
+    ["UDP echo, the same program", "mode", "million/s", "ns of CPU", "lost", "generator idle"],
+    rows.map((row) => [
+      row.title,
+      row.mode,
+      millions(row.perSecond),
+      round(row.cpuNs.summary().median, 0),
+      String(row.lost),
+      `${round(row.generatorIdle.summary().median * 100, 0)} %`,
+    ]),
+  );
+
+export const dnsText = (rows: readonly DnsRow[]): string =>
+  table(
+    ["name server of npm", "load", "thousand queries/s", "wrong", "lost"],
+    rows.map(({ server, load, perSecond, wrong, lost }) => {
+      const { median, min, max } = perSecond.summary();
+      return [
+        server,
+        load,
+        spread({ median: median / 1e3, min: min / 1e3, max: max / 1e3 }, 1),
+        String(wrong),
+        String(lost),
+      ];
+    }),
+  );
 
 export const rttText = (rows: readonly RttRow[]): string =>
   table(
@@ -147,6 +178,40 @@ export function echoGoals(rows: readonly EchoRow[]): Goal[] {
       return [atLeast(`echo, ${mode}: against ${other.title}`, ratio(lcore.perSecond, other.perSecond), goal)];
     }),
   );
+}
+
+/** What a drop-in is to reach against the original of the same runtime. */
+const DROPIN_GOAL = 2.5;
+const DNS_GOAL = 1.5;
+
+export function dropinGoals(rows: readonly EchoRow[]): Goal[] {
+  return rows.flatMap((dropin) => {
+    const originals = DROPINS.find(([name]) => name === dropin.peer)?.[1] ?? [];
+    return rows
+      .filter(({ peer }) => originals.includes(peer))
+      .map((original) =>
+        atLeast(
+          `${dropin.title}, ${dropin.mode}: against ${original.title}`,
+          ratio(dropin.perSecond, original.perSecond),
+          DROPIN_GOAL,
+        ),
+      );
+  });
+}
+
+export function dnsGoals(rows: readonly DnsRow[]): Goal[] {
+  return rows.flatMap((row) => {
+    const kernel = rows.find(({ load, server }) => load === row.load && server === KERNEL);
+    if (row.server !== ENGINE || kernel === undefined) return [];
+    return [
+      atLeast(
+        `name server, ${row.load}: ${ENGINE} against ${KERNEL}`,
+        ratio(row.perSecond, kernel.perSecond),
+        DNS_GOAL,
+      ),
+      atMost(`name server, ${row.load}: wrong answers`, { median: row.wrong, min: row.wrong, max: row.wrong }, 0),
+    ];
+  });
 }
 
 export function rttGoals(rows: readonly RttRow[]): Goal[] {

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { ENGINE, KERNEL, measureDns } from "../../bench/dns.ts";
+import { dropinPeers } from "../../bench/dropin.ts";
 import { measureEcho } from "../../bench/echo.ts";
 import { GcLog } from "../../bench/gc.ts";
 import { FRAMES, InMemory, shuffled } from "../../bench/in-memory.ts";
@@ -129,6 +131,28 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "" || navigator.h
       compiled.close();
     }
   });
+
+  test("a round of the drop-ins against the originals", async () => {
+    const load = { rounds: 1, measureMs: 100, warmupMs: 50, window: 64, size: 60, flows: 8 };
+    const rows = await measureEcho(
+      dropinPeers().filter(({ missing }) => missing === ""),
+      { ...load, modes: ["skb"] },
+      () => {},
+    );
+    expect(rows.map(({ peer }) => peer)).toEqual(
+      expect.arrayContaining(["dropin-bun", "bun", "dropin-dgram", "dgram-bun"]),
+    );
+    for (const { perSecond } of rows) expect(perSecond.summary().median).toBeGreaterThan(1000);
+  }, 30_000);
+
+  test("a round of the name server on either, every answer checked", async () => {
+    const rows = await measureDns({ rounds: 1, warmupMs: 50, measureMs: 100, window: 32 }, () => {});
+    expect(rows.filter(({ load }) => load === "checked").map(({ server }) => server)).toEqual([ENGINE, KERNEL]);
+    for (const { perSecond, wrong } of rows) {
+      expect(perSecond.summary().median).toBeGreaterThan(1000);
+      expect(wrong).toBe(0);
+    }
+  }, 30_000);
 
   test("a peer that is missing says why", () => {
     const compiled = new CompiledPeers();
