@@ -9,6 +9,7 @@ import type { Endpoint } from "./endpoint.ts";
 import { addressBytes } from "./fib.ts";
 import {
   M_CHARGE,
+  M_DROPS,
   M_FRAME,
   M_GENERATION,
   M_HOME,
@@ -20,6 +21,7 @@ import {
   M_PAYLOAD_LENGTH,
   M_PORT,
   M_SECONDS,
+  M_SEGMENT,
   M_SOCKET,
 } from "./message.ts";
 import { formatIp } from "./wire/address.ts";
@@ -56,6 +58,15 @@ export class Datagram {
   /** True while the frame is this object's to give back. */
   owned = false;
   views: FrameViews;
+  /**
+   * UDP_GRO: bytes of each datagram of those that were received as one here (the last may be shorter), 0 where it is one. It
+   * is a copy then, without a frame: reply() says -EOPNOTSUPP.
+   */
+  segment = 0;
+  /** Datagrams lost at the socket when this one was queued; -1 where it was never queued. */
+  dropped = 0;
+  /** Memory of its own for datagrams received as one, made when it is first needed. */
+  gather: FrameViews | null = null;
 
   constructor(endpoint: Endpoint, views: FrameViews) {
     this.endpoint = endpoint;
@@ -113,6 +124,14 @@ export class Datagram {
     return this.family === 4 ? this.memory[this.l3 + IPV4_TOS] : ipv6TrafficClass(this.memory, this.l3);
   }
 
+  /**
+   * SO_RXQ_OVFL: how many datagrams the socket had lost to a full receive buffer when this one was queued, modulo 2^32; 0
+   * unless the socket asked for it.
+   */
+  get drops(): number {
+    return this.dropped >= 0 ? this.dropped : this.endpoint.dropsOf(this.socketId);
+  }
+
   /** Index of the interface by which it came (IP_PKTINFO). */
   get interfaceIndex(): number {
     const { shared } = this.endpoint;
@@ -153,6 +172,8 @@ export class Datagram {
   hold(): Datagram {
     const held = new Datagram(this.endpoint, this.views);
     held.assign(this);
+    // The memory of its own is used for the next ones.
+    if (this.segment > 0 && this.views === this.gather) held.memory = this.memory.slice(0, this.offset + this.length);
     this.owned = false;
     return held;
   }
@@ -180,6 +201,8 @@ export class Datagram {
     this.charge = other.charge;
     this.generation = other.generation;
     this.owned = other.owned;
+    this.segment = other.segment;
+    this.dropped = other.dropped;
   }
 
   /** Takes the fields from a MSG_DELIVER at `at`; `memories` are those of the lcores. */
@@ -199,6 +222,8 @@ export class Datagram {
     this.generation = words[at + M_GENERATION];
     this.seconds = words[at + M_SECONDS];
     this.nanoseconds = words[at + M_NANOSECONDS];
+    this.segment = words[at + M_SEGMENT];
+    this.dropped = words[at + M_DROPS] >>> 0;
     this.owned = true;
   }
 

@@ -5,6 +5,7 @@
 import { ERRNO, sys } from "af-xdp-bindings";
 import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import type { Binder } from "./binder.ts";
+import { Coalescer } from "./coalesce.ts";
 import { C, type CounterBoard, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
 import { excerptLength, isHardMessage, loadError } from "./error-queue.ts";
@@ -13,10 +14,12 @@ import { KernelPath } from "./kernel-path.ts";
 import type { Mesh } from "./mesh.ts";
 import {
   FRAMES_PER_MESSAGE,
+  M_CHARGE,
   M_COUNT,
   M_FRAME,
   M_FRAMES,
   M_GENERATION,
+  M_HOME,
   M_KIND,
   M_L3,
   M_L4,
@@ -29,7 +32,7 @@ import {
   MSG_REPLY,
 } from "./message.ts";
 import { SpecialSend } from "./special-send.ts";
-import { GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { DROPS, F_RXQ_OVFL, FLAGS, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import type { FrameViews } from "./wire/views.ts";
 
@@ -81,6 +84,9 @@ export abstract class Endpoint {
   /** Bytes that the next commitFrame() is to charge to its socket's send buffer, 0 where that has no bound. */
   sendCharge = 0;
   readonly specialSend = new SpecialSend(this);
+  readonly coalescer: Coalescer;
+  /** Sockets that coalesce, with datagrams that wait for their handlers. */
+  protected readonly gathered: UdpSocket[] = [];
   /** Open sockets that keep the event loop alive. */
   protected refs = 0;
   protected readonly kernelPath: KernelPath;
@@ -108,6 +114,7 @@ export abstract class Endpoint {
     this.freeBatch = new Int32Array(mesh.lcores * FRAMES_PER_MESSAGE);
     this.freeCount = new Int32Array(mesh.lcores);
     this.datagram = new Datagram(this, shared.memories[0]);
+    this.coalescer = new Coalescer(this);
   }
 
   /** This thread's copy of the routes. */
@@ -433,9 +440,46 @@ export abstract class Endpoint {
     else socket.fail(loadError(words, at, payload), isHardMessage(words, at));
   }
 
+  /** A datagram was queued at a socket that has a handler and coalesces: it is called at the end of the burst. */
+  protected gather(socket: UdpSocket): void {
+    if (socket.queue.length === 1 || !this.gathered.includes(socket)) this.gathered.push(socket);
+  }
+
+  /** Calls the handlers of such sockets. Those that are left when one throws have their turn the next time. */
+  protected deliverGathered(): void {
+    const { gathered } = this;
+    while (gathered.length > 0) {
+      const socket = gathered[0];
+      this.deliverQueue(socket);
+      gathered.shift();
+    }
+  }
+
+  /** Hands what waits at a socket to its handler, in the socket's own Datagram. */
+  private deliverQueue(socket: UdpSocket): void {
+    const { groDatagram } = socket;
+    // A handler that sets another one while it has the datagram: the other has those behind it.
+    if (groDatagram.owned || socket.delivering) return;
+    socket.delivering = true;
+    try {
+      for (let handler = socket.onDatagram; handler !== null; handler = socket.onDatagram) {
+        if (!socket.take(groDatagram)) break;
+        handler(groDatagram);
+        groDatagram.release();
+      }
+    } finally {
+      groDatagram.release();
+      socket.delivering = false;
+    }
+  }
+
   /** A handler set while datagrams wait takes those first, in order, each as an object of its own. */
   protected drainQueue(socket: UdpSocket, handler: (datagram: Datagram) => void): void {
     if (socket.queue.length === 0) return;
+    if (socket.coalesces) {
+      this.deliverQueue(socket);
+      return;
+    }
     const datagram = this.newDatagram();
     while (socket.onDatagram === handler && socket.queue.shift(datagram, this.shared.memories)) {
       try {
@@ -448,7 +492,7 @@ export abstract class Endpoint {
 
   /** See Datagram.reply. */
   reply(datagram: Datagram, length: number): number {
-    if (!datagram.owned) return -ERRNO.EINVAL;
+    if (!datagram.owned) return datagram.segment > 0 ? -ERRNO.EOPNOTSUPP : -ERRNO.EINVAL;
     if (length < 0 || datagram.offset + length > this.frameEnd(datagram.home, datagram.frame)) return -ERRNO.EMSGSIZE;
     this.credit(datagram);
     return this.sendReply(datagram, length);
@@ -522,13 +566,31 @@ export abstract class Endpoint {
 
   /** Credits what the datagram was charged to its socket's receive buffer: it has been taken. */
   private credit(datagram: Datagram): void {
-    if (datagram.charge === 0) return;
-    // A datagram that outlived its socket was charged to it: whoever has the id now starts from nothing.
-    if (this.table.get(datagram.socketId, GENERATION) === datagram.generation) {
-      const plane = this.table.credited[datagram.home];
-      plane[datagram.socketId] = (plane[datagram.socketId] + datagram.charge) | 0;
-    }
+    const { charge, generation, home, socketId } = datagram;
+    if (charge === 0) return;
+    this.creditBytes(socketId, generation, home, charge);
     datagram.charge = 0;
+  }
+
+  private creditBytes(socket: number, generation: number, home: number, bytes: number): void {
+    // A datagram that outlived its socket was charged to it: whoever has the id now starts from nothing.
+    if (this.table.get(socket, GENERATION) !== generation) return;
+    const plane = this.table.credited[home];
+    plane[socket] = (plane[socket] + bytes) | 0;
+  }
+
+  /** Gives back the frame of a MSG_DELIVER that has been copied. */
+  discard(words: Int32Array, at: number): void {
+    const home = words[at + M_HOME];
+    this.creditBytes(words[at + M_SOCKET], words[at + M_GENERATION], home, words[at + M_CHARGE]);
+    this.free(home, words[at + M_FRAME]);
+  }
+
+  /** Datagrams that a socket has lost so far, where it asked to be told (SO_RXQ_OVFL). */
+  dropsOf(socket: number): number {
+    const { table } = this;
+    if ((table.get(socket, FLAGS) & F_RXQ_OVFL) === 0) return 0;
+    return Atomics.load(table.records, socket * table.stride + DROPS) >>> 0;
   }
 
   private pushFrees(home: number): void {

@@ -74,6 +74,10 @@ export const M_CHARGE = 11;
 /** Receive time: seconds and nanoseconds of CLOCK_REALTIME, both 0 where no stamp was asked for. */
 export const M_SECONDS = 12;
 export const M_NANOSECONDS = 13;
+/** SO_RXQ_OVFL: datagrams the socket had lost when this one was queued, where it asked. */
+export const M_DROPS = 14;
+/** UDP_GRO: bytes of each datagram that the kernel has put together into this one, 0 where it is one. */
+export const M_SEGMENT = 15;
 
 /** MSG_SEND: destination address (four words, IPv4 mapped) and port. */
 export const M_ADDRESS = 9;

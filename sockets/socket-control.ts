@@ -2,16 +2,25 @@
  * What a socket is told besides its datagrams, and what it can be asked: options by number, multicast groups, errors that the
  * network reports, when it may send again, and whether the thread's event loop waits for it.
  */
-import { check, ERRNO } from "af-xdp-bindings";
+import { check, ERRNO, sys } from "af-xdp-bindings";
 import type { Endpoint } from "./endpoint.ts";
 import { ErrorQueue, type QueuedError, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
 import { membershipCall } from "./memberships.ts";
-import { IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVERR, SO_RCVTIMEO, SOL_SOCKET } from "./options.ts";
+import {
+  IP_RECVERR,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_RECVERR,
+  SO_RCVTIMEO,
+  SOL_SOCKET,
+  SOL_UDP,
+  UDP_GRO,
+} from "./options.ts";
 import { mtuDiscoverOf, PMTUDISC_DONT } from "./send-word.ts";
 import { writeInt } from "./sockopt/rules.ts";
 import { SocketOptions } from "./sockopt/socket-options.ts";
 import { optionLabel } from "./sockopt/table.ts";
-import { CONNECTED, REMOTE, SEGMENT, SNDBUF, STATE } from "./table.ts";
+import { CONNECTED, PLACEHOLDER, REMOTE, SEGMENT, SNDBUF, STATE } from "./table.ts";
 import { wordsAt } from "./text-address.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import { ip, parseIpv4 } from "./wire/address.ts";
@@ -31,8 +40,8 @@ export abstract class SocketControl {
   private refd = true;
   /** ECONNREFUSED was pending before the report of it came: that is not to fail a second call. */
   private refusalTold = false;
-  /** UDP_GRO. */
-  private gro = false;
+  /** UDP_GRO: datagrams of one flow and size that wait together are received as one. */
+  coalesces = false;
   /** UDP_SEGMENT, SO_SNDBUF: bytes a datagram, and bytes that may be under way; 0 for none. And those that are. */
   segment = 0;
   sendLimit = 0;
@@ -193,10 +202,15 @@ export abstract class SocketControl {
     if (!on) this.errors_?.clear();
   }
 
-  /** UDP_GRO: datagrams of one flow and size that wait together are received as one. */
+  /** UDP_GRO. A kernel socket that receives for this one does it itself. */
   coalesce(on: boolean): void {
-    this.gro = on;
+    const { endpoint, id } = this;
+    if (endpoint.sendsItself) this.coalesces = on;
+    else sys.setsockoptInt(endpoint.table.get(id, PLACEHOLDER), SOL_UDP, UDP_GRO, on ? 1 : 0);
+    this.handlerChanged();
   }
+
+  protected abstract handlerChanged(): void;
 
   /** IP_MTU, IPV6_MTU of a connected socket where no kernel knows it: bytes written into `out`, or -errno. */
   pathMtu(level: number, out: Uint8Array): number {
@@ -205,11 +219,6 @@ export abstract class SocketControl {
     if (table.get(id, STATE) !== CONNECTED) return -ERRNO.ENOTCONN;
     const [w0, w1, w2, w3] = wordsAt(table, id, REMOTE);
     return writeInt(level, out, endpoint.mtuTo(w0, w1, w2, w3));
-  }
-
-  /** Whether datagrams of one flow and size that wait together are received as one (UDP_GRO). */
-  get coalesces(): boolean {
-    return this.gro;
   }
 
   /**

@@ -24,6 +24,7 @@ import {
   M_CHARGE,
   M_COUNT,
   M_DESTINATION_PORT,
+  M_DROPS,
   M_FRAME,
   M_FRAMES,
   M_GENERATION,
@@ -37,6 +38,7 @@ import {
   M_PAYLOAD_LENGTH,
   M_PORT,
   M_SECONDS,
+  M_SEGMENT,
   M_SEND_CHARGE,
   M_SOCKET,
   MSG_BYE,
@@ -56,7 +58,7 @@ import { Output } from "./output.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
 import { type Creditor, SendLedger } from "./send-ledger.ts";
 import { littleEndian32, STAMP_BYTES, STAMP_MAGIC, STAMP_MAGIC_AT, STAMP_TIME } from "./stamp.ts";
-import { DROPS, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
+import { DROPS, F_RXQ_OVFL, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import { LOAN_FRAMES } from "./thread.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
 import { UDP_HEADER, udpLength } from "./wire/udp.ts";
@@ -164,6 +166,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
   input(portNumber: number, burst: Burst): void {
     this.handling = true;
     this.in.burst(portNumber, burst);
+    if (this.gathered.length > 0) this.deliverGathered();
     this.counters[C.UdpInDatagrams] += this.delivered;
     this.delivered = 0;
     this.handling = false;
@@ -262,6 +265,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     this.charge(socket, charge);
     this.fillMessage(this.scratch, 0, socket, portNumber, frame, length, ip, udp, charge);
     reader.queue.push(this.scratch, 0);
+    if (reader.onDatagram !== null) this.gather(reader);
     this.counters[C.UdpInDatagrams]++;
   }
 
@@ -292,6 +296,8 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     words[at + M_CHARGE] = charge;
     words[at + M_SECONDS] = 0;
     words[at + M_NANOSECONDS] = 0;
+    words[at + M_DROPS] = (this.table.get(socket, FLAGS) & F_RXQ_OVFL) === 0 ? 0 : this.dropsOf(socket);
+    words[at + M_SEGMENT] = 0;
     if (this.lookup.stamps) {
       this.datagram.frame = frame;
       this.datagram.socketId = socket;
@@ -508,6 +514,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
       const ring = fromThread[t];
       if (ring !== null) handled += this.drain(t, ring);
     }
+    if (this.gathered.length > 0) this.deliverGathered();
     this.handling = false;
     if (this.blocked.size > 0) this.resumeBlocked();
     return handled;
@@ -648,6 +655,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     const number = this.handlerOf[socket];
     if (number === 0) {
       reader.queue.push(words, at);
+      if (reader.onDatagram !== null) this.gather(reader);
       return;
     }
     const { datagram } = this;
@@ -663,6 +671,8 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     datagram.views = this.views;
     datagram.memory = this.bytes;
     datagram.charge = 0;
+    datagram.segment = 0;
+    datagram.dropped = -1;
   }
 
   private lend(thread: number, ring: NonNullable<(typeof this.toThread)[number]>): void {
@@ -686,7 +696,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
   // ---- sockets of this lcore ----
 
   override setHandler(socket: UdpSocket, handler: Handler | null): void {
-    this.handlers.set(socket.id, handler);
+    this.handlers.set(socket.id, socket.direct);
     if (handler !== null) this.drainQueue(socket, handler);
   }
 

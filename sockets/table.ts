@@ -32,6 +32,8 @@ export const F_CHILD = 16;
 export const F_BROADCAST = 32;
 /** UDP_NO_CHECK6_RX: takes datagrams over IPv6 without a checksum. */
 export const F_NO_CHECK6 = 128;
+/** SO_RXQ_OVFL: each datagram tells how many were lost before it. */
+export const F_RXQ_OVFL = 256;
 /** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
 export const F_WILDCARD = 64;
 

@@ -340,6 +340,7 @@ export class ThreadEndpoint extends Endpoint {
     let handled = 0;
     try {
       for (let l = 0; l < this.fromLcore.length; l++) handled += this.drain(l);
+      if (this.gathered.length > 0 && !this.draining) this.deliverRest();
     } finally {
       this.flush();
       this.shared.board.commit(this.thread, this.counters);
@@ -492,7 +493,7 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   protected prepareWait(): boolean {
-    if (this.isBehind) return false;
+    if (this.isBehind || this.gathered.length > 0) return false;
     for (const ring of this.fromLcore) if (!ring.prepareWait()) return false;
     return true;
   }
@@ -533,6 +534,16 @@ export class ThreadEndpoint extends Endpoint {
     return handled;
   }
 
+  /** What waits for the handlers of sockets that coalesce. */
+  private deliverRest(): void {
+    this.draining = true;
+    try {
+      this.deliverGathered();
+    } finally {
+      this.draining = false;
+    }
+  }
+
   private message(lcore: number, words: Int32Array, at: number): void {
     const kind = words[at + M_KIND];
     if (kind === MSG_DELIVER) this.deliver(words, at);
@@ -549,9 +560,10 @@ export class ThreadEndpoint extends Endpoint {
       this.free(words[at + M_HOME], words[at + M_FRAME]);
       return;
     }
-    const handler = socket.onDatagram;
+    const handler = socket.direct;
     if (handler === null) {
       socket.queue.push(words, at);
+      if (socket.onDatagram !== null) this.gather(socket);
       return;
     }
     this.datagram.load(words, at, this.shared.memories);

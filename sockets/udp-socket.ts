@@ -97,7 +97,32 @@ export class UdpSocket extends SocketControl {
 
   set onDatagram(handler: Handler | null) {
     this.handler = handler;
-    this.endpoint.setHandler(this, handler);
+    this.handlerChanged();
+  }
+
+  /** The handler, where each datagram goes to it as it comes; null where they are queued first. */
+  direct: Handler | null = null;
+  /** True while its handler is called for what is in the queue. */
+  delivering = false;
+  private gro: Datagram | null = null;
+
+  /** What its handler is given where it coalesces. */
+  get groDatagram(): Datagram {
+    this.gro ??= this.newDatagram();
+    return this.gro;
+  }
+
+  protected override handlerChanged(): void {
+    this.direct = this.coalesces ? null : this.handler;
+    this.endpoint.setHandler(this, this.handler);
+  }
+
+  /** Takes the next datagram from the queue, with those that belong to it where it coalesces. */
+  take(datagram: Datagram): boolean {
+    const { endpoint, queue } = this;
+    if (!queue.shift(datagram, endpoint.shared.memories)) return false;
+    if (this.coalesces) endpoint.coalescer.extend(datagram, queue);
+    return true;
   }
 
   /** Local address. */
@@ -173,6 +198,7 @@ export class UdpSocket extends SocketControl {
     flow.parent = this;
     if (this.segment > 0) flow.segmentSends(this.segment);
     if (this.sendLimit > 0) flow.boundSends(this.sendLimit);
+    if (this.coalesces) flow.coalesce(true);
     endpoint.flowOpened(flow);
     this.flows ??= new Set();
     this.flows.add(flow);
@@ -321,21 +347,22 @@ export class UdpSocket extends SocketControl {
   receiveInto(datagram: Datagram): number {
     if (this.closed) return -ERRNO.EBADF;
     if (this.pending !== 0) return -this.takeError();
-    if (this.queue.length === 0) this.endpoint.pollFor(this);
+    // What has come since may belong to what waits.
+    if (this.queue.length === 0 || this.coalesces) this.endpoint.pollFor(this);
     datagram.release();
-    return this.queue.shift(datagram, this.endpoint.shared.memories) ? datagram.length : -ERRNO.EAGAIN;
+    return this.take(datagram) ? datagram.length : -ERRNO.EAGAIN;
   }
 
   /** Takes up to `datagrams.length` datagrams at once. Returns how many, or -errno as receiveInto. */
   receiveBatch(datagrams: readonly Datagram[]): number {
     if (this.closed) return -ERRNO.EBADF;
     if (this.pending !== 0) return -this.takeError();
-    if (this.queue.length < datagrams.length) this.endpoint.pollFor(this);
+    if (this.queue.length < datagrams.length || this.coalesces) this.endpoint.pollFor(this);
     let count = 0;
     for (; count < datagrams.length; count++) {
       const datagram = datagrams[count];
       datagram.release();
-      if (!this.queue.shift(datagram, this.endpoint.shared.memories)) break;
+      if (!this.take(datagram)) break;
     }
     return count === 0 && datagrams.length > 0 ? -ERRNO.EAGAIN : count;
   }
@@ -402,6 +429,7 @@ export class UdpSocket extends SocketControl {
     for (const flow of this.flows ?? []) flow.close();
     this.parent?.flows?.delete(this);
     endpoint.settle();
+    this.direct = null;
     endpoint.setHandler(this, null);
     endpoint.closing(this);
     this.queue.drain(endpoint);

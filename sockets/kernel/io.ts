@@ -283,6 +283,8 @@ export class KernelIo implements SenderOwner {
         datagram.length = receiver.length;
         datagram.seconds = receiver.seconds;
         datagram.nanoseconds = receiver.nanoseconds;
+        datagram.segment = receiver.segment;
+        datagram.dropped = receiver.drops;
         datagram.owned = true;
         (list[number] as Handler)(datagram);
         if (datagram.owned) datagram.owned = false;

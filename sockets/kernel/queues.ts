@@ -3,6 +3,7 @@ import { C } from "../counters.ts";
 import type { Endpoint } from "../endpoint.ts";
 import {
   M_CHARGE,
+  M_DROPS,
   M_FRAME,
   M_GENERATION,
   M_HOME,
@@ -15,6 +16,7 @@ import {
   M_PAYLOAD_LENGTH,
   M_PORT,
   M_SECONDS,
+  M_SEGMENT,
   M_SOCKET,
   MESSAGE_WORDS,
   MSG_DELIVER,
@@ -65,6 +67,8 @@ export class KernelQueues {
     message[M_CHARGE] = charge;
     message[M_SECONDS] = receiver.seconds;
     message[M_NANOSECONDS] = receiver.nanoseconds;
+    message[M_DROPS] = receiver.drops;
+    message[M_SEGMENT] = receiver.segment;
     reader.queue.push(message, 0);
     receiver.giveAway();
     counters[C.UdpInDatagrams]++;

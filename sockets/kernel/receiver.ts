@@ -13,8 +13,11 @@ import {
   IPV6_HOPLIMIT,
   IPV6_PKTINFO,
   IPV6_TCLASS,
+  SO_RXQ_OVFL,
   SO_TIMESTAMPNS,
   SOL_SOCKET,
+  SOL_UDP,
+  UDP_GRO,
 } from "../options.ts";
 import { SOCKADDR_IN6_BYTES } from "../sockaddr.ts";
 import { AF_INET, IPPROTO_UDP } from "../table.ts";
@@ -56,6 +59,9 @@ export class Receiver {
   /** CLOCK_REALTIME of its arrival, 0 unless the socket asked for it. */
   seconds = 0;
   nanoseconds = 0;
+  /** Bytes of each datagram that the kernel has put together into it (UDP_GRO), and what it had dropped before (SO_RXQ_OVFL). */
+  segment = 0;
+  drops = 0;
 
   private readonly frames: KernelFrames;
   private readonly words: Int32Array;
@@ -168,6 +174,8 @@ export class Receiver {
     this.tos = 0;
     this.seconds = 0;
     this.nanoseconds = 0;
+    this.segment = 0;
+    this.drops = 0;
   }
 
   private isMapped(name: number): boolean {
@@ -255,6 +263,10 @@ export class Receiver {
       // struct timespec: both parts of 64 bits, seconds below 2^53.
       this.seconds = (words[data] >>> 0) + words[data + 1] * 2 ** 32;
       this.nanoseconds = words[data + 2];
+    } else if (level === SOL_SOCKET && type === SO_RXQ_OVFL) {
+      this.drops = words[data] >>> 0;
+    } else if (level === SOL_UDP && type === UDP_GRO) {
+      this.segment = words[data];
     } else if ((level === IPPROTO_IP && type === IP_TTL) || (level === IPPROTO_IPV6 && type === IPV6_HOPLIMIT)) {
       this.ttl = words[data] & 0xff;
     } else if ((level === IPPROTO_IP && type === IP_TOS) || (level === IPPROTO_IPV6 && type === IPV6_TCLASS)) {

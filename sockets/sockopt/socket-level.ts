@@ -50,12 +50,23 @@ import {
   SOL_SOCKET,
 } from "../options.ts";
 import { TX_NO_CHECK } from "../send-word.ts";
-import { DEVICE, F_BROADCAST, F_REUSEADDR, F_REUSEPORT, F_TIMESTAMP, FAMILY, IPPROTO_UDP, SNDBUF } from "../table.ts";
+import {
+  DEVICE,
+  F_BROADCAST,
+  F_REUSEADDR,
+  F_REUSEPORT,
+  F_RXQ_OVFL,
+  F_TIMESTAMP,
+  FAMILY,
+  IPPROTO_UDP,
+  SNDBUF,
+} from "../table.ts";
 import { bindToDevice, changeSteeredFlag, flagOf, KERNEL_SENDS, sendFlag, tableFlag } from "./effects.ts";
 import {
   ENGINE,
   flag,
   number,
+  OF_FLOW,
   type Option,
   type OptionPart,
   type OptionTarget,
@@ -289,7 +300,9 @@ export const SOCKET_LEVEL: readonly Option[] = [
     ENGINE,
     readOnly(({ socket }) => socket.endpoint.table.get(socket.id, FAMILY)),
   ),
-  so(SO_RXQ_OVFL, "SO_RXQ_OVFL", ENGINE, flag()),
+  so(SO_RXQ_OVFL, "SO_RXQ_OVFL", OF_FLOW, flag(), tableFlag(F_RXQ_OVFL), {
+    initial: (target) => flagOf(target, F_RXQ_OVFL),
+  }),
   so(SO_NOFCS, "SO_NOFCS", flag()),
   so(SO_MAX_PACING_RATE, "SO_MAX_PACING_RATE", KERNEL_SENDS, { initial: -1 }),
   so(SO_INCOMING_CPU, "SO_INCOMING_CPU", ENGINE, number(), {

@@ -1,14 +1,21 @@
 /** SOL_UDP: udp_lib_setsockopt and udp_lib_getsockopt, net/ipv4/udp.c. udp(7). */
+import { ERRNO } from "af-xdp-bindings";
 import { SOL_UDP, UDP_CORK, UDP_GRO, UDP_NO_CHECK6_RX, UDP_NO_CHECK6_TX, UDP_SEGMENT } from "../options.ts";
 import { TX_NO_CHECK, TX_SEGMENT, withFlag } from "../send-word.ts";
-import { F_NO_CHECK6, SEGMENT } from "../table.ts";
+import { F_CHILD, F_NO_CHECK6, FLAGS, SEGMENT } from "../table.ts";
 import { changeSendWord, KERNEL_SENDS, sendFlag, tableFlag } from "./effects.ts";
-import { ENGINE, flag, OF_FLOW, type Option, type OptionPart, option, ranged } from "./rules.ts";
+import { ENGINE, flag, OF_FLOW, type Option, type OptionPart, type OptionTarget, option, ranged } from "./rules.ts";
 
 /** USHRT_MAX: the most UDP_SEGMENT takes. */
 const SEGMENT_MAX = 65535;
 
 const udp = (name: number, label: string, ...parts: OptionPart[]): Option => option(SOL_UDP, name, label, ...parts);
+
+/** Where a kernel socket receives for a socket and its flows, it coalesces for all of them or none. */
+const refusedToFlow = (_value: number, { socket }: OptionTarget): number => {
+  const { sendsItself, table } = socket.endpoint;
+  return sendsItself || (table.get(socket.id, FLAGS) & F_CHILD) === 0 ? 0 : -ERRNO.EOPNOTSUPP;
+};
 
 export const UDP_LEVEL: readonly Option[] = [
   udp(UDP_CORK, "UDP_CORK", KERNEL_SENDS),
@@ -21,8 +28,8 @@ export const UDP_LEVEL: readonly Option[] = [
       changeSendWord(target, 0, (word) => withFlag(word, TX_SEGMENT, value !== 0));
     },
   }),
-  // The engine puts datagrams together where they wait, so that the kernel need not.
-  udp(UDP_GRO, "UDP_GRO", ENGINE, flag(), {
+  udp(UDP_GRO, "UDP_GRO", ENGINE, flag({ check: refusedToFlow }), {
+    initial: ({ socket }) => Number(socket.coalesces),
     effect: (target, value) => target.socket.coalesce(value !== 0),
   }),
 ];
