@@ -103,3 +103,25 @@ export const M_GROUP_FAMILY = 4;
 export const M_FILTER = 5;
 export const M_GROUP = 6;
 export const M_GROUP_SOURCE = 10;
+
+/** Writes a MSG_DELIVER of a datagram without stamp; where in the frame it lies is the caller's to add. */
+export function writeDelivery(
+  words: Int32Array,
+  at: number,
+  socket: number,
+  generation: number,
+  home: number,
+  frame: number,
+  charge: number,
+): void {
+  words[at + M_KIND] = MSG_DELIVER;
+  words[at + M_SOCKET] = socket;
+  words[at + M_GENERATION] = generation;
+  words[at + M_FRAME] = frame;
+  words[at + M_HOME] = home;
+  words[at + M_CHARGE] = charge;
+  words[at + M_SECONDS] = 0;
+  words[at + M_NANOSECONDS] = 0;
+  words[at + M_DROPS] = 0;
+  words[at + M_SEGMENT] = 0;
+}

@@ -17,11 +17,10 @@ import type { Fib } from "./fib.ts";
 import { Handlers } from "./handlers.ts";
 import { HostLink, type HostLinkOwner, type HostReceiver } from "./host-link.ts";
 import { Input, type Receiver, type RxLink } from "./input.ts";
+import { Lender } from "./lender.ts";
 import { Lookup } from "./lookup.ts";
 import {
-  FRAMES_PER_MESSAGE,
   M_ADDRESS,
-  M_CHARGE,
   M_COUNT,
   M_DESTINATION_PORT,
   M_DROPS,
@@ -38,7 +37,6 @@ import {
   M_PAYLOAD_LENGTH,
   M_PORT,
   M_SECONDS,
-  M_SEGMENT,
   M_SEND_CHARGE,
   M_SOCKET,
   MSG_BYE,
@@ -48,28 +46,24 @@ import {
   MSG_GROUP,
   MSG_HELLO,
   MSG_HOST,
-  MSG_LEND,
   MSG_REPLY,
   MSG_SEND,
-  MSG_SENT,
   MSG_TRANSMIT,
+  writeDelivery,
 } from "./message.ts";
 import { Output } from "./output.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
-import { type Creditor, SendLedger } from "./send-ledger.ts";
-import { littleEndian32, STAMP_BYTES, STAMP_MAGIC, STAMP_MAGIC_AT, STAMP_TIME } from "./stamp.ts";
+import { SendLedger } from "./send-ledger.ts";
+import { readStamp } from "./stamp.ts";
 import { DROPS, F_RXQ_OVFL, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
-import { LOAN_FRAMES } from "./thread.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
 import { UDP_HEADER, udpLength } from "./wire/udp.ts";
 import type { FrameViews } from "./wire/views.ts";
 
 /** Messages handled from one ring a turn: bounds how long a chatty thread keeps the lcore from its queues. */
 const DRAIN_MAX = 128;
-/** Free frames below which nothing is lent: the queues must not run dry for the sake of senders. */
-const LEND_RESERVE = 256;
 
-export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor {
+export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   readonly ports: readonly Port[];
   readonly pool: FramePool;
   override readonly fib: Fib;
@@ -79,16 +73,12 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
   realtimeOffsetNs = 0;
   /** Frames of datagrams that each thread holds or has in its ring. */
   readonly outstanding: Int32Array;
-  /** Frames lent to each thread to send from. */
-  readonly lent: Int32Array;
   /**
    * The most frames a thread may hold. It may not hold more than are free either, so that threads which never give any
    * back leave as many to each other and to the lcore: the rule of shared switch buffers (Choudhury and Hahne, Dynamic
    * queue length thresholds for shared-memory packet switches, 1998, with alpha 1).
    */
   readonly quota: number;
-  /** Free frames below which nothing is lent. */
-  private readonly lendReserve: number;
 
   private readonly views: FrameViews;
   private readonly bytes: Uint8Array;
@@ -110,8 +100,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
   private delivered = 0;
   /** True while frames or messages are being handled, perhaps by a handler. */
   private handling = false;
-  /** Frames still to be lent to each thread. */
-  private readonly owed: Int32Array;
+  private readonly lender: Lender;
 
   /**
    * @param lcore number of the lcore, which is its thread number
@@ -128,10 +117,8 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     this.lookup = new Lookup(shared.table, seed, lcore, shared.portInfo);
     const { mesh } = shared;
     this.outstanding = new Int32Array(mesh.threads);
-    this.lent = new Int32Array(mesh.threads);
-    this.owed = new Int32Array(mesh.threads);
+    this.lender = new Lender(mesh.threads, pool);
     this.quota = Math.floor((pool.frames * 3) / 8);
-    this.lendReserve = Math.min(LEND_RESERVE, pool.frames >> 1);
     this.handlers = new Handlers(shared.table.capacity);
     this.handlerOf = this.handlers.of;
     this.lastRx = shared.table.lastRx;
@@ -237,7 +224,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
       this.dropFor(socket, frame, C.QuotaDrops);
       return;
     }
-    if (!this.hasRoom(socket, charge)) {
+    if (!table.hasRoom(socket, charge)) {
       this.dropFor(socket, frame, C.UdpRcvbufErrors);
       return;
     }
@@ -247,7 +234,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
       this.dropFor(socket, frame, C.MeshFull);
       return;
     }
-    this.charge(socket, charge);
+    table.charge(this.thread, socket, charge);
     this.outstanding[thread]++;
     this.fillMessage(ring.words, at, socket, portNumber, frame, length, ip, udp, charge);
     counters[C.HandedOver]++;
@@ -258,11 +245,11 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
   private enqueue(socket: number, portNumber: number, frame: number, length: number, ip: number, udp: number): void {
     const reader = this.sockets.get(socket);
     const charge = udpLength(this.bytes, udp) + CHARGE_OVERHEAD;
-    if (reader === undefined || !this.hasRoom(socket, charge)) {
+    if (reader === undefined || !this.table.hasRoom(socket, charge)) {
       this.dropFor(socket, frame, C.UdpRcvbufErrors);
       return;
     }
-    this.charge(socket, charge);
+    this.table.charge(this.thread, socket, charge);
     this.fillMessage(this.scratch, 0, socket, portNumber, frame, length, ip, udp, charge);
     reader.queue.push(this.scratch, 0);
     if (reader.onDatagram !== null) this.gather(reader);
@@ -282,22 +269,14 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     udp: number,
     charge: number,
   ): void {
-    words[at + M_KIND] = MSG_DELIVER;
-    words[at + M_SOCKET] = socket;
-    words[at + M_GENERATION] = this.lookup.generation(socket);
-    words[at + M_FRAME] = frame;
+    writeDelivery(words, at, socket, this.lookup.generation(socket), this.thread, frame, charge);
     words[at + M_LENGTH] = length;
     words[at + M_L3] = ip;
     words[at + M_L4] = udp;
     words[at + M_PAYLOAD] = udp + UDP_HEADER;
     words[at + M_PAYLOAD_LENGTH] = udpLength(this.bytes, udp) - UDP_HEADER;
     words[at + M_PORT] = portNumber;
-    words[at + M_HOME] = this.thread;
-    words[at + M_CHARGE] = charge;
-    words[at + M_SECONDS] = 0;
-    words[at + M_NANOSECONDS] = 0;
     words[at + M_DROPS] = (this.table.get(socket, FLAGS) & F_RXQ_OVFL) === 0 ? 0 : this.dropsOf(socket);
-    words[at + M_SEGMENT] = 0;
     if (this.lookup.stamps) {
       this.datagram.frame = frame;
       this.datagram.socketId = socket;
@@ -309,33 +288,10 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
 
   /** Takes the arrival time that the XDP program left before the frame, where the socket asked for it. */
   private stamp(datagram: Datagram): void {
-    const { bytes } = this;
-    const at = datagram.frame - STAMP_BYTES;
     datagram.seconds = 0;
     datagram.nanoseconds = 0;
-    if ((this.table.get(datagram.socketId, FLAGS) & F_TIMESTAMP) === 0 || at < 0) return;
-    if (littleEndian32(bytes, at + STAMP_MAGIC_AT) !== STAMP_MAGIC) return;
-    // Seconds and nanoseconds are added apart: nanoseconds since 1970 exceed what a number holds exactly.
-    const monotonicNs = littleEndian32(bytes, at + STAMP_TIME) + littleEndian32(bytes, at + STAMP_TIME + 4) * 2 ** 32;
-    const seconds = Math.floor(monotonicNs / 1e9);
-    const nanoseconds = monotonicNs - seconds * 1e9 + this.realtimeOffsetNs;
-    const carry = Math.floor(nanoseconds / 1e9);
-    datagram.seconds = seconds + this.realtimeOffsetSeconds + carry;
-    datagram.nanoseconds = nanoseconds - carry * 1e9;
-  }
-
-  /** Whether the socket's receive buffer takes `charge` bytes more, counting what every lcore has queued there. */
-  private hasRoom(socket: number, charge: number): boolean {
-    const { table } = this;
-    let queued = 0;
-    for (let l = 0; l < table.lcores; l++) queued += (table.charged[l][socket] - table.credited[l][socket]) | 0;
-    // As the kernel does (__sk_rmem_alloc check in __udp_enqueue_schedule_skb): the last datagram may overshoot.
-    return queued <= table.rcvbuf[socket] - Math.min(charge, table.rcvbuf[socket]);
-  }
-
-  private charge(socket: number, charge: number): void {
-    const plane = this.table.charged[this.thread];
-    plane[socket] = (plane[socket] + charge) | 0;
+    if ((this.table.get(datagram.socketId, FLAGS) & F_TIMESTAMP) === 0) return;
+    readStamp(this.bytes, datagram, this.realtimeOffsetSeconds, this.realtimeOffsetNs);
   }
 
   private drop(frame: number, counter: number): void {
@@ -440,44 +396,9 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     const result = this.out.send(socket.id, frame, frame + TX_HEADROOM, length, w0, w1, w2, w3, port);
     if (this.sendCharge > 0 && result >= 0) {
       socket.chargeSend(this.sendCharge);
-      this.enter(socket.id, socket.generation, this.sendCharge, w0, w1, w2, w3);
+      this.ledger.add(this.out.portTo(w0, w1, w2, w3), socket.id, socket.generation, this.sendCharge);
     }
     return result;
-  }
-
-  /** Notes what a socket with a send buffer has sent; what has not gone into a TX ring is credited at once. */
-  private enter(
-    socket: number,
-    generation: number,
-    bytes: number,
-    w0: number,
-    w1: number,
-    w2: number,
-    w3: number,
-  ): void {
-    const port = this.out.portTo(w0, w1, w2, w3);
-    if (port >= 0) this.ledger.add(port, socket, generation, bytes);
-    else this.creditSend(socket, generation, bytes);
-  }
-
-  /** Creditor.creditSend. */
-  creditSend(id: number, generation: number, bytes: number): boolean {
-    const { table } = this;
-    if (table.get(id, GENERATION) !== generation) return true;
-    const home = table.home[id];
-    if (home === this.thread) {
-      this.sockets.get(id)?.chargeSend(-bytes);
-      return true;
-    }
-    const ring = this.toThread[home];
-    const at = ring === null ? -1 : ring.claim();
-    if (at < 0 || ring === null) return false;
-    const { words } = ring;
-    words[at + M_KIND] = MSG_SENT;
-    words[at + M_SOCKET] = id;
-    words[at + M_GENERATION] = generation;
-    words[at + M_SEND_CHARGE] = bytes;
-    return true;
   }
 
   /** Whether a socket waits for frames to be sent that nobody reports: it is to be looked again soon. */
@@ -542,7 +463,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     for (let t = 0; t < this.active; t++) {
       const ring = toThread[t];
       if (ring === null) continue;
-      if (this.owed[t] > 0) this.lend(t, ring);
+      if (this.lender.owed[t] > 0) this.lender.lend(t, ring);
       if (ring.publish()) this.wake(t);
     }
   }
@@ -596,13 +517,11 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
         this.link?.transmitFor(words, at);
         return;
       case MSG_HELLO:
-        this.owed[thread] = Math.min(LOAN_FRAMES, this.pool.frames >> 3);
+        this.lender.join(thread);
         return;
       case MSG_BYE:
         // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
-        this.outstanding[thread] += this.lent[thread];
-        this.lent[thread] = 0;
-        this.owed[thread] = 0;
+        this.outstanding[thread] += this.lender.leave(thread);
         return;
       default:
         this.counters[C.BadMessages]++;
@@ -618,8 +537,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
   private sendFor(thread: number, words: Int32Array, at: number): void {
     const socket = words[at + M_SOCKET];
     const frame = words[at + M_FRAME];
-    this.lent[thread]--;
-    this.owed[thread]++;
+    this.lender.used(thread);
     if (this.table.get(socket, GENERATION) !== words[at + M_GENERATION]) {
       this.counters[C.StaleMessages]++;
       this.pool.give(frame);
@@ -638,8 +556,8 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     );
     if (words[at + M_SEND_CHARGE] > 0) {
       const a = at + M_ADDRESS;
-      const generation = words[at + M_GENERATION];
-      this.enter(socket, generation, words[at + M_SEND_CHARGE], words[a], words[a + 1], words[a + 2], words[a + 3]);
+      const port = this.out.portTo(words[a], words[a + 1], words[a + 2], words[a + 3]);
+      this.ledger.add(port, socket, words[at + M_GENERATION], words[at + M_SEND_CHARGE]);
     }
   }
 
@@ -673,19 +591,6 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner, Creditor
     datagram.charge = 0;
     datagram.segment = 0;
     datagram.dropped = -1;
-  }
-
-  private lend(thread: number, ring: NonNullable<(typeof this.toThread)[number]>): void {
-    while (this.owed[thread] > 0 && this.pool.available > this.lendReserve) {
-      const at = ring.claim();
-      if (at < 0) return;
-      const count = Math.min(FRAMES_PER_MESSAGE, this.owed[thread]);
-      ring.words[at + M_KIND] = MSG_LEND;
-      ring.words[at + M_COUNT] = count;
-      for (let i = 0; i < count; i++) ring.words[at + M_FRAMES + i] = this.pool.take();
-      this.lent[thread] += count;
-      this.owed[thread] -= count;
-    }
   }
 
   protected override free(home: number, frame: number): void {

@@ -371,6 +371,21 @@ export class SocketTable {
     return this.get(id, NEXT);
   }
 
+  /** Whether a socket's receive buffer takes `charge` bytes more, counting what every lcore has queued there. */
+  hasRoom(socket: number, charge: number): boolean {
+    const limit = this.rcvbuf[socket];
+    let queued = 0;
+    for (let l = 0; l < this.lcores; l++) queued += (this.charged[l][socket] - this.credited[l][socket]) | 0;
+    // A datagram larger than the buffer is taken alone (__udp_enqueue_schedule_skb).
+    return queued <= limit - Math.min(charge, limit);
+  }
+
+  /** Charges what an lcore queues at a socket. */
+  charge(lcore: number, socket: number, bytes: number): void {
+    const plane = this.charged[lcore];
+    plane[socket] = (plane[socket] + bytes) | 0;
+  }
+
   /** Members of a group, and the member with an index. */
   groupCount(group: number): number {
     return this.groups[group * GROUP_WORDS + G_COUNT] as number;

@@ -11,6 +11,7 @@ import type { Datagram } from "./datagram.ts";
 import { Destinations, VIA_KERNEL } from "./destinations.ts";
 import { BY_KERNEL, BY_LCORE, Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import { Fib } from "./fib.ts";
+import { LOAN_FRAMES } from "./lender.ts";
 import {
   M_ADDRESS,
   M_CHARGE,
@@ -65,8 +66,6 @@ const ROOM_MS = 10;
  * has looked for its datagrams.
  */
 const BACKLOG_MAX = 4096;
-/** Frames an lcore lends a thread to send from. */
-export const LOAN_FRAMES = 256;
 
 export class ThreadEndpoint extends Endpoint {
   override readonly fib: Fib;

@@ -50,12 +50,12 @@ export class KernelQueues {
       return;
     }
     const charge = bounded ? receiver.length + UDP_HEADER + CHARGE_OVERHEAD : 0;
-    if (bounded && !this.hasRoom(socket, charge)) {
+    if (bounded && !table.hasRoom(socket, charge)) {
       counters[C.UdpRcvbufErrors]++;
       Atomics.add(table.records, socket * table.stride + DROPS, 1);
       return;
     }
-    table.charged[0][socket] = (table.charged[0][socket] + charge) | 0;
+    table.charge(0, socket, charge);
     message[M_SOCKET] = socket;
     message[M_GENERATION] = table.get(socket, GENERATION);
     message[M_FRAME] = receiver.ip;
@@ -72,12 +72,5 @@ export class KernelQueues {
     reader.queue.push(message, 0);
     receiver.giveAway();
     counters[C.UdpInDatagrams]++;
-  }
-
-  /** As the kernel does (__udp_enqueue_schedule_skb): the last datagram may overshoot. Charged and credited by this thread. */
-  private hasRoom(socket: number, charge: number): boolean {
-    const { table } = this;
-    const queued = (table.charged[0][socket] - table.credited[0][socket]) | 0;
-    return queued <= table.rcvbuf[socket] - Math.min(charge, table.rcvbuf[socket]);
   }
 }
