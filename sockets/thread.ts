@@ -11,14 +11,12 @@ import type { Datagram } from "./datagram.ts";
 import { Destinations, VIA_KERNEL } from "./destinations.ts";
 import { BY_KERNEL, BY_LCORE, Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import { Fib } from "./fib.ts";
-import { LOAN_FRAMES } from "./lender.ts";
+import { Inbox } from "./inbox.ts";
 import {
   M_ADDRESS,
   M_CHARGE,
-  M_COUNT,
   M_DESTINATION_PORT,
   M_FRAME,
-  M_FRAMES,
   M_GENERATION,
   M_HOME,
   M_KIND,
@@ -33,7 +31,6 @@ import {
   MSG_SEND,
   MSG_SENT,
 } from "./message.ts";
-import { MessageQueue } from "./queue.ts";
 import { refusesFragments, TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
 import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
@@ -61,19 +58,11 @@ const HEADERS4 = IPV4_HEADER + UDP_HEADER;
 const HEADERS6 = IPV6_HEADER + UDP_HEADER;
 /** The longest awaitRoom() waits, milliseconds: an lcore sends all it lends in a tenth of one, unless it sleeps. */
 const ROOM_MS = 10;
-/**
- * Messages that may wait because a send looked for loans behind them; with as many, sends find no loans until the thread
- * has looked for its datagrams.
- */
-const BACKLOG_MAX = 4096;
 
 export class ThreadEndpoint extends Endpoint {
   override readonly fib: Fib;
-  /** Borrowed frames per lcore, as a stack. */
-  private readonly loans: Int32Array[] = [];
-  private readonly loanCount: Int32Array;
-  /** What lay before loans in the ring from each lcore, in order: a send calls no handler. */
-  private readonly backlogs: MessageQueue[] = [];
+  /** One for each lcore. */
+  private readonly inboxes: Inbox[] = [];
   private readonly queueLcores: number;
   private readonly waiters: (() => void)[] = [];
   private pumping = false;
@@ -96,11 +85,7 @@ export class ThreadEndpoint extends Endpoint {
     super(thread, shared);
     this.fib = new Fib(shared.fib);
     this.queueLcores = queueLcores;
-    this.loanCount = new Int32Array(shared.mesh.lcores);
-    for (let l = 0; l < shared.mesh.lcores; l++) {
-      this.loans.push(new Int32Array(2 * LOAN_FRAMES));
-      this.backlogs.push(new MessageQueue());
-    }
+    for (const ring of this.fromLcore) this.inboxes.push(new Inbox(ring, this));
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
     if (shared.hostThread >= 0) this.tell(shared.hostThread, MSG_HELLO);
     // Where nobody has been told anything, the rest of this object may not be there yet.
@@ -111,7 +96,7 @@ export class ThreadEndpoint extends Endpoint {
   awaitLoans(): void {
     const deadline = performance.now() + JOIN_MS;
     for (let l = 0; l < this.queueLcores; l++) {
-      while (this.borrowable(l) === 0 && !this.shared.mesh.isStopped() && performance.now() < deadline) {
+      while (!this.hasLoans(l) && !this.shared.mesh.isStopped() && performance.now() < deadline) {
         // The lcore may share this thread's CPU.
         Atomics.wait(this.pause, 0, 0, PAUSE_MS);
       }
@@ -121,7 +106,7 @@ export class ThreadEndpoint extends Endpoint {
   override hasFrame(socket: UdpSocket): boolean {
     if (this.kernelFull) return false;
     const lcore = this.senderOf(socket);
-    return this.borrowable(lcore) > 0 && this.toLcore[lcore].free() > 0;
+    return this.hasLoans(lcore) && this.toLcore[lcore].free() > 0;
   }
 
   override awaitRoom(socket: UdpSocket): boolean {
@@ -139,7 +124,7 @@ export class ThreadEndpoint extends Endpoint {
       if (this.kernelFull || this.shared.mesh.isStopped() || performance.now() >= deadline) return false;
       // The lcore may share this thread's CPU.
       Atomics.wait(this.pause, 0, 0, PAUSE_MS);
-      this.collect(lcore, Number.POSITIVE_INFINITY);
+      this.inboxes[lcore].collect(Number.POSITIVE_INFINITY);
     }
     return true;
   }
@@ -263,12 +248,16 @@ export class ThreadEndpoint extends Endpoint {
     }, KERNEL_RETRY_MS);
   }
 
+  private hasLoans(lcore: number): boolean {
+    return this.inboxes[lcore].collect(1) > 0;
+  }
+
   override takeFrame(lcore: number): number {
-    return this.borrow(lcore);
+    return this.inboxes[lcore].borrow();
   }
 
   override returnFrame(lcore: number, frame: number): void {
-    this.loans[lcore][this.loanCount[lcore]++] = frame;
+    this.inboxes[lcore].giveBack(frame);
   }
 
   override commitFrame(
@@ -318,7 +307,7 @@ export class ThreadEndpoint extends Endpoint {
   ): number {
     const { frameSizes, hostThread, memories } = this.shared;
     if (hostThread < 0 || length > frameSizes[hostThread] - TX_HEADROOM) return -ERRNO.EMSGSIZE;
-    const frame = this.borrow(hostThread);
+    const frame = this.inboxes[hostThread].borrow();
     if (frame < 0) return this.refuse(socket);
     memories[hostThread].bytes.set(bytes.subarray(offset, offset + length), frame + TX_HEADROOM);
     return this.commitFrame(socket, hostThread, frame, length, w0, w1, w2, w3, port);
@@ -415,9 +404,9 @@ export class ThreadEndpoint extends Endpoint {
     do this.poll();
     while (this.isBehind);
     this.stopped = true;
-    for (let l = 0; l < this.loans.length; l++) {
-      for (let i = 0; i < this.loanCount[l]; i++) this.free(l, this.loans[l][i]);
-      this.loanCount[l] = 0;
+    for (let l = 0; l < this.inboxes.length; l++) {
+      const inbox = this.inboxes[l];
+      while (inbox.loanCount > 0) this.free(l, inbox.borrow());
     }
     this.flush();
     for (let l = 0; l < this.queueLcores; l++) this.tell(l, MSG_BYE);
@@ -499,7 +488,7 @@ export class ThreadEndpoint extends Endpoint {
 
   /** Whether messages wait that are in no ring any more. */
   private get isBehind(): boolean {
-    for (const backlog of this.backlogs) if (backlog.length > 0) return true;
+    for (const inbox of this.inboxes) if (inbox.isBehind) return true;
     return false;
   }
 
@@ -511,23 +500,20 @@ export class ThreadEndpoint extends Endpoint {
     // A handler that receives from another socket comes back here: its datagram must not be overwritten by the next one.
     if (this.draining) return 0;
     this.draining = true;
-    const ring = this.fromLcore[lcore];
-    const backlog = this.backlogs[lcore];
+    const inbox = this.inboxes[lcore];
     let handled = 0;
     try {
       for (; handled < DRAIN_MAX; handled++) {
-        // Whichever of the two is taken from, the message is read before a handler may look for loans.
-        const source = backlog.length > 0 ? backlog : ring;
-        const at = source.peek();
+        const at = inbox.peek();
         if (at < 0) break;
-        const { words } = source;
-        source.next();
+        const { words } = inbox;
+        inbox.next();
         if (handled > 0 && handled % FLUSH_MESSAGES === 0) this.flush();
         this.message(lcore, words, at);
       }
     } finally {
       // Whatever a handler throws, the messages so far are done with.
-      ring.release();
+      this.fromLcore[lcore].release();
       this.draining = false;
     }
     return handled;
@@ -546,7 +532,7 @@ export class ThreadEndpoint extends Endpoint {
   private message(lcore: number, words: Int32Array, at: number): void {
     const kind = words[at + M_KIND];
     if (kind === MSG_DELIVER) this.deliver(words, at);
-    else if (kind === MSG_LEND) this.acceptLoan(lcore, words, at);
+    else if (kind === MSG_LEND) this.inboxes[lcore].acceptLoan(words, at);
     else if (kind === MSG_ERROR) this.acceptError(lcore, words, at);
     else if (kind === MSG_SENT) this.acceptCredit(words, at);
     else this.counters[C.BadMessages]++;
@@ -578,40 +564,9 @@ export class ThreadEndpoint extends Endpoint {
     }
   }
 
-  private acceptLoan(lcore: number, words: Int32Array, at: number): void {
-    const loans = this.loans[lcore];
-    for (let i = 0; i < words[at + M_COUNT]; i++) loans[this.loanCount[lcore]++] = words[at + M_FRAMES + i];
-  }
-
-  private acceptCredit(words: Int32Array, at: number): void {
+  acceptCredit(words: Int32Array, at: number): void {
     const socket = this.sockets.get(words[at + M_SOCKET]);
     if (socket?.generation === words[at + M_GENERATION]) socket.chargeSend(-words[at + M_SEND_CHARGE]);
-  }
-
-  /** Frames borrowed from an lcore and not yet used. */
-  private borrowable(lcore: number): number {
-    if (this.loanCount[lcore] === 0) this.collect(lcore, 1);
-    return this.loanCount[lcore];
-  }
-
-  /** Takes loans out of the ring from an lcore until there are so many. Datagrams before them wait for the next poll(). */
-  private collect(lcore: number, loans: number): void {
-    const ring = this.fromLcore[lcore];
-    const backlog = this.backlogs[lcore];
-    const { words } = ring;
-    while (this.loanCount[lcore] < loans && backlog.length < BACKLOG_MAX) {
-      const at = ring.peek();
-      if (at < 0) break;
-      ring.next();
-      if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(lcore, words, at);
-      else if (words[at + M_KIND] === MSG_SENT) this.acceptCredit(words, at);
-      else backlog.push(words, at);
-    }
-    ring.release();
-  }
-
-  private borrow(lcore: number): number {
-    return this.borrowable(lcore) === 0 ? -1 : this.loans[lcore][--this.loanCount[lcore]];
   }
 
   /** Publishes what this turn of the event loop sends, once, at its end. */
