@@ -257,7 +257,7 @@ export class Engine extends EngineThread {
       Atomics.store(new Int32Array(wiring.state), SERVING_WORD, 1);
       if (wiring.host !== null) {
         new Mesh(wiring.mesh).ring(controlThread(wiring));
-        await own.checked(Promise.race(threads.map((thread) => thread.ended)));
+        await own.checked(wiring.host.addresses, Promise.race(threads.map((thread) => thread.ended)));
       }
       return new Engine(wiring, threads, kernel, sockets, captures);
     } catch (error) {

@@ -119,8 +119,12 @@ export class HostStack implements HostReceiver, HostEvents {
       this.lcore = lcore;
       this.port = port;
     }
-    if (reason === HOST_NO_PORT) this.host.portUnreachable(frame, this.now);
-    else this.input(frame);
+    if (reason !== HOST_NO_PORT) {
+      this.input(frame);
+      return;
+    }
+    this.stack.counters[C.UdpNoPorts]++;
+    this.host.portUnreachable(frame, this.now);
   }
 
   /** HostReceiver.group. */

@@ -1,5 +1,6 @@
 /** What the thread of the host protocols tells of the engine's own addresses, on the thread that started the engine. */
 import { ERRNO, SysError } from "af-xdp-bindings";
+import { formatIp, ip } from "../sockets/wire/address.ts";
 import type { FromThread } from "./protocol.ts";
 
 export class OwnAddresses {
@@ -28,12 +29,14 @@ export class OwnAddresses {
   }
 
   /**
-   * Waits until addresses may be used. Throws SysError EADDRINUSE when none of them is left.
-   * @param ended resolves when the thread has ended
+   * Waits until addresses may be used. Throws SysError EADDRINUSE when none of those that were asked for is left.
+   * @param wanted with prefix lengths
+   * @param ended resolves when a thread has ended
    */
-  async checked(ended: Promise<unknown>): Promise<void> {
+  async checked(wanted: readonly string[], ended: Promise<unknown>): Promise<void> {
     const used = await Promise.race([this.settled, ended.then(() => null)]);
-    if (used === null || used.length > 0) return;
+    const names = wanted.map((text) => formatIp(ip(text.split("/")[0])));
+    if (used === null || used.some((address) => names.includes(address))) return;
     const others = [...this.others].map(([address, mac]) => `${address} is the station ${mac}'s`);
     throw new SysError(ERRNO.EADDRINUSE, "own addresses", others.join(", "));
   }

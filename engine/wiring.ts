@@ -7,7 +7,7 @@ import type { MemoryWire } from "../queues/memory.ts";
 import type { Binder } from "../sockets/binder.ts";
 import { CounterBoard } from "../sockets/counters.ts";
 import { PORTS_MAX, type Shared } from "../sockets/endpoint.ts";
-import { FIB_BYTES } from "../sockets/fib.ts";
+import { FIB_BYTES, Fib } from "../sockets/fib.ts";
 import { KERNEL_FRAME_SIZE, KernelFrames } from "../sockets/kernel/frames.ts";
 import { KernelThread } from "../sockets/kernel/thread.ts";
 import { Mesh, type MeshDescriptor } from "../sockets/mesh.ts";
@@ -225,7 +225,12 @@ function openBinder(wiring: Wiring): Binder {
   if (way.kind === "sockets") {
     return new SocketBinder(openNetns(way.netnsPath), config.poll === "busy" ? config.cpus.length : 0);
   }
-  if (wiring.host !== null) return new MemoryBinder(wiring.host.addresses.map((address) => ip(address.split("/")[0])));
+  if (wiring.host !== null) {
+    return new MemoryBinder(
+      wiring.host.addresses.map((address) => ip(address.split("/")[0])),
+      new Fib(wiring.fib),
+    );
+  }
   if (way.kind !== "kernel") {
     const { addresses } = way.kind === "pcap" ? way.config : way;
     return new MemoryBinder(addresses.map((address) => ip(address.split("/")[0])));

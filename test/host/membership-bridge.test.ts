@@ -8,9 +8,9 @@ import { Mld } from "../../sockets/host/mld.ts";
 import { MCAST_EXCLUDE, MCAST_INCLUDE } from "../../sockets/host/source-filter.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { FrameViews } from "../../sockets/wire/views.ts";
-import { hasIproute2, ipRun } from "../engine/host/iproute2.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
 import { until } from "../support/kernel-udp.ts";
+import { Bridge, hasBridge } from "./bridge.ts";
 import { PacketSocket } from "./packet-socket.ts";
 
 const MAC = Uint8Array.of(2, 0, 0, 0, 0x77, 1);
@@ -18,20 +18,6 @@ const IP = 14;
 const ETH_P_IP = 0x0800;
 const ETH_P_IPV6 = 0x86dd;
 const SOCKET = 1;
-const BRIDGE =
-  ["/usr/sbin/bridge", "/sbin/bridge"].map((path) => Bun.which(path)).find((path) => path !== null) ?? null;
-
-/** What the bridge knows of each group at the host's port: mode and sources. */
-type Groups = Map<string, string>;
-
-interface MdbEntry {
-  port: string;
-  grp: string;
-  src?: string;
-  filter_mode?: string;
-  source_list?: { address: string }[];
-}
-
 /** A host of ours at one end of a veth, a bridge with the other end as its port. */
 class Switch {
   readonly igmp: Igmp;
@@ -41,6 +27,7 @@ class Switch {
   /** Queries of the bridge that came. */
   queries = 0;
   private readonly hosts: VethPair;
+  private readonly bridge: Bridge;
   private readonly wire: PacketSocket;
   private readonly views = new FrameViews(new Uint8Array(2048));
 
@@ -48,13 +35,7 @@ class Switch {
     this.hosts = makeHosts({ subnet });
     const { a, b } = this.hosts;
     this.wire = new PacketSocket(a.ns, a.ifindex);
-    // In hundredths of a second. The kernel makes a query interval at least one second.
-    const times = "query_interval 100 startup_query_interval 100 query_response_interval 20 membership_interval 200";
-    const more = `last_member_interval 10 igmp_version ${igmpVersion} mld_version ${mldVersion}`;
-    const settings = `snooping 1 querier 1 ${times} ${more}`.replaceAll(/([a-z_]+) (\d+)/g, "mcast_$1 $2").split(" ");
-    ipRun(b.ns, "link", "add", "br0", "type", "bridge", ...settings);
-    ipRun(b.ns, "link", "set", "veth0", "master", "br0");
-    ipRun(b.ns, "link", "set", "br0", "up");
+    this.bridge = new Bridge(b, igmpVersion, mldVersion);
     const send = (frame: Uint8Array): void => this.wire.send(frame);
     this.igmp = new Igmp({ mac: MAC, mtu: 1500, random: new Random(subnet), send });
     this.igmp.address = (198 << 24) | (18 << 16) | (subnet << 8) | 77;
@@ -80,30 +61,13 @@ class Switch {
     this.mld.tick(now);
   }
 
-  /** `bridge -d mdb show`, of groups at the port that are ours. */
-  mdb(): Groups {
-    const show = this.hosts.b.ns.run(() => Bun.spawnSync([BRIDGE as string, "-d", "-j", "mdb", "show"]));
-    const [{ mdb = [] }] = JSON.parse(show.stdout.toString()) as { mdb?: MdbEntry[] }[];
-    const ours = mdb.filter(({ port, grp, src }) => port === "veth0" && /^(239|232)\.|^ff3e|^ff05/.test(grp) && !src);
-    return new Map(
-      ours.map(({ grp, filter_mode = "", source_list = [] }) => [
-        grp,
-        [filter_mode, ...source_list.map(({ address }) => address).toSorted()].join(" "),
-      ]),
-    );
+  mdb(): ReturnType<Bridge["mdb"]> {
+    return this.bridge.mdb();
   }
 
   /** Waits, the host at work, until the bridge knows these groups and no others. */
   async knows(groups: Record<string, string>): Promise<void> {
-    const wanted = new Map(Object.entries(groups));
-    let last: Groups = new Map();
-    const same = (): boolean => {
-      this.turn();
-      last = this.mdb();
-      return last.size === wanted.size && [...wanted].every(([group, state]) => last.get(group) === state);
-    };
-    await until("the bridge's groups", same, 8000).catch(() => {});
-    expect(new Map([...last].toSorted())).toEqual(new Map([...wanted].toSorted()));
+    await this.bridge.knows(groups, () => this.turn());
   }
 
   close(): void {
@@ -117,7 +81,7 @@ const WITHOUT_FILTERS = { "239.1.2.3": "", "ff05::123": "" };
 
 const now = (): number => performance.now();
 
-describe.skipIf(requires("netns", "veth") !== "" || !hasIproute2 || BRIDGE === null)("a bridge that snoops", () => {
+describe.skipIf(requires("netns", "veth") !== "" || !hasBridge)("a bridge that snoops", () => {
   let newest: Switch;
   let older: Switch;
   beforeAll(() => {
