@@ -14,6 +14,7 @@ import {
 } from "../../sockets/options.ts";
 import { PMTUDISC_DO } from "../../sockets/send-word.ts";
 import type { UdpSocket } from "../../sockets/udp-socket.ts";
+import { ipRun } from "../engine/host/iproute2.ts";
 import { requires } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
 import { CleanUp, OWN4, OWN6, PORT, payload, runOn, startOnVeth, startOnWire } from "./support.ts";
@@ -23,7 +24,13 @@ setDefaultTimeout(60_000);
 const cleanUp = new CleanUp();
 afterEach(() => cleanUp.run());
 
+/** Has the thread look at what comes for the socket while its event loop turns. */
+function listen(socket: UdpSocket): void {
+  socket.onDatagram = () => {};
+}
+
 function queueErrors(socket: UdpSocket, address: string): void {
+  listen(socket);
   if (address.includes(":")) socket.setsockopt(IPPROTO_IPV6, IPV6_RECVERR, 1);
   else socket.setsockopt(IPPROTO_IP, IP_RECVERR, 1);
 }
@@ -48,6 +55,7 @@ describe("two engines on a wire in memory", () => {
     const wire = createMemoryWire();
     await startOnWire(wire, 0, cleanUp);
     const socket = (await startOnWire(wire, 1, cleanUp)).udp({ address: any });
+    listen(socket);
     socket.connect(PORT, address);
     let result = 0;
     await until("ECONNREFUSED", () => {
@@ -117,16 +125,18 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("beside the kernel", (
     await Bun.sleep(300);
     const sent = engine.counters()[name] - before;
     expect(sent).toBeLessThan(most);
-    expect(engine.counters().UdpNoPorts).toBeGreaterThan(100);
+    expect(engine.counters().UdpNoPorts).toBeGreaterThan(sent);
   });
 
   test("a router's path MTU: packets are cut, or refused, to it", async () => {
     const { a, engine } = await startOnVeth(cleanUp, { gateways: ["198.18.0.1"] });
     // The peer routes to a link of MTU 1,000 where nobody is.
     runOn(a, "sysctl", "-qw", "net.ipv4.ip_forward=1");
-    runOn(a, "ip", "link", "add", "narrow", "mtu", "1000", "type", "dummy");
-    runOn(a, "ip", "link", "set", "narrow", "up");
-    runOn(a, "ip", "route", "add", "198.19.0.0/24", "dev", "narrow");
+    ipRun(a.ns, "link", "add", "narrow", "mtu", "1000", "type", "veth", "peer", "name", "end");
+    ipRun(a.ns, "link", "set", "narrow", "up");
+    ipRun(a.ns, "link", "set", "end", "up");
+    ipRun(a.ns, "route", "add", "198.19.0.0/24", "dev", "narrow");
+    ipRun(a.ns, "neigh", "add", "198.19.0.1", "lladdr", "02:00:00:00:00:09", "dev", "narrow");
     const socket = engine.udp();
     queueErrors(socket, "198.19.0.1");
     socket.setsockopt(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO);
