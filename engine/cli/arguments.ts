@@ -49,3 +49,6 @@ export function address(text: string): string {
     throw new InvalidArgumentError("An IPv4 or IPv6 address.");
   }
 }
+
+/** Words with commas between them. */
+export const words = (text: string): string[] => text.split(",").map((word) => word.trim());

@@ -34,6 +34,8 @@ async function startEngine(options: EchoOptions, address: string): Promise<Engin
     provider: options.provider,
     onNotice: (text) => process.stderr.write(`lcore: ${oneLine(text)}\n`),
     interface: options.interface,
+    ...(options.addresses === undefined ? {} : { addresses: options.addresses, dad: options.dad }),
+    gateways: options.gateways,
     queues: options.queues,
     cpus: options.cpus,
     mode: options.mode,

@@ -3,13 +3,16 @@ import { existsSync } from "node:fs";
 import { type Command, Option } from "commander";
 import type { AttachMode, PollPolicy } from "../config.ts";
 import type { ProviderOption } from "../provider.ts";
-import { address, numberList, port, queueList } from "./arguments.ts";
+import { address, numberList, port, queueList, words } from "./arguments.ts";
 
 export interface EchoOptions {
   interface?: string;
   provider: ProviderOption;
   udp: number;
   address?: string;
+  addresses?: string[];
+  gateways?: string[];
+  dad: boolean;
   queues: "all" | number[];
   cpus?: number[];
   mode: AttachMode;
@@ -36,6 +39,13 @@ export function echoCommand(program: Command): void {
     )
     .requiredOption("--udp <port>", "UDP port", port)
     .option("--address <address>", "address to bind; default every one of the host, IPv4 and IPv6", address)
+    .option(
+      "--addresses <list>",
+      "own addresses, as 198.18.0.1/24,2001:db8::1/64: the interface is lcore's alone",
+      words,
+    )
+    .option("--gateways <list>", "default gateways of own addresses, one an IP version", words)
+    .option("--no-dad", "use own addresses without looking for others that have them")
     .option("--queues <list>", "queues to take, as 0-3 or all", queueList, "all")
     .option("--cpus <list>", "CPUs, one lcore each; default the last this process may use", numberList)
     .addOption(

@@ -75,6 +75,29 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "")("lcore echo",
     });
   }
 
+  test("serves addresses of its own, which the kernel has not", async () => {
+    const own = ["198.18.0.200", "2001:db8::200"];
+    const echo = serve("--addresses", `${own[0]}/24,${own[1]}/64`, "--gateways", hosts.a.ipv4Text, "--no-dad");
+    await echo.stdout.until("ready");
+    for (const address of own) {
+      expect(await ask(hosts.a, address, 3)).toEqual(expected);
+      expect(hosts.a.ns.run(() => Bun.spawnSync(["ping", "-n", "-c1", "-W2", address])).exitCode).toBe(0);
+    }
+    echo.kill("SIGINT");
+    const { status, stderr } = await echo.finish();
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expectUntouched(echo.child.pid);
+  });
+
+  test("own addresses that cannot be are refused in a line", async () => {
+    const { status, stderr } = await lcore(
+      ["echo", "--interface", "veth0", "--udp", String(PORT), "--addresses", "198.18.0.200"],
+      { ns: hosts.b.ns },
+    );
+    expect(status).not.toBe(0);
+    expect(stderr).toBe("lcore: address 198.18.0.200: needs a prefix length from 0 to 32, as 198.18.0.1/24\n");
+  });
+
   const cpus = getAffinity(0).slice(0, 2);
   test.skipIf(cpus.length < 2)("serves one address, on two lcores, and tells as JSON", async () => {
     const echo = serve(
