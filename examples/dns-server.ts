@@ -125,7 +125,8 @@ function lookUp(question: Question, response: Packet): void {
 }
 
 const port = Number(process.argv[2] ?? 5353);
-const socket = dgram.createSocket("udp4");
+// On "::" it is asked over IPv4 too.
+const socket = dgram.createSocket("udp6");
 const server = dnsSocket({ socket });
 server.on("query", (query, from, host) => server.response(query, respond(query), from, host));
 server.bind(port, () => console.log(`ready: ${ORIGIN} on UDP ${socket.address().port}`));
