@@ -288,12 +288,18 @@ export class UDPSocket implements udp.BaseUDPSocket {
     return sys.sendto(fd, sys.addressOf(bytes), bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL, to, length);
   }
 
-  /** sendMany of a connected socket: payloads. */
+  /**
+   * sendMany of a connected socket: payloads. More than may be under way at once leave in parts; a call of the kernel's
+   * has sent when it returns.
+   */
   #sendAll(payloads: readonly unknown[]): number {
     for (const payload of payloads) if (!isPayload(payload)) throw notAPayload("payload");
     for (let i = 0; i < payloads.length; i++) {
       const bytes = bytesOf(payloads[i]);
-      const result = this.#socket.sendConnected(bytes, 0, bytes.length);
+      let result = this.#socket.sendConnected(bytes, 0, bytes.length);
+      if (result === -ERRNO.EAGAIN && this.#socket.awaitRoom()) {
+        result = this.#socket.sendConnected(bytes, 0, bytes.length);
+      }
       if (result < 0) return stopped(i, result);
     }
     return payloads.length;
@@ -312,7 +318,9 @@ export class UDPSocket implements udp.BaseUDPSocket {
     }
     if (this.#closed) throw socketClosed();
     for (let i = 0; i < count; i++) {
-      const result = this.#sendTo(bytesOf(packets[3 * i]), ports[i], destinations[i]);
+      const bytes = bytesOf(packets[3 * i]);
+      let result = this.#sendTo(bytes, ports[i], destinations[i]);
+      if (result === -ERRNO.EAGAIN && this.#socket.awaitRoom()) result = this.#sendTo(bytes, ports[i], destinations[i]);
       if (result < 0) return stopped(i, result);
     }
     return count;

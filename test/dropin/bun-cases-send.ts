@@ -334,6 +334,19 @@ export const sendCases: Cases = {
     return results;
   },
 
+  "sendMany: 5,000 packets": async (side) => {
+    const COUNT = 5000;
+    const peer = side.peer();
+    const connected = await side.quiet({ connect: { hostname: side.at.a4, port: peer.port } });
+    const socket = await side.quiet();
+    const packets = Array.from({ length: COUNT }, (_, i) => [String(i), peer.port, side.at.a4]).flat();
+    return [
+      connected.sendMany(Array.from({ length: COUNT }, (_, i) => String(i))),
+      socket.sendMany(packets),
+      (await peer.receive()).text,
+    ];
+  },
+
   "sendMany: many at once, in order": async (side) => {
     const peer = side.peer();
     const COUNT = 100;

@@ -99,7 +99,8 @@ export class Side {
   }
 
   close(): void {
-    for (const one of this.opened.splice(0)) one.close();
+    // Peers come first and go last: nobody hears that they are gone.
+    for (const one of this.opened.splice(0).reverse()) one.close();
   }
 }
 

@@ -58,6 +58,12 @@ const LOAD_HINTS: Partial<Record<ErrnoName, string>> = {
   E2BIG: "the program is too long or too complex for the verifier",
 };
 
+/**
+ * Further tries where the verifier gave up because a signal was pending (EAGAIN, bpf_check in kernel/bpf/verifier.c): a
+ * profiler sends one each millisecond (`bun --cpu-prof`). libbpf tries five times in all.
+ */
+const LOAD_ATTEMPTS = 100;
+
 export class Program {
   readonly fd: number;
   #closed = false;
@@ -71,7 +77,8 @@ export class Program {
   static load(code: Assembler | Uint8Array, options: ProgramOptions): Program {
     const instructions = code instanceof Uint8Array ? code : code.assemble();
     const attr = loadAttr(instructions, options);
-    const result = bpf("BPF_PROG_LOAD", attr);
+    let result = bpf("BPF_PROG_LOAD", attr);
+    for (let again = 0; again < LOAD_ATTEMPTS && result === -ERRNO.EAGAIN; again++) result = bpf("BPF_PROG_LOAD", attr);
     if (result >= 0) return new Program(result);
     const log = verifierLog(attr);
     const listing = code instanceof Uint8Array ? disassemble(code) : code.listing();
