@@ -5,42 +5,19 @@
  */
 import { ERRNO, sys } from "af-xdp-bindings";
 import type { FramePool } from "../queues/pool.ts";
-import {
-  ErrorReport,
-  isHard,
-  SO_EE_ORIGIN_ICMP,
-  SO_EE_ORIGIN_ICMP6,
-  SO_EE_ORIGIN_LOCAL,
-} from "../sockets/error-queue.ts";
+import { EXCERPT_MAX, MSG_ERRQUEUE, readErrorControl } from "../sockets/error-message.ts";
+import { ErrorReport, isIcmp } from "../sockets/error-queue.ts";
 import { ErrorReporter } from "../sockets/error-reporter.ts";
 import { MessageHeader } from "../sockets/msghdr.ts";
-import {
-  IP_PKTINFO,
-  IP_RECVERR,
-  IPPROTO_IP,
-  IPPROTO_IPV6,
-  IPV6_PKTINFO,
-  IPV6_RECVERR,
-  SO_ERROR,
-  SOL_SOCKET,
-} from "../sockets/options.ts";
+import { SO_ERROR, SOL_SOCKET } from "../sockets/options.ts";
 import { readSockaddr } from "../sockets/sockaddr.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
 import type { FrameViews } from "../sockets/wire/views.ts";
 
 const MSG_DONTWAIT = 0x40;
-const MSG_ERRQUEUE = 0x2000;
 /** Errors read from one socket before the next has its turn. */
 const READ_MAX = 64;
-/** Longest excerpt that is passed on: what ICMP may quote (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4). */
-const EXCERPT_MAX = 1280;
-/** struct sock_extended_err (include/uapi/linux/errqueue.h), followed by the sockaddr of the offender. */
-const EE_ORIGIN = 4;
-const EE_TYPE = 5;
-const EE_CODE = 6;
-const EE_INFO = 8;
-const EE_BYTES = 16;
 
 /** Told of an MTU that a router reports for the way to an address: four words, IPv4 mapped, and bytes. */
 export type PathMtuListener = (address: Int32Array, mtu: number) => void;
@@ -96,13 +73,11 @@ export class KernelErrors {
   private handle(id: number, frame: number, length: number): void {
     const { header, report } = this;
     report.remotePort = Math.max(readSockaddr(header.nameView, report.remote), 0);
-    if (!this.readControl()) {
+    if (!readErrorControl(header, report, this.local)) {
       this.pool.give(frame);
       return;
     }
-    const isIcmp = report.origin === SO_EE_ORIGIN_ICMP || report.origin === SO_EE_ORIGIN_ICMP6;
-    if (isIcmp && report.errno === ERRNO.EMSGSIZE) this.onPathMtu(report.remote, report.info);
-    report.hard = isIcmp && isHard(report.origin, report.errno, report.type, report.code);
+    if (isIcmp(report.origin) && report.errno === ERRNO.EMSGSIZE) this.onPathMtu(report.remote, report.info);
     this.reporter.report(this.ownerOf(id), report, frame, length);
   }
 
@@ -112,30 +87,5 @@ export class KernelErrors {
     if (stack.lookup.isStale()) stack.control();
     const found = stack.lookup.connectedTo(this.local, table.get(id, LOCAL_PORT), report.remote, report.remotePort);
     return found >= 0 ? found : id;
-  }
-
-  /** Fills in the report. False: the control messages have no error that concerns a socket. */
-  private readControl(): boolean {
-    const { header, report } = this;
-    let found = false;
-    this.local.fill(0);
-    for (let at = header.firstControl(); at >= 0; at = header.nextControl(at)) {
-      const level = header.controlLevel(at);
-      const type = header.controlType(at);
-      const data = header.controlData(at);
-      if (level === IPPROTO_IP && type === IP_PKTINFO) header.readPktinfo(at, this.local);
-      if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO) header.readPktinfo6(at, this.local);
-      if (type !== (level === IPPROTO_IP ? IP_RECVERR : IPV6_RECVERR)) continue;
-      const view = header.controlView;
-      report.errno = view.getUint32(data, true);
-      report.origin = view.getUint8(data + EE_ORIGIN);
-      report.type = view.getUint8(data + EE_TYPE);
-      report.code = view.getUint8(data + EE_CODE);
-      report.info = view.getInt32(data + EE_INFO, true);
-      report.offender.fill(0);
-      readSockaddr(header.viewFrom(data + EE_BYTES), report.offender);
-      found = report.origin >= SO_EE_ORIGIN_LOCAL && report.origin <= SO_EE_ORIGIN_ICMP6;
-    }
-    return found;
   }
 }

@@ -15,6 +15,8 @@ import {
   IPV6_UNICAST_HOPS,
   IPV6_V6ONLY,
   SO_BINDTOIFINDEX,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
   SO_REUSEADDR,
   SO_REUSEPORT,
   SOL_SOCKET,
@@ -38,6 +40,7 @@ import {
   type SocketTable,
 } from "../sockets/table.ts";
 import { wordsAt } from "../sockets/text-address.ts";
+import { RCVBUF_DEFAULT } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 
 const SOCK_DGRAM = 2;
@@ -49,6 +52,7 @@ export abstract class PortBinder implements Binder {
   private readonly netns: NetNs;
   private readonly sockaddr = new Uint8Array(SOCKADDR_IN6_BYTES);
   private readonly view = new DataView(this.sockaddr.buffer);
+  private readonly option = new Int32Array(1);
 
   constructor(netns: NetNs) {
     this.netns = netns;
@@ -123,7 +127,22 @@ export abstract class PortBinder implements Binder {
       const result = sys.setsockoptInt(fd, level, name, value);
       if (result < 0) return result;
     }
+    this.setReceiveBuffer(fd, table, id);
     return 0;
+  }
+
+  /** The kernel's default stays unless another size was asked for; what it made of that is the socket's from then on. */
+  private setReceiveBuffer(fd: number, table: SocketTable, id: number): void {
+    const wanted = table.rcvbuf[id];
+    if (wanted !== RCVBUF_DEFAULT) {
+      // Given without what the kernel adds for itself. Beyond net.core.rmem_max it takes CAP_NET_ADMIN.
+      const bytes = Math.ceil(wanted / 2);
+      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0) {
+        sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, bytes);
+      }
+    }
+    sys.getsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, this.option);
+    table.rcvbuf[id] = this.option[0];
   }
 
   /** Called when it is bound, before anybody may use it. Returns 0 or -errno, which undoes it. */

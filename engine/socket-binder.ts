@@ -9,8 +9,6 @@ import {
   IPPROTO_IPV6,
   IPV6_RECVPKTINFO,
   SO_INCOMING_CPU,
-  SO_RCVBUF,
-  SO_RCVBUFFORCE,
   SO_TIMESTAMPNS,
   SOL_SOCKET,
 } from "../sockets/options.ts";
@@ -24,7 +22,6 @@ import {
   INCOMING_NAPI,
   type SocketTable,
 } from "../sockets/table.ts";
-import { RCVBUF_DEFAULT } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 import { PortBinder } from "./port-binder.ts";
 
@@ -35,7 +32,6 @@ const BUSY_POLL_BUDGET = 64;
 
 export class SocketBinder extends PortBinder {
   private readonly busyHomes: number;
-  private readonly option = new Int32Array(1);
 
   /** @param busyHomes threads below this number have their sockets drive the device's NAPI where they are read */
   constructor(netns: NetNs, busyHomes: number) {
@@ -63,23 +59,8 @@ export class SocketBinder extends PortBinder {
     } else {
       sys.setsockoptInt(fd, IPPROTO_IP, IP_PKTINFO, told);
     }
-    this.setReceiveBuffer(fd, table, id);
     if (table.home[id] < this.busyHomes) setBusyPoll(fd);
     return 0;
-  }
-
-  /** The kernel's default stays unless another size was asked for; what it made of that is the socket's from then on. */
-  private setReceiveBuffer(fd: number, table: SocketTable, id: number): void {
-    const wanted = table.rcvbuf[id];
-    if (wanted !== RCVBUF_DEFAULT) {
-      // Given without what the kernel adds for itself. Beyond net.core.rmem_max it takes CAP_NET_ADMIN.
-      const bytes = Math.ceil(wanted / 2);
-      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0) {
-        sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, bytes);
-      }
-    }
-    sys.getsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, this.option);
-    table.rcvbuf[id] = this.option[0];
   }
 }
 

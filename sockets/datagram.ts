@@ -114,12 +114,12 @@ export class Datagram {
     );
   }
 
-  /** IPv4 TTL or IPv6 hop limit. */
+  /** IPv4 TTL or IPv6 hop limit. On kernel sockets 0 unless the socket has asked (IP_RECVTTL, IPV6_RECVHOPLIMIT). */
   get ttl(): number {
     return this.memory[this.l3 + (this.family === 4 ? IPV4_TTL : IPV6_HOP_LIMIT)];
   }
 
-  /** IPv4 TOS or IPv6 traffic class. */
+  /** IPv4 TOS or IPv6 traffic class. On kernel sockets 0 unless the socket has asked (IP_RECVTOS, IPV6_RECVTCLASS). */
   get tos(): number {
     return this.family === 4 ? this.memory[this.l3 + IPV4_TOS] : ipv6TrafficClass(this.memory, this.l3);
   }
@@ -132,11 +132,12 @@ export class Datagram {
     return this.dropped >= 0 ? this.dropped : this.endpoint.dropsOf(this.socketId);
   }
 
-  /** Index of the interface by which it came (IP_PKTINFO). */
+  /**
+   * Index of the interface by which it came. On kernel sockets 0, unless the socket is bound to the wildcard or has asked
+   * (IP_PKTINFO, IPV6_RECVPKTINFO).
+   */
   get interfaceIndex(): number {
-    const { shared } = this.endpoint;
-    // Frames of the control thread are of the kernel's making: where the MAC addresses would be stands the interface.
-    return this.home === shared.controlThread ? readInt32(this.memory, this.frame) : shared.ifindex;
+    return this.endpoint.interfaceOf(this);
   }
 
   /** A view of the payload, valid as long as the datagram. Allocates the view, copies nothing. */

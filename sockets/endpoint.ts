@@ -34,7 +34,7 @@ import {
 import { SpecialSend } from "./special-send.ts";
 import { DROPS, F_RXQ_OVFL, FLAGS, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
-import type { FrameViews } from "./wire/views.ts";
+import { type FrameViews, readInt32 } from "./wire/views.ts";
 
 /** Bytes before the payload in a frame to send: room for Ethernet, two tags, IPv6, UDP or TCP with options. */
 export const TX_HEADROOM = 128;
@@ -355,6 +355,19 @@ export abstract class Endpoint {
   /** A socket's onWritable was set or taken away. */
   watchWritable(socket: UdpSocket): void {
     if (socket.onWritable === null) this.blocked.delete(socket);
+  }
+
+  /** A socket's onError was set or taken away. */
+  watchErrors(_socket: UdpSocket): void {}
+
+  /** Brings what the network has reported for a socket up to date, where it waits in a socket of the kernel. */
+  lookForErrors(_socket: UdpSocket): void {}
+
+  /** Index of the interface by which a datagram came, 0 where nobody has told. */
+  interfaceOf(datagram: Datagram): number {
+    const { shared } = this;
+    // Frames of the control thread are of the kernel's making: where the MAC addresses would be stands the interface.
+    return datagram.home === shared.controlThread ? readInt32(datagram.memory, datagram.frame) : shared.ifindex;
   }
 
   /** One socket more, or less, that keeps the event loop alive. */

@@ -14,6 +14,8 @@ export const SO_EE_ORIGIN_LOCAL = 1;
 export const SO_EE_ORIGIN_ICMP = 2;
 export const SO_EE_ORIGIN_ICMP6 = 3;
 
+export const isIcmp = (origin: number): boolean => origin === SO_EE_ORIGIN_ICMP || origin === SO_EE_ORIGIN_ICMP6;
+
 /** struct sock_extended_err, with what recvmsg(2) tells beside it. */
 export interface QueuedError {
   errno: number;

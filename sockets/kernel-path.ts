@@ -78,7 +78,10 @@ export class KernelPath {
   ): number {
     this.header.clearControls();
     this.addSource(socket, s0, s1, s2, s3, 0);
-    return this.sendWith(socket, address, length, w0, w1, w2, w3, port);
+    const result = this.sendWith(socket, address, length, w0, w1, w2, w3, port);
+    // The address that was asked, a subnet's broadcast address or a group, is none to send from.
+    const refused = result === -ERRNO.EINVAL || result === -ERRNO.ENETUNREACH;
+    return refused ? this.send(socket, address, length, w0, w1, w2, w3, port) : result;
   }
 
   /** Control messages of the next sendWith(), none at first. */

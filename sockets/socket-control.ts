@@ -31,12 +31,11 @@ export abstract class SocketControl {
   protected closed = false;
   /** SO_ERROR: the errno that the next call is to fail with, 0 for none. */
   protected pending = 0;
-  /** Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError). */
-  onError: ((errno: number) => void) | null = null;
   /** Both made when they are first asked for: a flow seldom needs them. */
   private options_: SocketOptions | null = null;
   private errors_: ErrorQueue | null = null;
   private writable_: (() => void) | null = null;
+  private onError_: ((errno: number) => void) | null = null;
   private refd = true;
   /** ECONNREFUSED was pending before the report of it came: that is not to fail a second call. */
   private refusalTold = false;
@@ -75,6 +74,16 @@ export abstract class SocketControl {
   set onWritable(callback: (() => void) | null) {
     this.writable_ = callback;
     this.endpoint.watchWritable(this.self);
+  }
+
+  /** Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError). */
+  get onError(): ((errno: number) => void) | null {
+    return this.onError_;
+  }
+
+  set onError(callback: ((errno: number) => void) | null) {
+    this.onError_ = callback;
+    this.endpoint.watchErrors(this.self);
   }
 
   /** Whether the socket keeps its thread's event loop alive. */
@@ -146,6 +155,8 @@ export abstract class SocketControl {
 
   /** SO_ERROR: the pending error, which is then no longer pending; 0 for none. */
   takeError(): number {
+    // Nothing is known: where a socket of the kernel is read, it may know.
+    if (this.pending === 0 && !this.closed) this.endpoint.lookForErrors(this.self);
     const { pending } = this;
     this.pending = 0;
     return pending;
@@ -153,6 +164,7 @@ export abstract class SocketControl {
 
   /** recvmsg(MSG_ERRQUEUE): takes the oldest entry of the error queue, which IP_RECVERR or IPV6_RECVERR fills; or null. */
   receiveError(): QueuedError | null {
+    if (!this.closed) this.endpoint.lookForErrors(this.self);
     const entry = this.errors_?.shift() ?? null;
     if (entry === null) return null;
     // As sock_dequeue_err_skb(): the pending error is that of the entry which is now the oldest.
@@ -234,10 +246,16 @@ export abstract class SocketControl {
     const ignored = isIpv6 && entry.errno === ERRNO.EMSGSIZE && mtuDiscoverOf(ttlTos6[this.id]) === PMTUDISC_DONT;
     if (!queues && (!hard || ignored || !connected)) return;
     if (queues) this.errors.push(entry, this.endpoint.table.rcvbuf[this.id]);
-    if (this.refusalTold && entry.errno === ERRNO.ECONNREFUSED) this.refusalTold = false;
-    else if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = entry.errno;
+    const told = this.refusalTold && entry.errno === ERRNO.ECONNREFUSED;
+    if (told) this.refusalTold = false;
+    this.tell(entry.errno, !told && entry.origin !== SO_EE_ORIGIN_LOCAL);
+  }
+
+  /** An error has come. `pending`: the next call is to fail with it. */
+  tell(errno: number, pending: boolean): void {
+    if (pending) this.pending = errno;
     this.endpoint.wakeWaiters();
-    this.onError?.(entry.errno);
+    this.onError?.(errno);
   }
 
   /** Whether an ICMP message for what the placeholder has sent is certain to be for this socket, and reported to it. */

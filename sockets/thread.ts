@@ -386,6 +386,10 @@ export class ThreadEndpoint extends Endpoint {
     if (socket.onWritable !== null) this.pump();
   }
 
+  override watchErrors(socket: UdpSocket): void {
+    if (socket.onError !== null) this.pump();
+  }
+
   override retain(count: 1 | -1): void {
     super.retain(count);
     this.keepAlive();

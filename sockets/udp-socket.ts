@@ -350,7 +350,12 @@ export class UdpSocket extends SocketControl {
     // What has come since may belong to what waits.
     if (this.queue.length === 0 || this.coalesces) this.endpoint.pollFor(this);
     datagram.release();
-    return this.take(datagram) ? datagram.length : -ERRNO.EAGAIN;
+    return this.take(datagram) ? datagram.length : this.nothing();
+  }
+
+  /** -EAGAIN, unless looking for datagrams has brought an error to light. */
+  private nothing(): number {
+    return this.pending !== 0 ? -this.takeError() : -ERRNO.EAGAIN;
   }
 
   /** Takes up to `datagrams.length` datagrams at once. Returns how many, or -errno as receiveInto. */
@@ -364,7 +369,7 @@ export class UdpSocket extends SocketControl {
       datagram.release();
       if (!this.take(datagram)) break;
     }
-    return count === 0 && datagrams.length > 0 ? -ERRNO.EAGAIN : count;
+    return count === 0 && datagrams.length > 0 ? this.nothing() : count;
   }
 
   /** An empty datagram to receive into. */

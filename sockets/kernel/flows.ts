@@ -52,6 +52,20 @@ export class KernelFlows {
     return this.flows6.lookup(IPPROTO_UDP, localPort, remotePort);
   }
 
+  /** The flow between two addresses, four words each, IPv4 mapped; or -1. `localPort` is a key. */
+  findTo(local: Int32Array, localPort: number, remote: Int32Array, remotePort: number): number {
+    const port = swap16(remotePort);
+    if (remote[0] === 0 && remote[1] === 0 && remote[2] === MAPPED) {
+      return this.flows4.lookup(IPPROTO_UDP, swap32(local[3]), localPort, swap32(remote[3]), port);
+    }
+    const { key } = this.flows6;
+    for (let i = 0; i < 4; i++) {
+      key[i] = swap32(local[i]);
+      key[4 + i] = swap32(remote[i]);
+    }
+    return this.flows6.lookup(IPPROTO_UDP, localPort, port);
+  }
+
   /** Adds the flow that has this id, in place of one with the same addresses. */
   add(id: number): void {
     const { table } = this;

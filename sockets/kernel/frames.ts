@@ -28,6 +28,8 @@ export const NAME_AT = -320;
 export const CONTROL_AT = NAME_AT + 32;
 /** Room for every control message that a UDP socket can ask for at once. */
 export const CONTROL_BYTES = 224;
+/** Index of the interface by which it came, 0 where nobody has told: between control and the headers. */
+export const INTERFACE_AT = -64;
 /** In the sockaddr's last word, which no family uses: bytes of control that make the answer leave from where it was asked. */
 export const SOURCE_AT = NAME_AT + SOCKADDR_IN6_BYTES;
 
@@ -57,6 +59,11 @@ export class KernelFrames {
   take(): number {
     const frame = this.pool.take();
     return frame < 0 ? -1 : frame + ((frame >>> FRAME_BITS) & (COLOURS - 1)) * COLOUR_BYTES - NAME_AT;
+  }
+
+  /** Index of the interface by which the datagram with this payload came, 0 where nobody has told. */
+  interfaceOf(payload: number): number {
+    return this.words[(payload + INTERFACE_AT) >> 2];
   }
 
   /** Gives back the frame that holds `offset`. */

@@ -15,6 +15,7 @@ import { SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_MEMINFO, SOL_SOCKET 
 import { DROPS, GENERATION, PLACEHOLDER, type SocketTable } from "../table.ts";
 import type { Handler, UdpSocket } from "../udp-socket.ts";
 import { EPOLLERR, EPOLLIN, EPOLLONESHOT, EPOLLOUT, Epoll } from "./epoll.ts";
+import { KernelErrorQueue } from "./errors.ts";
 import { KernelFlows } from "./flows.ts";
 import type { KernelFrames } from "./frames.ts";
 import { KernelOutput } from "./output.ts";
@@ -48,6 +49,7 @@ export class KernelIo implements SenderOwner {
   private readonly receiver: Receiver;
   private readonly pull: Receiver;
   private readonly queues: KernelQueues;
+  private readonly errors: KernelErrorQueue;
   private readonly datagram: Datagram;
   /** The socket whose batch is being delivered. */
   private current: KernelSocket | null = null;
@@ -72,6 +74,7 @@ export class KernelIo implements SenderOwner {
     this.receiver = new Receiver(frames);
     this.pull = new Receiver(frames);
     this.queues = new KernelQueues(endpoint);
+    this.errors = new KernelErrorQueue(endpoint.sockets);
     this.datagram = new Datagram(endpoint, frames.views);
     this.out = new KernelOutput(this.table, frames, this.counters, this);
   }
@@ -104,6 +107,7 @@ export class KernelIo implements SenderOwner {
     state.handlers = 0;
     state.awaited = false;
     state.blocked = false;
+    state.listens = false;
     this.update(state);
     state.closed = true;
     this.states.delete(state.fd);
@@ -120,6 +124,18 @@ export class KernelIo implements SenderOwner {
       this.heat(state);
       this.detach(state);
     }
+  }
+
+  watchErrors(socket: UdpSocket): void {
+    const state = this.stateOf(socket);
+    if (state === undefined || state.id !== socket.id) return;
+    state.listens = socket.onError !== null;
+    this.update(state);
+  }
+
+  lookForErrors(socket: UdpSocket): void {
+    const state = this.stateOf(socket);
+    if (state !== undefined) this.takeError(state);
   }
 
   private stateOf(socket: UdpSocket): KernelSocket | undefined {
@@ -247,7 +263,7 @@ export class KernelIo implements SenderOwner {
       this.starve(state);
       return 0;
     }
-    this.fail(state, -result);
+    this.fail(state, -result, true);
     return 1;
   }
 
@@ -388,7 +404,8 @@ export class KernelIo implements SenderOwner {
   sendFailed(fd: number, errno: number, lost: boolean): void {
     if (lost) this.out.forgetReached();
     const state = this.states.get(fd);
-    if (state !== undefined) this.fail(state, errno);
+    // What was lost has been counted; the next one may well leave, to somebody else.
+    if (state !== undefined) this.fail(state, errno, !lost);
   }
 
   sendBlocked(fd: number): void {
@@ -401,13 +418,15 @@ export class KernelIo implements SenderOwner {
   // ---- what the kernel tells of a socket ----
 
   private takeError(state: KernelSocket): void {
+    if (this.errors.read(state) > 0) return;
     this.option[0] = 0;
     sys.getsockoptInt(state.fd, SOL_SOCKET, SO_ERROR, this.option);
-    if (this.option[0] !== 0) this.fail(state, this.option[0]);
+    if (this.option[0] !== 0) state.socket.tell(this.option[0], true);
   }
 
-  private fail(state: KernelSocket, errno: number): void {
-    state.socket.onError?.(errno);
+  /** A call has failed, perhaps with an error that waited: the socket's error queue may say more about that. */
+  private fail(state: KernelSocket, errno: number, pending: boolean): void {
+    if (this.errors.read(state) === 0) state.socket.tell(errno, pending);
   }
 
   /** SO_INCOMING_CPU: where the last datagram of the socket was received; -1 before the first. */
@@ -467,7 +486,9 @@ export class KernelIo implements SenderOwner {
   }
 }
 
-function wantedOf({ awaited, blocked, detached, handlers, starved }: KernelSocket): number {
+function wantedOf({ awaited, blocked, detached, handlers, listens, starved }: KernelSocket): number {
   const input = starved || detached ? 0 : handlers > 0 ? EPOLLIN : awaited ? EPOLLIN | EPOLLONESHOT : 0;
-  return input | (blocked ? EPOLLOUT : 0);
+  // A detached socket is read all the time, and a read tells its errors.
+  const errors = listens && !detached ? EPOLLERR : 0;
+  return input | errors | (blocked ? EPOLLOUT : 0);
 }

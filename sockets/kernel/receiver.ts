@@ -14,7 +14,10 @@ import {
   IPV6_PKTINFO,
   IPV6_TCLASS,
   SO_RXQ_OVFL,
+  SO_TIMESTAMP,
+  SO_TIMESTAMP_NEW,
   SO_TIMESTAMPNS,
+  SO_TIMESTAMPNS_NEW,
   SOL_SOCKET,
   SOL_UDP,
   UDP_GRO,
@@ -25,7 +28,16 @@ import { swap16 } from "../wire/checksum.ts";
 import { IPV4_HEADER } from "../wire/ipv4.ts";
 import { IPV6_HEADER } from "../wire/ipv6.ts";
 import { UDP_HEADER } from "../wire/udp.ts";
-import { CONTROL_AT, CONTROL_BYTES, type KernelFrames, NAME_AT, PAYLOAD_MAX, SOURCE_AT, swap32 } from "./frames.ts";
+import {
+  CONTROL_AT,
+  CONTROL_BYTES,
+  INTERFACE_AT,
+  type KernelFrames,
+  NAME_AT,
+  PAYLOAD_MAX,
+  SOURCE_AT,
+  swap32,
+} from "./frames.ts";
 import { CONTROL, CONTROLLEN, LENGTH, MESSAGE_WORDS, MessageBlock, NAME, NAMELEN } from "./messages.ts";
 import type { KernelSocket } from "./socket.ts";
 
@@ -45,6 +57,8 @@ export const PKTINFO6_SPACE = 40;
 const SIN6_ADDRESS = 2;
 const MAPPED = 0xffff0000 | 0;
 const WORD = 4;
+/** Options whose control messages of the same number carry the time of arrival. */
+const STAMPS = [SO_TIMESTAMPNS, SO_TIMESTAMP, SO_TIMESTAMPNS_NEW, SO_TIMESTAMP_NEW];
 
 export class Receiver {
   /** Datagrams of the batch, and how many of them have been looked at. */
@@ -132,6 +146,7 @@ export class Receiver {
     this.length = messages[at + LENGTH];
     this.udp = payload - UDP_HEADER;
     words[(payload + SOURCE_AT) / WORD] = 0;
+    words[(payload + INTERFACE_AT) / WORD] = 0;
     // A wildcard socket that asked for nothing more has exactly one control message.
     if (space > 0 && (space > PKTINFO6_SPACE || !this.isPktinfo(control, socket.family))) {
       this.walk(control, space, socket.family);
@@ -199,6 +214,7 @@ export class Receiver {
    */
   private source4(payload: number, control: number): number {
     const { words } = this;
+    words[(payload + INTERFACE_AT) / WORD] = words[control + CMSG_DATA];
     words[control + CMSG_DATA] = 0;
     words[(payload + SOURCE_AT) / WORD] = PKTINFO_SPACE;
     return words[control + CMSG_DATA + 2];
@@ -209,6 +225,7 @@ export class Receiver {
     const { words } = this;
     const destination = control + CMSG_DATA;
     const group = mapped ? (words[destination + 3] & 0xf0) === 0xe0 : (words[destination] & 0xff) === 0xff;
+    words[(payload + INTERFACE_AT) / WORD] = words[destination + 4];
     words[destination + 4] = 0;
     if (!group) words[(payload + SOURCE_AT) / WORD] = PKTINFO6_SPACE;
     return words[destination + 3];
@@ -259,10 +276,10 @@ export class Receiver {
 
   private note(level: number, type: number, data: number): void {
     const { words } = this;
-    if (level === SOL_SOCKET && type === SO_TIMESTAMPNS) {
-      // struct timespec: both parts of 64 bits, seconds below 2^53.
+    if (level === SOL_SOCKET && STAMPS.includes(type)) {
+      // struct timespec, or timeval: both parts of 64 bits, seconds below 2^53.
       this.seconds = (words[data] >>> 0) + words[data + 1] * 2 ** 32;
-      this.nanoseconds = words[data + 2];
+      this.nanoseconds = words[data + 2] * (type === SO_TIMESTAMP || type === SO_TIMESTAMP_NEW ? 1000 : 1);
     } else if (level === SOL_SOCKET && type === SO_RXQ_OVFL) {
       this.drops = words[data] >>> 0;
     } else if (level === SOL_UDP && type === UDP_GRO) {

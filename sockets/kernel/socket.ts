@@ -16,6 +16,8 @@ export class KernelSocket {
   handlers = 0;
   /** Somebody waits for a datagram that has no handler to go to. */
   awaited = false;
+  /** Somebody wants to hear of errors as they come. */
+  listens = false;
   /** Frames ran out: not watched until there are some again. */
   starved = false;
   /** A datagram waits for room in its send buffer. */

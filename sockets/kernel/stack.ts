@@ -7,6 +7,7 @@ import type { Datagram } from "../datagram.ts";
 import { Endpoint, type Shared, TX_HEADROOM } from "../endpoint.ts";
 import { Fib } from "../fib.ts";
 import type { Handler, UdpSocket } from "../udp-socket.ts";
+import { UDP_HEADER } from "../wire/udp.ts";
 import { type KernelFrames, PAYLOAD_MAX } from "./frames.ts";
 import { KernelIo } from "./io.ts";
 
@@ -128,6 +129,18 @@ export class KernelStack extends Endpoint {
   override setHandler(socket: UdpSocket, handler: Handler | null): void {
     this.io.setHandler(socket, handler);
     if (handler !== null) this.drainQueue(socket, handler);
+  }
+
+  override watchErrors(socket: UdpSocket): void {
+    this.io.watchErrors(socket);
+  }
+
+  override lookForErrors(socket: UdpSocket): void {
+    this.io.lookForErrors(socket);
+  }
+
+  override interfaceOf(datagram: Datagram): number {
+    return this.frames.interfaceOf(datagram.l4 + UDP_HEADER);
   }
 
   override incomingCpu(socket: UdpSocket): number {

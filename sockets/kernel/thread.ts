@@ -9,6 +9,7 @@ import type { Datagram } from "../datagram.ts";
 import { type Shared, TX_HEADROOM } from "../endpoint.ts";
 import { ThreadEndpoint } from "../thread.ts";
 import type { Handler, UdpSocket } from "../udp-socket.ts";
+import { UDP_HEADER } from "../wire/udp.ts";
 import { EPOLLIN, EPOLLONESHOT, Epoll } from "./epoll.ts";
 import { type KernelFrames, PAYLOAD_MAX } from "./frames.ts";
 import { KernelIo } from "./io.ts";
@@ -207,6 +208,19 @@ export class KernelThread extends ThreadEndpoint {
   override setHandler(socket: UdpSocket, handler: Handler | null): void {
     this.io.setHandler(socket, handler);
     super.setHandler(socket, handler);
+  }
+
+  override watchErrors(socket: UdpSocket): void {
+    this.io.watchErrors(socket);
+    super.watchErrors(socket);
+  }
+
+  override lookForErrors(socket: UdpSocket): void {
+    this.io.lookForErrors(socket);
+  }
+
+  override interfaceOf(datagram: Datagram): number {
+    return this.frames.interfaceOf(datagram.l4 + UDP_HEADER);
   }
 
   override incomingCpu(socket: UdpSocket): number {

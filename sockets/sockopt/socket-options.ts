@@ -1,7 +1,7 @@
 /** setsockopt(2) and getsockopt(2) of one socket. */
 import { ERRNO, sys } from "af-xdp-bindings";
 import { SocketGroups } from "../group-request.ts";
-import { IPPROTO_IPV6 } from "../options.ts";
+import { IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVPKTINFO } from "../options.ts";
 import { TX_VIA_KERNEL, withFlag } from "../send-word.ts";
 import { AF_INET, F_CHILD, FAMILY, FLAGS, PLACEHOLDER } from "../table.ts";
 import type { UdpSocket } from "../udp-socket.ts";
@@ -43,12 +43,25 @@ export class SocketOptions implements OptionTarget {
     const option = findOption(level, name);
     if (option === undefined || (level === IPPROTO_IPV6 && this.isIpv4())) return -ERRNO.ENOPROTOOPT;
     const { placeholder } = this;
-    if (placeholder < 0 || option.word === "engine") return option.set(this, value);
+    if (placeholder < 0) return option.set(this, value);
+    if (option.word === "engine") return this.setBoth(option, value);
     if (this.isFlow()) return option.ofFlow ? option.set(this, value) : -ERRNO.EOPNOTSUPP;
     const result = sys.setsockopt(placeholder, level, name, value);
     if (result < 0) return result;
     this.followKernel(option, placeholder, value);
     return 0;
+  }
+
+  /** What the engine keeps: where the kernel's socket is the one that is read, it has to know too. */
+  private setBoth(option: Option, value: Uint8Array): number {
+    const result = option.set(this, value);
+    if (result < 0 || this.socket.endpoint.sendsItself || this.isFlow()) return result;
+    // A wildcard socket is always told where a datagram was sent to: switched off, it would answer from anywhere.
+    const { level, name } = option;
+    const tells =
+      (level === IPPROTO_IP && name === IP_PKTINFO) || (level === IPPROTO_IPV6 && name === IPV6_RECVPKTINFO);
+    if (tells && readInt(value, level) === 0) return 0;
+    return Math.min(sys.setsockopt(this.placeholder, level, name, value), 0);
   }
 
   /** Fills `out`. Returns the bytes written, or -errno. */

@@ -1,0 +1,48 @@
+/** The error queues of kernel sockets, which IP_RECVERR fills: each entry to its socket, or to the flow that it is about. */
+import { sys } from "af-xdp-bindings";
+import { EXCERPT_MAX, MSG_ERRQUEUE, readErrorControl } from "../error-message.ts";
+import { ErrorReport, loadError } from "../error-queue.ts";
+import { MESSAGE_WORDS } from "../message.ts";
+import { MessageHeader } from "../msghdr.ts";
+import { readSockaddr } from "../sockaddr.ts";
+import type { UdpSocket } from "../udp-socket.ts";
+import type { KernelSocket } from "./socket.ts";
+
+const MSG_DONTWAIT = 0x40;
+/** Errors read from one socket at a time. */
+const READ_MAX = 64;
+
+export class KernelErrorQueue {
+  private readonly sockets: ReadonlyMap<number, UdpSocket>;
+  private readonly header = new MessageHeader();
+  private readonly excerpt = new Uint8Array(EXCERPT_MAX);
+  private readonly excerptAddress = sys.addressOf(this.excerpt);
+  private readonly report = new ErrorReport();
+  private readonly local = new Int32Array(4);
+  private readonly words = new Int32Array(MESSAGE_WORDS);
+
+  /** @param sockets those of the thread, by id */
+  constructor(sockets: ReadonlyMap<number, UdpSocket>) {
+    this.sockets = sockets;
+  }
+
+  /** Reads what waits there. Returns how many errors that was. */
+  read(state: KernelSocket): number {
+    const { excerptAddress, header, report } = this;
+    for (let count = 0; count < READ_MAX; count++) {
+      const length = header.receive(state.fd, excerptAddress, EXCERPT_MAX, MSG_ERRQUEUE | MSG_DONTWAIT);
+      if (length < 0) return count;
+      report.remotePort = Math.max(readSockaddr(header.nameView, report.remote), 0);
+      if (readErrorControl(header, report, this.local)) this.pass(state, length);
+    }
+    return READ_MAX;
+  }
+
+  private pass(state: KernelSocket, length: number): void {
+    const { excerpt, report, words } = this;
+    const flow = state.flows?.findTo(this.local, state.port, report.remote, report.remotePort) ?? -1;
+    const socket = flow < 0 ? state.socket : this.sockets.get(flow);
+    report.store(words, 0, 0, length);
+    socket?.fail(loadError(words, 0, excerpt.slice(0, length)), report.hard);
+  }
+}
