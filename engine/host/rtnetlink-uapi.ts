@@ -144,8 +144,12 @@ export const RTM_F_CLONED = 0x200;
 
 // Policy rules: linux/fib_rules.h
 export const FRA_PRIORITY = 6;
+export const FRA_FWMARK = 10;
 export const FRA_TABLE = 15;
+export const FRA_FWMASK = 16;
 export const FRA_PROTOCOL = 21;
+/** Flag of struct fib_rule_hdr: it holds for what does not match. */
+export const FIB_RULE_INVERT = 2;
 
 // Namespaces: linux/net_namespace.h
 export const NETNSA_NSID = 1;

@@ -34,6 +34,9 @@ import {
   AF_INET,
   AF_INET6,
   AF_UNSPEC,
+  FIB_RULE_INVERT,
+  FRA_FWMARK,
+  FRA_FWMASK,
   FRA_PRIORITY,
   FRA_PROTOCOL,
   FRA_TABLE,
@@ -357,14 +360,15 @@ export class Rtnl {
 
   /**
    * True when the policy rules are other than those every namespace starts with (ip-rule(8)), so that the local and
-   * main tables alone do not decide.
+   * main tables alone do not decide. Rules for a mark do not count: what is marked (SO_MARK) the kernel sends.
    */
   hasPolicyRules(): boolean {
     // struct fib_rule_hdr has rtmsg's layout: { u8 family, dst_len, src_len, tos, table, res1, res2, action; u32 flags }
     return [AF_INET, AF_INET6].some((family) => {
       const rules = this.socket.dump("RTM_GETRULE", RTM_GETRULE, rtmsg(family, 0, 0, 0, 0, 0, 0));
       const expected = DEFAULT_RULES[family] as string[];
-      return rules.map((message) => ruleKey(message.payload)).join() !== expected.join();
+      const unmarked = rules.filter((message) => holdsUnmarked(message.payload));
+      return unmarked.map((message) => ruleKey(message.payload)).join() !== expected.join();
     });
   }
 
@@ -412,6 +416,14 @@ const DEFAULT_RULES: Record<number, string[]> = {
   [AF_INET]: [`0>${RT_TABLE_LOCAL}`, `32766>${RT_TABLE_MAIN}`, `32767>${RT_TABLE_DEFAULT}`],
   [AF_INET6]: [`0>${RT_TABLE_LOCAL}`, `32766>${RT_TABLE_MAIN}`],
 };
+
+/** Whether a rule may hold for a packet with the mark 0: fib_rule_match, net/core/fib_rules.c. */
+function holdsUnmarked(payload: Uint8Array): boolean {
+  const attributes = parseAttributes(payload, 12);
+  const marked = (uint(attributes, FRA_FWMARK) & uint(attributes, FRA_FWMASK)) !== 0;
+  const flags = new DataView(payload.buffer, payload.byteOffset).getUint32(8, true);
+  return !marked || (flags & FIB_RULE_INVERT) !== 0;
+}
 
 /** Key of a rule: that of DEFAULT_RULES for one the kernel made, another for one that somebody added. */
 function ruleKey(payload: Uint8Array): string {

@@ -47,9 +47,11 @@ import {
   MCAST_LEAVE_SOURCE_GROUP,
   MCAST_MSFILTER,
   MCAST_UNBLOCK_SOURCE,
+  SO_PRIORITY,
+  SOL_SOCKET,
 } from "../options.ts";
-import { PMTUDISC_OMIT, PMTUDISC_WANT, withMtuDiscover, withTos, withTtl } from "../send-word.ts";
-import { AF_INET, FAMILY, MULTICAST_IF } from "../table.ts";
+import { PMTUDISC_OMIT, PMTUDISC_WANT, tosOf, withMtuDiscover, withTos, withTtl } from "../send-word.ts";
+import { AF_INET, FAMILY, MULTICAST_IF, PLACEHOLDER } from "../table.ts";
 import { changeMulticast, changeSendWord, KERNEL_SENDS, KERNEL_SENDS_WITH } from "./effects.ts";
 import { filter, filter4, membership, membership4, sourceMembership, sourceMembership4 } from "./groups.ts";
 import {
@@ -69,6 +71,9 @@ import {
 } from "./rules.ts";
 
 const TTL_DEFAULT = 64;
+/** IPTOS_TOS_MASK, and ip_tos2prio (net/ipv4/route.c): best effort 0, bulk 2, interactive bulk 4, interactive 6. */
+const IPTOS_TOS_MASK = 0x1e;
+const TOS_TO_PRIORITY: readonly number[] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
 const IN_ADDR_BYTES = 4;
 const IP_MREQ_BYTES = 8;
 const IP_MREQN_BYTES = 12;
@@ -100,10 +105,20 @@ const multicastInterface: OptionPart = {
   },
 };
 
+/** Without a kernel: another TOS is another SO_PRIORITY (__ip_sock_set_tos). */
+function followTos({ socket }: OptionTarget, tos: number): void {
+  const { table } = socket.endpoint;
+  if (table.get(socket.id, PLACEHOLDER) >= 0 || tosOf(table.ttlTos[socket.id]) === tos) return;
+  socket.setsockopt(SOL_SOCKET, SO_PRIORITY, TOS_TO_PRIORITY[(tos & IPTOS_TOS_MASK) >> 1]);
+}
+
 export const IP_LEVEL: readonly Option[] = [
   ip(IP_TOS, "IP_TOS", OF_FLOW, number({ normal: (value) => value & 0xff }), {
     initial: ({ socket }) => (socket.endpoint.table.ttlTos[socket.id] >> 8) & 0xff,
-    effect: (target, value) => changeSendWord(target, 4, (word) => withTos(word, value)),
+    effect(target, value) {
+      followTos(target, value);
+      changeSendWord(target, 4, (word) => withTos(word, value));
+    },
   }),
   ip(
     IP_TTL,

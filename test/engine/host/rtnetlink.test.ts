@@ -315,6 +315,20 @@ describe.skipIf(requires("veth") !== "")("addresses, routes, neighbours", () => 
     expect(rtnl.hasPolicyRules()).toBe(true);
     ipRun(hosts.a.ns, "-6", "rule", "del", "iif", "lo", "table", "100");
     expect(rtnl.hasPolicyRules()).toBe(false);
+    // [rule, whether it may hold for what has no mark]
+    const marks: [string[], boolean][] = [
+      [["fwmark", "7"], false],
+      [["fwmark", "0x10/0x30"], false],
+      [["fwmark", "0/0x30"], true],
+      [["not", "fwmark", "7"], true],
+    ];
+    for (const [rule, holds] of marks) {
+      for (const family of ["-4", "-6"]) {
+        ipRun(hosts.a.ns, family, "rule", "add", ...rule, "table", "100");
+        expect([family, rule, rtnl.hasPolicyRules()]).toEqual([family, rule, holds]);
+        ipRun(hosts.a.ns, family, "rule", "del", ...rule, "table", "100");
+      }
+    }
   });
 
   test("permanent neighbours are set, replaced, deleted", () => {
