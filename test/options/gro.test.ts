@@ -101,6 +101,35 @@ describe.skipIf(missing !== "").each(FAMILIES)("IPv%i, as the kernel's", (family
       socket.close();
     }
   });
+
+  test("through kernel sockets, by call and by handler, sent in segments", async () => {
+    const [from, to] = await Promise.all(
+      (["a", "b"] as const).map((end) => Engine.start({ provider: "kernel", netns: whole[end].ns.path })),
+    );
+    const sender = from.udp({ address: addressOf(whole, "a") });
+    for (const way of ["call", "handler"] as const) {
+      for (const [segment, length] of CASES) {
+        const socket = to.udp({ address: addressOf(whole, "b") });
+        socket.setsockopt(SOL_UDP, UDP_GRO, 1);
+        const told: Told[] = [];
+        const tell = (d: Datagram): unknown => told.push({ length: d.length, segment: d.segment, payload: d.copy() });
+        if (way === "handler") socket.onDatagram = (d) => void tell(d);
+        expect(sender.sendSegments(pattern(length), segment, socket.port, addressOf(whole, "b"))).toBe(length);
+        const datagram = socket.newDatagram();
+        await until("the payload", () => {
+          while (way === "call" && socket.receiveInto(datagram) >= 0) tell(datagram);
+          return told.reduce((sum, each) => sum + each.length, 0) === length;
+        });
+        datagram.release();
+        expect(told).toEqual(await byKernel(segment, length));
+        socket.close();
+      }
+    }
+    // Too many, and above the MTU: the kernel's word.
+    const errors = [1, 1500].map((segment) => sender.sendSegments(pattern(3000), segment, 9, addressOf(whole, "b")));
+    expect(errors).toEqual([-ERRNO.EINVAL, -ERRNO.EMSGSIZE]);
+    for (const engine of [from, to]) await engine.close();
+  });
 });
 
 describe.each(["thread", "lcore"] as const)("%s", (where) => {
