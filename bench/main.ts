@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|all] [options]`: measures, prints tables, holds them against the goals.
+ * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|provider|all] [options]`: measures, prints tables, holds them against the goals.
  * Needs root, veth and two CPUs for everything but parts and ring.
  */
 import { CommanderError } from "commander";
@@ -12,6 +12,7 @@ import { measureGc } from "./gc.ts";
 import { type BenchOptions, parseBench, type Selection } from "./options.ts";
 import { measureParts } from "./parts.ts";
 import { allPeers, CompiledPeers, type Peer } from "./peers.ts";
+import { providerPeers } from "./provider.ts";
 import * as report from "./report.ts";
 import { measureHandOver } from "./ring.ts";
 import { measureRtt } from "./rtt.ts";
@@ -37,7 +38,12 @@ const progress = (text: string): void => {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 };
 
-async function measure(selection: Selection, options: BenchOptions, peers: readonly Peer[]): Promise<Outcome> {
+async function measure(
+  selection: Selection,
+  options: BenchOptions,
+  peers: readonly Peer[],
+  compiled: CompiledPeers,
+): Promise<Outcome> {
   const { rounds, modes } = options;
   const measureMs = options.seconds * 1000;
   const warmupMs = Math.min(WARMUP_MS, measureMs);
@@ -67,7 +73,17 @@ async function measure(selection: Selection, options: BenchOptions, peers: reado
     }
     case "dropin": {
       const rows = await measureEcho(present(dropinPeers(), options), load, progress);
-      return { text: report.dropinText(rows), goals: report.dropinGoals(rows), data: rows };
+      return { text: report.peersText(rows), goals: report.dropinGoals(rows), data: rows };
+    }
+    case "provider": {
+      const chosen = present(providerPeers(compiled), options);
+      const echo = await measureEcho(chosen, load, progress);
+      const rtt = await measureRtt(chosen, { modes, rounds, measureMs, warmupMs }, progress);
+      return {
+        text: `${report.peersText(echo)}\n\n${report.rttText(rtt)}`,
+        goals: report.providerGoals(echo, rtt),
+        data: { echo, rtt },
+      };
     }
     case "dns": {
       const rows = await measureDns({ rounds, warmupMs, measureMs, window: DNS_WINDOW }, progress);
@@ -102,7 +118,7 @@ async function main(argv: readonly string[]): Promise<void> {
     const goals: report.Goal[] = [];
     const results: Record<string, unknown> = {};
     for (const selection of options.selections) {
-      const outcome = await measure(selection, options, peers);
+      const outcome = await measure(selection, options, peers, compiled);
       progress("");
       console.log(`\n${outcome.text}`);
       goals.push(...outcome.goals);

@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { XdpMode } from "./peers.ts";
 
-export const SELECTIONS = ["parts", "ring", "echo", "rtt", "gc", "start", "dropin", "dns"] as const;
+export const SELECTIONS = ["parts", "ring", "echo", "rtt", "gc", "start", "dropin", "dns", "provider"] as const;
 export type Selection = (typeof SELECTIONS)[number];
 
 export interface BenchOptions {

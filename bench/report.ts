@@ -6,6 +6,7 @@ import type { EchoRow } from "./echo.ts";
 import type { Environment } from "./environment.ts";
 import type { GcResult } from "./gc.ts";
 import { type Part, RECEIVE_1K, RECEIVE_1M } from "./parts.ts";
+import { ON_LCORE, ON_MAIN } from "./provider.ts";
 import { type Rounds, ratio, type Summary } from "./ratio.ts";
 import type { RttRow } from "./rtt.ts";
 import type { StartResult } from "./start.ts";
@@ -89,9 +90,10 @@ const millions = (rounds: Rounds): string => {
   return spread({ median: median / 1e6, min: min / 1e6, max: max / 1e6 });
 };
 
-export const dropinText = (rows: readonly EchoRow[]): string =>
+/** Peers in one table, whoever they are. */
+export const peersText = (rows: readonly EchoRow[]): string =>
   table(
-    ["UDP echo, the same program", "mode", "million/s", "ns of CPU", "lost", "generator idle"],
+    ["UDP echo", "mode", "million/s", "ns of CPU", "lost", "generator idle"],
     rows.map((row) => [
       row.title,
       row.mode,
@@ -184,6 +186,8 @@ export function echoGoals(rows: readonly EchoRow[]): Goal[] {
 const DROPIN_GOAL = 2.5;
 const DNS_GOAL = 1.5;
 
+const PROVIDER_GOAL = 1.5;
+
 export function dropinGoals(rows: readonly EchoRow[]): Goal[] {
   return rows.flatMap((dropin) => {
     const originals = DROPINS.find(([name]) => name === dropin.peer)?.[1] ?? [];
@@ -196,6 +200,21 @@ export function dropinGoals(rows: readonly EchoRow[]): Goal[] {
           DROPIN_GOAL,
         ),
       );
+  });
+}
+
+/** Against Bun's: 1.5 times in batches, and no slower with one in flight. */
+export function providerGoals(echo: readonly EchoRow[], rtt: readonly RttRow[]): Goal[] {
+  return [ON_LCORE, ON_MAIN].flatMap((name) => {
+    const [ours, theirs] = [name, "bun"].map((peer) => echo.find((row) => row.peer === peer));
+    const [oursOne, theirsOne] = [name, "bun"].map((peer) => rtt.find((row) => row.peer === peer));
+    if (ours === undefined || theirs === undefined || oursOne === undefined || theirsOne === undefined) return [];
+    const { title } = ours;
+    return [
+      atLeast(`${title}: against ${theirs.title}`, ratio(ours.perSecond, theirs.perSecond), PROVIDER_GOAL),
+      atMost(`${title}, one in flight, p50: against ${theirs.title}`, ratio(oursOne.p50, theirsOne.p50), 1),
+      atMost(`${title}, one in flight, p99: against ${theirs.title}`, ratio(oursOne.p99, theirsOne.p99), 1),
+    ];
   });
 }
 
