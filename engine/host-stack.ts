@@ -101,6 +101,11 @@ export class HostStack implements HostReceiver, HostEvents {
     return this.host.fib().addresses.map(({ address }) => address);
   }
 
+  /** The link has been down: begins anew, as at the start. */
+  restart(now: number): void {
+    this.host.restart(now);
+  }
+
   /** Timers. Returns when it is to be called next. */
   tick(now: number): number {
     this.now = now;

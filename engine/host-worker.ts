@@ -12,6 +12,7 @@ import { Stack } from "../sockets/stack.ts";
 import { formatIp, formatMac } from "../sockets/wire/address.ts";
 import type { ControlStart } from "./control-worker.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
+import { HostLinkWatch } from "./host-link-watch.ts";
 import { HostStack } from "./host-stack.ts";
 import { describeError, type FromThread } from "./protocol.ts";
 import {
@@ -43,7 +44,10 @@ class HostThread {
   private readonly host: HostStack;
   private readonly board: CounterBoard;
   private readonly eventfd: number;
-  private readonly pollfd = new Uint8Array(8);
+  /** Null on a wire in memory. */
+  private readonly watch: HostLinkWatch | null;
+  /** Of the eventfd, and of what tells of the link. */
+  private readonly pollfds = new Uint8Array(2 * 8);
   /** struct timespec; ppoll(2) leaves the time that was not slept in it. */
   private readonly timespec = new Int32Array(4);
   private readonly drainBuffer = new BigUint64Array(1);
@@ -67,9 +71,12 @@ class HostThread {
     this.board = new CounterBoard(wiring.counters);
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
     shared.mesh.setEventfd(this.thread, this.eventfd);
-    const view = new DataView(this.pollfd.buffer);
-    view.setInt32(0, this.eventfd, true);
-    view.setInt16(4, POLLIN, true);
+    this.watch = wiring.way.kind === "kernel" ? new HostLinkWatch(wiring.way) : null;
+    const view = new DataView(this.pollfds.buffer);
+    [this.eventfd, this.watch?.fd ?? -1].forEach((fd, i) => {
+      view.setInt32(i * 8, fd, true);
+      view.setInt16(i * 8 + 4, POLLIN, true);
+    });
   }
 
   run(): void {
@@ -102,19 +109,30 @@ class HostThread {
   close(): void {
     this.stack.shared.mesh.setEventfd(this.thread, -1);
     sys.close(this.eventfd);
+    this.watch?.close();
     this.stack.shared.binder.close();
   }
 
   private sleep(milliseconds: number): void {
     this.timespec[2] = Math.floor(milliseconds * NS_PER_MS);
-    sys.ppoll(sys.addressOf(this.pollfd), 1, sys.addressOf(this.timespec));
-    if (this.pollfd[6] !== 0) sys.read(this.eventfd, sys.addressOf(this.drainBuffer), 8);
-    this.pollfd[6] = 0;
+    const { pollfds } = this;
+    // A descriptor of -1 is passed over.
+    sys.ppoll(sys.addressOf(pollfds), 2, sys.addressOf(this.timespec));
+    if (pollfds[6] !== 0) sys.read(this.eventfd, sys.addressOf(this.drainBuffer), 8);
+    if (pollfds[14] !== 0) this.follow();
+    pollfds[6] = 0;
+    pollfds[14] = 0;
+  }
+
+  private follow(): void {
+    if (this.watch?.follow()) this.host.restart(performance.now());
   }
 
   /** Moves every other thread of this process off the lcores' CPUs, where there are others. */
   private keepHouse(now: number): void {
     this.housekeepingAt = now + HOUSEKEEPING_MS;
+    // Under load the thread may never sleep.
+    this.follow();
     const { config } = this.wiring;
     if (!config.isolate || config.cpus.length >= this.cpus.length) return;
     const keep = new Set(config.cpus.map((_, l) => Atomics.load(this.state, 1 + l)));

@@ -4,6 +4,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Engine } from "../../engine/engine.ts";
+import { ip } from "../../sockets/wire/address.ts";
+import { storeChecksum, sum } from "../../sockets/wire/checksum.ts";
+import { writeIpv4 } from "../../sockets/wire/ipv4.ts";
+import { FrameViews, readInt32 } from "../../sockets/wire/views.ts";
+import { ipRun } from "../engine/host/iproute2.ts";
+import { PacketSocket } from "../host/packet-socket.ts";
 import { type Host, makeHosts, requires } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
 import { CleanUp, echo, OWN4, OWN6, PORT, runOn, startOnVeth } from "./support.ts";
@@ -122,4 +128,64 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("beside a kernel", () 
     await succeeds(a, "ping", "-n", "-c1", "-W2", from);
     expect(engine.udp({ address: from }).address.address).toBe(from);
   });
+
+  test("redirects are counted, and packets go where they went", async () => {
+    const { a, b, engine } = await startOnVeth(cleanUp, { gateways: ["198.18.0.1"] });
+    const wire = new PacketSocket(a.ns, a.ifindex);
+    cleanUp.add(() => wire.close());
+    const peer = new KernelUdp(a.ns, { port: PORT });
+    cleanUp.add(() => peer.close());
+    ipRun(a.ns, "addr", "add", "198.19.0.1/32", "dev", "lo");
+    const client = engine.udp();
+    const arrives = (): Promise<void> =>
+      until("it", () => {
+        client.send("x", PORT, "198.19.0.1");
+        return peer.take() !== null;
+      });
+    await arrives();
+    for (let i = 0; i < 5; i++) wire.send(redirect(b.mac, a.mac, client.port));
+    await until("they came", () => engine.counters().IcmpInRedirects === 5);
+    await arrives();
+  });
+
+  test("the link goes and comes back: addresses are there again, and found", async () => {
+    const { a, b } = await startOnVeth(cleanUp);
+    for (const own of [OWN4, OWN6]) await succeeds(a, "ping", "-n", "-c1", "-W2", own);
+    ipRun(a.ns, "link", "set", a.name, "down");
+    await Bun.sleep(200);
+    ipRun(a.ns, "link", "set", a.name, "up");
+    await until("an answer", () => runOn(a, "ping", "-n", "-c1", "-W1", OWN4).exitCode === 0);
+    ipRun(b.ns, "link", "set", b.name, "down");
+    await Bun.sleep(200);
+    ipRun(b.ns, "link", "set", b.name, "up");
+    await until("an answer", () => runOn(a, "ping", "-n", "-c1", "-W1", OWN4).exitCode === 0);
+  });
+
+  test("the interface is deleted, or gets another MAC address: the engine ends and says so", async () => {
+    const first = await startOnVeth(cleanUp);
+    ipRun(first.a.ns, "link", "del", first.a.name);
+    await expect(first.engine.closed).rejects.toThrow(/ENODEV.*was deleted/s);
+    const second = await startOnVeth(cleanUp);
+    ipRun(second.b.ns, "link", "set", second.b.name, "address", "02:00:00:00:00:77");
+    await expect(second.engine.closed).rejects.toThrow(/ENODEV.*MAC address was changed/s);
+  });
 });
+
+/** An ICMP redirect of a datagram of ours to 198.19.0.1: by way of 198.18.0.99. */
+function redirect(to: Uint8Array, from: Uint8Array, port: number): Uint8Array {
+  const frame = new Uint8Array(14 + 20 + 8 + 28);
+  const views = new FrameViews(new Uint8Array(128));
+  const word = (text: string): number => readInt32(ip(text), 0);
+  const ours = word(OWN4);
+  const router = word("198.18.0.1");
+  writeIpv4(views, 16, 0, 56, 1, 0, 64, 1, router, ours);
+  views.bytes.set([5, 1, 0, 0, ...ip("198.18.0.99")], 36);
+  writeIpv4(views, 44, 0, 29, 0, 0x4000, 64, 17, ours, word("198.19.0.1"));
+  views.bytes.set([port >> 8, port & 0xff, PORT >> 8, PORT & 0xff, 0, 9, 0, 0], 64);
+  storeChecksum(views, 38, sum(views, 36, 36, 0));
+  frame.set(to);
+  frame.set(from, 6);
+  frame.set([8, 0], 12);
+  frame.set(views.bytes.subarray(16, 72), 14);
+  return frame;
+}
