@@ -51,9 +51,9 @@ describe("two engines on a wire in memory", () => {
     members[0].onDatagram = (d) => void d.reply();
     await until("the answer", () => {
       sender.send("answer me", PORT, group);
-      return answers.length > 0;
+      return answers.includes(`${b} answer me`);
     });
-    expect(answers[0]).toBe(`${b} answer me`);
+    expect(answers.every((text) => text.startsWith(`${b} `))).toBe(true);
     members[0].leaveGroup(group);
     expect(() => members[0].leaveGroup(group)).toThrow("EADDRNOTAVAIL");
     members[1].close();
