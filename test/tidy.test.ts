@@ -114,6 +114,24 @@ describe("text", () => {
   });
 });
 
+describe("tests", () => {
+  /** A program that its test starts in a namespace. */
+  const CHILDREN = ["test/provider/serve.ts"];
+  /** What an engine is given that keeps it off the machine's own interfaces. */
+  const OFF_THE_MACHINE = /netns|memory|pcap|provider: "kernel"/;
+
+  const apart = [...CHILDREN, "test/tidy.test.ts"];
+
+  test.each(sources.filter((path) => path.startsWith("test/") && !apart.includes(path)))(
+    "%s: an engine is told where, and never looks for the machine's default route",
+    (path) => {
+      const source = text(path);
+      for (const { index } of source.matchAll(/Engine\.start\(/g))
+        expect(source.slice(index, index + 300)).toMatch(OFF_THE_MACHINE);
+    },
+  );
+});
+
 describe("counters", () => {
   const code = sources
     .filter((path) => /^(engine|sockets|queues)\//.test(path) && path !== "sockets/counters.ts")
