@@ -34,7 +34,10 @@ export function parseBench(argv: readonly string[]): BenchOptions {
     .option("--rounds <n>", "interleaved rounds", whole(1, 1000), 5)
     .option("--gc-seconds <n>", "how long collections are counted", number(0.05, 86_400), 60)
     .addOption(new Option("--mode <mode>", "XDP mode").choices(["skb", "native", "both"]).default("both"))
-    .option("--peers <names>", "comma-separated: lcore, l2fwd, xdpsock, bun, node, c-batch, c-block, c-spin")
+    .option(
+      "--peers <names>",
+      "comma-separated: lcore, l2fwd, xdpsock, bun, node, c-batch, c-block, c-spin; dropin-bun, dropin-dgram, dgram-bun, dgram-node",
+    )
     .option("--xdpsock <path>", "C xdpsock of xdp-project/bpf-examples, to compare with", "")
     .option("--window <n>", "frames in flight", whole(1, 2048), 512)
     .option("--size <bytes>", "bytes a frame without FCS", whole(60, 1514), 60)

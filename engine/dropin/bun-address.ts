@@ -20,11 +20,21 @@ export interface NumericAddress {
 /** Destinations remembered. */
 const KNOWN_MAX = 4096;
 const known = new Map<string, NumericAddress>();
+/** The last one: an answer goes where the question came from, whose text is the same object. */
+let lastText = "";
+let last: NumericAddress | null = null;
 
 /** The address that a text is; null for anything else, as a name. */
 export function parseNumeric(text: string): NumericAddress | null {
-  const found = known.get(text);
-  if (found !== undefined) return found;
+  if (text === lastText) return last;
+  const found = known.get(text) ?? parse(text);
+  if (found === null) return null;
+  lastText = text;
+  last = found;
+  return found;
+}
+
+function parse(text: string): NumericAddress | null {
   const percent = text.indexOf("%");
   const bytes = parseAton(text) ?? parseIpv6(percent < 0 ? text : text.slice(0, percent));
   if (bytes === null) return null;
