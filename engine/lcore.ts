@@ -17,6 +17,7 @@ import type { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import type { PollPolicy } from "./config.ts";
+import { Realtime } from "./realtime.ts";
 
 /** Turns between two commits of the counters to shared memory: an idle busy loop makes about four million turns a second. */
 const COMMIT_TURNS = 4096;
@@ -27,10 +28,6 @@ const SLEEP_MAX_NS = 500_000_000;
 /** The longest sleep with a port that has no descriptor to wake it: the memory wire's. */
 const SLEEP_BLIND_NS = 200_000;
 
-/** Between two comparisons of CLOCK_MONOTONIC and CLOCK_REALTIME. */
-const REALTIME_INTERVAL_MS = 1000;
-const CLOCK_REALTIME = 0;
-const CLOCK_MONOTONIC = 1;
 const POLLIN = 1;
 const POLLFD_BYTES = 8;
 const EFD_NONBLOCK = 0x800;
@@ -75,10 +72,7 @@ export class Lcore {
   private readonly eventfd: number;
   private readonly drainBuffer = new BigUint64Array(1);
   private readonly drainAddress: number;
-  /** struct timespec { i64 seconds; i64 nanoseconds } in 32-bit words. */
-  private readonly clock = new Uint32Array(4);
-  private readonly clockAddress = sys.addressOf(this.clock);
-  private realtimeAt = 0;
+  private readonly realtime = new Realtime();
   private tick: (() => number) | null = null;
   private now = performance.now();
   private idleSince = 0;
@@ -195,24 +189,16 @@ export class Lcore {
 
   private readClock(): void {
     this.now = performance.now();
-    if (this.now >= this.realtimeAt) this.compareClocks();
+    this.compareClocks();
     if (this.requests !== null) this.requests.poll();
     if ((this.turns & (COMMIT_TURNS - 1)) === 0) this.board.commit(this.id, this.counters);
   }
 
-  /**
-   * The XDP program stamps with CLOCK_MONOTONIC, sockets tell CLOCK_REALTIME: the difference changes when somebody sets
-   * the clock, so it is taken anew every second. Between the two readings lies less than a microsecond.
-   */
+  /** Stamps are told in CLOCK_REALTIME, which somebody may set at any time. */
   private compareClocks(): void {
-    this.realtimeAt = this.now + REALTIME_INTERVAL_MS;
-    sys.sys3(sys.SYS.clock_gettime, CLOCK_MONOTONIC, this.clockAddress, 0);
-    const { clock } = this;
-    const seconds = clock[0] + clock[1] * 2 ** 32;
-    const nanoseconds = clock[2];
-    sys.sys3(sys.SYS.clock_gettime, CLOCK_REALTIME, this.clockAddress, 0);
-    this.stack.realtimeOffsetSeconds = clock[0] + clock[1] * 2 ** 32 - seconds;
-    this.stack.realtimeOffsetNs = clock[2] - nanoseconds;
+    if (!this.realtime.update(this.now)) return;
+    this.stack.realtimeOffsetSeconds = this.realtime.seconds;
+    this.stack.realtimeOffsetNs = this.realtime.nanoseconds;
   }
 
   private idle(): void {
@@ -254,6 +240,8 @@ export class Lcore {
     stack.cancelWait();
     if (this.requests !== null) this.requests.poll();
     this.now = performance.now();
+    // A loop that sleeps most of the time makes few turns.
+    this.compareClocks();
     this.idleSince = 0;
   }
 }

@@ -1,92 +1,15 @@
 /** What happens to the interface and the host while an engine serves: it goes on, or it ends and says why. */
-import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { Engine } from "../../engine/engine.ts";
-import type { UdpSocket } from "../../sockets/udp-socket.ts";
-import { type Host, makeHosts, requires, type VethPair } from "../support/hosts.ts";
+import { requires } from "../support/hosts.ts";
 import { KernelUdp } from "../support/kernel-udp.ts";
+import { inViaQueue, ip, PORT, RETRY_MS, scene, until } from "./serving.ts";
 
 setDefaultTimeout(60_000);
 
-const missing = requires("veth", "af_xdp", "bpf");
-const PORT = 9100;
-/** Tries before a question counts as unanswered. */
-const TRIES = 400;
-/** Between two tries of a question whose answer may need a neighbour, a carrier or a route to come back. */
-const RETRY_MS = 50;
-
-async function until(what: string, done: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; !(await done()); i++) {
-    if (i === TRIES) throw new Error(`not seen: ${what}`);
-    await Bun.sleep(RETRY_MS);
-  }
-}
-
-describe.skipIf(missing !== "")("", () => {
-  const cleanUp: (() => unknown)[] = [];
-  afterEach(async () => {
-    for (const each of cleanUp.splice(0).toReversed()) await each();
-  });
-
-  async function serve(): Promise<{ pair: VethPair; a: Host; b: Host; engine: Engine; socket: UdpSocket }> {
-    const pair = makeHosts();
-    cleanUp.push(() => pair.close());
-    const { a, b } = pair;
-    const engine = await Engine.start({ interface: b.name, netns: b.ns.path });
-    cleanUp.push(() => engine.close());
-    const socket = engine.udp({ port: PORT });
-    socket.onDatagram = (d) => void d.reply();
-    return { pair, a, b, engine, socket };
-  }
-
-  /** Runs ip(8) in a host's namespace. */
-  function ip(host: Host, ...words: string[]): void {
-    const command = ["nsenter", `--net=${host.ns.path}`, "ip", ...words];
-    const { exitCode, stderr } = Bun.spawnSync(command, { stderr: "pipe" });
-    if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
-  }
-
-  /** Asks until there is an answer: what was asked while the way was broken is lost. */
-  async function answered(from: Host, address: string, text: string): Promise<void> {
-    const peer = new KernelUdp(from.ns, {});
-    try {
-      for (let i = 0; ; i++) {
-        try {
-          peer.send(`${text} ${i}`, address, PORT);
-        } catch {
-          // No carrier or no route yet.
-        }
-        await Bun.sleep(RETRY_MS);
-        const received = peer.take();
-        if (received?.text.startsWith(text)) return;
-        if (i === TRIES) throw new Error(`${text}: no answer from ${address}`);
-      }
-    } finally {
-      peer.close();
-    }
-  }
-
-  /** No more answers: what was on its way when the address went may still be answered. */
-  async function silent(from: Host, address: string): Promise<void> {
-    const peer = new KernelUdp(from.ns, {});
-    cleanUp.push(() => peer.close());
-    let unanswered = 0;
-    await until("silence", async () => {
-      try {
-        peer.send("anybody", address, PORT);
-      } catch {
-        return true;
-      }
-      await Bun.sleep(RETRY_MS);
-      unanswered = peer.take() === null ? unanswered + 1 : 0;
-      return unanswered === 4;
-    });
-  }
-
-  const inViaQueue = (engine: Engine): number => {
-    const { RxFrames } = engine.counters();
-    return RxFrames;
-  };
+describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
+  const { cleanUp, hosts, serve, answered, silent } = scene();
 
   test("the interface goes down and comes up again", async () => {
     const { a, b, engine } = await serve();
@@ -207,21 +130,18 @@ describe.skipIf(missing !== "")("", () => {
   });
 
   test("what comes on a queue that no lcore drives still arrives", async () => {
-    const pair = makeHosts({ queues: 2 });
-    cleanUp.push(() => pair.close());
-    const { a, b } = pair;
-    const engine = await Engine.start({ interface: b.name, netns: b.ns.path, queues: [0] });
+    const { a, b } = hosts(2);
+    const engine = await Engine.start({ interface: b.name, netns: b.ns.path, mode: "native", queues: [0] });
     cleanUp.push(() => engine.close());
     const socket = engine.udp({ port: PORT });
     socket.onDatagram = (d) => void d.reply();
     // Many source ports: some flows fall on the queue that nobody drives.
-    for (let i = 0; i < 8; i++) await answered(a, b.ipv4Text, `flow ${i}`);
+    for (let i = 0; i < 16; i++) await answered(a, b.ipv4Text, `flow ${i}`);
+    expect(engine.steeringCounters()?.passNoSocket).toBeGreaterThan(0);
   });
 
   test("a thread keeps every frame it may have: the lcore serves on, and the thread recovers", async () => {
-    const pair = makeHosts();
-    cleanUp.push(() => pair.close());
-    const { a, b } = pair;
+    const { a, b } = hosts();
     const module = new URL("../engine/modules/echo.ts", import.meta.url);
     const engine = await Engine.start({ interface: b.name, netns: b.ns.path, module, data: { port: PORT } });
     cleanUp.push(() => engine.close());
@@ -246,9 +166,7 @@ describe.skipIf(missing !== "")("", () => {
   });
 
   test("an engine of the fewest frames has some left to send from", async () => {
-    const pair = makeHosts();
-    cleanUp.push(() => pair.close());
-    const { a, b } = pair;
+    const { a, b } = hosts();
     const engine = await Engine.start({ interface: b.name, netns: b.ns.path, frames: 1024 });
     cleanUp.push(() => engine.close());
     expect(engine.udp().send("at once", 9, a.ipv4Text)).toBe(7);
@@ -256,9 +174,7 @@ describe.skipIf(missing !== "")("", () => {
   });
 
   test("100 starts and stops leave no descriptor, thread, program or memory", async () => {
-    const pair = makeHosts();
-    cleanUp.push(() => pair.close());
-    const { a, b } = pair;
+    const { a, b } = hosts();
     const cycle = async (): Promise<void> => {
       const engine = await Engine.start({ interface: b.name, netns: b.ns.path, frames: 1024, sockets: 64 });
       const socket = engine.udp({ port: PORT });
