@@ -25,6 +25,9 @@ function activeQueues(ethtool: Ethtool, { name, rxQueues }: HostLink): number {
   }
 }
 
+/** include/uapi/linux/if_arp.h */
+const ARPHRD_ETHER = 1;
+
 /** What the choices below depend on. */
 export interface DeviceKind {
   readonly link: Pick<HostLink, "kind">;
@@ -40,7 +43,8 @@ export function findInterface(name: string): FoundInterface {
   const ethtool = new Ethtool();
   try {
     const link = rtnl.link(name);
-    if (link.mac.length !== 6) throw new CannotServe(`interface ${name}: not an Ethernet interface`);
+    if (link.type !== ARPHRD_ETHER || link.mac.length !== 6)
+      throw new CannotServe(`interface ${name}: not an Ethernet interface`);
     return { link, driver: driverOf(ethtool, name), queues: activeQueues(ethtool, link) };
   } finally {
     ethtool.close();
