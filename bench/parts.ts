@@ -8,6 +8,7 @@ import { ETH_HEADER, ETH_P_IP, etherType, networkOffset } from "../sockets/wire/
 import { checkIpv4, IPPROTO_UDP, IPV4_DF, IPV4_HEADER, IPV4_OK, writeIpv4 } from "../sockets/wire/ipv4.ts";
 import { checkUdp4, finishUdp4, UDP_HEADER, UDP_OK, writeUdp } from "../sockets/wire/udp.ts";
 import { FrameViews, writeUint16 } from "../sockets/wire/views.ts";
+import { filterPass, selectionPass } from "./bpf.ts";
 import { FRAMES, InMemory, remoteOf, remotePortOf, shuffled } from "./in-memory.ts";
 import type { Summary } from "./ratio.ts";
 import { RingPass } from "./ring.ts";
@@ -51,6 +52,8 @@ export async function measureParts({ timeMs, flowsLarge }: PartsOptions): Promis
     () => lookupPiece("flow lookup, 1,000 flows", 1000),
     () => lookupPiece("flow lookup, 1,000,000 flows", flowsLarge),
     () => ringPiece(),
+    () => bpfPiece("BPF: a tcpdump filter", 0),
+    () => bpfPiece("BPF: a reuseport selection", OPERATIONS),
   ]) {
     results.push(await measure(make(), timeMs));
     Bun.gc(true);
@@ -153,4 +156,19 @@ function lookupPiece(name: string, flows: number): Piece {
 function ringPiece(): Piece {
   const ring = new RingPass();
   return { name: "ring: push and pop of a message, one thread", count: RingPass.PUSHES, run: () => ring.run() };
+}
+
+/** A filter for port 53, which frames to port 9000 do not pass, or a selection, which chooses for each. */
+function bpfPiece(name: string, expected: number): Piece {
+  const { bytes } = someFrames(18);
+  const udp = ETH_HEADER + IPV4_HEADER;
+  const pass =
+    expected === 0
+      ? filterPass(bytes, CACHED, SLOT, udp + UDP_HEADER + 18)
+      : selectionPass(bytes, CACHED, SLOT, udp, UDP_HEADER + 18);
+  const run = (): void => {
+    const count = pass(OPERATIONS);
+    if (count !== expected) throw new Error(`${count} of ${OPERATIONS}, expected ${expected}`);
+  };
+  return { name, count: OPERATIONS, run };
 }

@@ -534,6 +534,11 @@ export class Assembler {
     return this.#emit(BPF_JMP | JMP_OP.exit, 0, 0, 0, 0);
   }
 
+  /** Any instruction by its fields, as numbers of opcodes.ts: for those without a method. */
+  raw(opcode: number, dst: number, src: number, offset: number, immediate: number): this {
+    return this.#emit(opcode, dst, src, checkOffset(offset), immediate | 0);
+  }
+
   /** Runs `body` on this assembler: for fragments shared by several places. */
   include(body: (code: this) => void): this {
     body(this);

@@ -2,10 +2,11 @@
 export * from "./assembler.ts";
 export { type AttachedXdp, attachedXdp } from "./attached.ts";
 export { disassemble } from "./disassembler.ts";
-export { HELPER, type HelperName } from "./helpers.ts";
+export { HELPER, type HelperName, helperName } from "./helpers.ts";
 export * from "./link.ts";
 export { BpfMap, createMap, type MapInfo, type MapOptions, type MapTypeName } from "./map.ts";
 export { MappedArray } from "./mapped-array.ts";
+export * as opcodes from "./opcodes.ts";
 export * from "./program.ts";
 export * from "./test-run.ts";
 export {
@@ -17,6 +18,7 @@ export {
   BPF_F_WRONLY_PROG,
   BPF_F_XDP_HAS_FRAGS,
   BPF_NOEXIST,
+  MAP_TYPE,
   XDP_ABORTED,
   XDP_DROP,
   XDP_MD,

@@ -64,6 +64,9 @@ export const BPF_DW = 0x18;
 
 /** Mode of a load or store. */
 export const BPF_IMM = 0x00;
+/** Loads of the packet that classic programs have, kept for socket filters: r0 = the packet at the immediate, or at src + it. */
+export const BPF_ABS = 0x20;
+export const BPF_IND = 0x40;
 export const BPF_MEM = 0x60;
 export const BPF_MEMSX = 0x80;
 export const BPF_ATOMIC = 0xc0;

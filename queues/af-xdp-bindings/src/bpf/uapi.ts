@@ -35,10 +35,16 @@ export const MAP_TYPE = {
   BPF_MAP_TYPE_LRU_HASH: 9,
   BPF_MAP_TYPE_LRU_PERCPU_HASH: 10,
   BPF_MAP_TYPE_XSKMAP: 17,
+  BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: 20,
 } as const;
 
 /** enum bpf_prog_type: the types this package loads. */
-export const PROG_TYPE = { BPF_PROG_TYPE_SOCKET_FILTER: 1, BPF_PROG_TYPE_XDP: 6 } as const;
+export const PROG_TYPE = {
+  BPF_PROG_TYPE_SOCKET_FILTER: 1,
+  BPF_PROG_TYPE_SCHED_CLS: 3,
+  BPF_PROG_TYPE_XDP: 6,
+  BPF_PROG_TYPE_SK_REUSEPORT: 21,
+} as const;
 
 /** enum bpf_attach_type. */
 export const BPF_XDP = 37;

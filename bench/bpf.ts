@@ -1,0 +1,63 @@
+/** Compiled BPF programs: what one costs a packet. */
+import { Assembler, r0, r1, r2, r3, r4, r6, r10 } from "af-xdp-bindings";
+import { compileClassic, decodeClassic } from "../sockets/bpf/classic.ts";
+import { compileExtended } from "../sockets/bpf/extended/compile.ts";
+import { META, META_WORDS, REUSEPORT_MD } from "../sockets/bpf/extended/context.ts";
+import { createSharedMap } from "../sockets/bpf/maps/index.ts";
+
+/** `tcpdump -ddd -y EN10MB ip and udp port 53`, the test for fragments left out. */
+const UDP_53 =
+  "11,40 0 0 12,21 0 8 2048,48 0 0 23,21 0 6 17,177 0 0 14,72 0 0 14,21 2 0 53,72 0 0 16,21 0 1 53,6 0 0 262144,6 0 0 0";
+const SOCKETS = 4;
+
+/** Runs the tcpdump filter over frames of `slot` bytes each; returns how many of `count` it kept. */
+export function filterPass(frames: Uint8Array, slots: number, slot: number, length: number): (count: number) => number {
+  const filter = compileClassic(decodeClassic(UDP_53));
+  return (count) => {
+    let kept = 0;
+    for (let i = 0; i < count; i++) if (filter(frames, (i & (slots - 1)) * slot, length) !== 0) kept++;
+    return kept;
+  };
+}
+
+/** Runs a program of type sk_reuseport that selects by the payload's first byte; returns how many of `count` were selected. */
+export function selectionPass(
+  frames: Uint8Array,
+  slots: number,
+  slot: number,
+  udp: number,
+  length: number,
+): (count: number) => number {
+  const sockets = createSharedMap({ type: "reuseport_sockarray", valueSize: 4, maxEntries: SOCKETS });
+  for (let i = 0; i < SOCKETS; i++) sockets.setSocket(i, i + 1);
+  const code = new Assembler()
+    .mov(r6, r1)
+    .load64(r2, r6, REUSEPORT_MD.data)
+    .load64(r3, r6, REUSEPORT_MD.data_end)
+    .mov(r0, 0)
+    .mov(r4, r2)
+    .add(r4, 9)
+    .jgt(r4, r3, "out")
+    .load8(r4, r2, 8)
+    .and(r4, SOCKETS - 1)
+    .store32(r10, -8, r4)
+    .mov(r1, r6)
+    .mapFd(r2, sockets)
+    .mov(r3, r10)
+    .add(r3, -8)
+    .mov(r4, 0)
+    .call("sk_select_reuseport")
+    .mov(r0, 1)
+    .label("out")
+    .exit();
+  const program = compileExtended(code.assemble(), { type: "sk_reuseport", maps: [sockets] });
+  const context = new Int32Array(META_WORDS);
+  return (count) => {
+    let selected = 0;
+    for (let i = 0; i < count; i++) {
+      if (program(frames, (i & (slots - 1)) * slot + udp, length, context) === 1 && context[META.selected] > 0)
+        selected++;
+    }
+    return selected;
+  };
+}

@@ -1,0 +1,27 @@
+/** Maps by type: made here, opened from a descriptor in another thread. */
+import { ArrayMap, SocketArrayMap } from "./array-map.ts";
+import { HashMap } from "./hash-map.ts";
+import { describeMap, type SharedMap, type SharedMapDescriptor, type SharedMapOptions } from "./shared-map.ts";
+
+export { ArrayMap, SocketArrayMap } from "./array-map.ts";
+export { HashMap } from "./hash-map.ts";
+export * from "./shared-map.ts";
+
+const CLASSES = {
+  array: ArrayMap,
+  percpu_array: ArrayMap,
+  hash: HashMap,
+  reuseport_sockarray: SocketArrayMap,
+} as const;
+
+/** Makes a map. Throws RangeError where sizes do not suit its type. */
+export function createSharedMap<Type extends SharedMapOptions["type"]>(
+  options: SharedMapOptions & { readonly type: Type },
+): InstanceType<(typeof CLASSES)[Type]> {
+  return openSharedMap(describeMap(options, CLASSES[options.type].bytes)) as InstanceType<(typeof CLASSES)[Type]>;
+}
+
+/** The same map in another thread. */
+export function openSharedMap(descriptor: SharedMapDescriptor): SharedMap {
+  return new CLASSES[descriptor.type](descriptor);
+}
