@@ -235,8 +235,10 @@ export class KernelIo implements SenderOwner {
       if (state.handlers > 0) {
         work += this.read(state);
       } else {
-        state.awaited = false;
-        work++;
+        // Read at once: the event is told once, perhaps in a poll() after which the caller sleeps unless its queue has some.
+        const count = this.fill(state);
+        if (count > 0) state.awaited = false;
+        work += count;
       }
     }
     if ((state.watched & EPOLLONESHOT) === 0 || wantedOf(state) !== 0) this.update(state);
@@ -325,23 +327,24 @@ export class KernelIo implements SenderOwner {
     counters[C.UdpInDatagrams] += datagrams - queued;
   }
 
-  /**
-   * Reads a batch of a socket without a handler into its queue. Where there is none, epoll is to wake who waits for one,
-   * and poll() has its turn.
-   */
+  /** Reads a socket without a handler for one who wants more than is in its queue; where there is nothing, epoll is asked. */
   pollFor(socket: UdpSocket): number {
     const state = this.stateOf(socket);
     if (state === undefined || state.handlers > 0) return this.poll();
+    const count = this.fill(state);
+    if (count > 0) return count;
+    if (!state.awaited) {
+      state.awaited = true;
+      this.update(state);
+    }
+    return this.poll();
+  }
+
+  /** Reads a batch into the queues of the socket and its flows. Returns how many datagrams, or 1 for an error. */
+  private fill(state: KernelSocket): number {
     const { pull } = this;
     const count = pull.receive(state.fd);
-    if (count <= 0) {
-      const work = this.cannotRead(state, count);
-      if (work === 0 && !state.awaited) {
-        state.awaited = true;
-        this.update(state);
-      }
-      return work + this.poll();
-    }
+    if (count <= 0) return this.cannotRead(state, count);
     state.refresh(this.table);
     state.read = true;
     this.draining = state.socket;

@@ -37,10 +37,15 @@ export function echo(engine: Engine, address = "::"): UdpSocket {
   return socket;
 }
 
-/** Asks until the answer comes: a datagram may be lost while a neighbour is asked for. */
+/**
+ * Asks until the answer comes: a datagram may be lost while a neighbour is asked for. Answers of another length are late
+ * ones to an earlier question that was asked twice.
+ */
 export async function ask(socket: UdpSocket, bytes: Uint8Array, address: string): Promise<Uint8Array> {
   const answers: Uint8Array[] = [];
-  socket.onDatagram = (d) => void answers.push(d.copy());
+  socket.onDatagram = (d) => {
+    if (d.length === bytes.length) answers.push(d.copy());
+  };
   for (let i = 0; answers.length === 0; i++) {
     if (i === 200) throw new Error(`no answer of ${bytes.length} bytes from ${address}`);
     socket.send(bytes, PORT, address);
