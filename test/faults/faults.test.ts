@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { Engine } from "../../engine/engine.ts";
 import { requires } from "../support/hosts.ts";
 import { KernelUdp } from "../support/kernel-udp.ts";
+import { alive, held } from "./bpf-objects.ts";
 import { inViaQueue, ip, PORT, RETRY_MS, scene, until } from "./serving.ts";
 
 setDefaultTimeout(60_000);
@@ -173,12 +174,16 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
     expect(engine.counters().PoolEmpty).toBe(0);
   });
 
-  test("100 starts and stops leave no descriptor, thread, program or memory", async () => {
+  test("100 starts and stops leave no descriptor, thread, map, program, link or memory", async () => {
     const { a, b } = hosts();
+    // What others of this process hold is theirs.
+    const others = held();
+    const made = new Set<string>();
     const cycle = async (): Promise<void> => {
       const engine = await Engine.start({ interface: b.name, netns: b.ns.path, frames: 1024, sockets: 64 });
       const socket = engine.udp({ port: PORT });
       socket.onDatagram = (d) => void d.reply();
+      for (const object of held().difference(others)) made.add(object);
       await engine.close();
     };
     const fds = (): number => readdirSync("/proc/self/fd").length;
@@ -191,6 +196,10 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
     Bun.gc(true);
     await until("the threads' end", () => threads() <= before.threads);
     await until("the descriptors' end", () => fds() <= before.fds);
+    // Six maps, the program and its link, each time others: all named by their ids, whoever might hold them still.
+    const kinds = Object.groupBy(made, (object) => object.split(" ")[0]);
+    expect([kinds.map?.length, kinds.prog?.length, kinds.link?.length]).toEqual([600, 100, 100]);
+    await until("the end of maps, programs and links", () => alive(made).length === 0);
     // An engine of this size is some 20 MiB; eighty that stayed would be 1.6 GiB.
     expect(resident() - before.resident).toBeLessThan(200 * 1024);
     const engine = await Engine.start({ interface: b.name, netns: b.ns.path });
