@@ -3,11 +3,11 @@
  * cannot be had. "auto" tries the one and falls back to the other, and says why.
  */
 import { type ErrnoName, SysError } from "af-xdp-bindings";
-import { AF_XDP_NEEDS, howToGet, lacking } from "./cli/privileges.ts";
 import { CannotServe, type EngineConfig } from "./config.ts";
 import { NetNs } from "./host/netns.ts";
 import { Rtnl } from "./host/rtnetlink.ts";
 import { RTN_UNICAST } from "./host/rtnetlink-uapi.ts";
+import { AF_XDP_NEEDS, howToGet, lacking } from "./privileges.ts";
 
 export type Provider = "engine" | "kernel";
 export type ProviderOption = Provider | "auto";

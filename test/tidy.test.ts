@@ -58,6 +58,18 @@ describe("imports", () => {
     expect(wrong).toEqual([]);
   });
 
+  test("of the engine never lead to its command line", () => {
+    const COMMAND_LINE = "engine/cli/";
+    const wrong = sources
+      .filter((path) => layer(path) === "engine" && !path.startsWith(COMMAND_LINE))
+      .flatMap((path) =>
+        imports(path)
+          .filter((name) => name.startsWith(COMMAND_LINE))
+          .map((name) => `${path} imports ${name}`),
+      );
+    expect(wrong).toEqual([]);
+  });
+
   test("name files that are there", () => {
     const wrong = sources.flatMap((path) =>
       imports(path)

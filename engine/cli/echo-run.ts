@@ -2,11 +2,11 @@
 
 import { Engine } from "../engine.ts";
 import { formatCpuList } from "../host/cpu-list.ts";
+import { AF_XDP_NEEDS, howToGet, lacking } from "../privileges.ts";
 import type { StatsServer } from "../stats.ts";
 import { counterTables } from "./counter-tables.ts";
 import { type EchoData, type EchoOptions, wildcard } from "./echo.ts";
 import { CliError, oneLine } from "./failure.ts";
-import { AF_XDP_NEEDS, howToGet, lacking } from "./privileges.ts";
 import { StopRequest } from "./signals.ts";
 
 export async function runEcho(options: EchoOptions): Promise<void> {

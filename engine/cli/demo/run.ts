@@ -1,9 +1,9 @@
 /** Running `lcore demo`. */
 import { SysError } from "af-xdp-bindings";
+import { AF_XDP_NEEDS, lacking } from "../../privileges.ts";
 import type { DemoOptions } from "../demo.ts";
 import { CliError, EXIT_INTERRUPTED } from "../failure.ts";
 import { colour } from "../output.ts";
-import { AF_XDP_NEEDS, lacking } from "../privileges.ts";
 import { StopRequest } from "../signals.ts";
 import { type DemoResult, report, toJson } from "./figures.ts";
 import { memoryDemo } from "./memory.ts";

@@ -1,5 +1,5 @@
 /** What this process may not do, and how to let it (capabilities(7)). */
-import { type Capability, effectiveCapabilities } from "../host/capabilities.ts";
+import { type Capability, effectiveCapabilities } from "./host/capabilities.ts";
 
 /**
  * What AF_XDP on an interface needs: the socket, the program, attaching it, and (CAP_PERFMON) a program that skips IP
