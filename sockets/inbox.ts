@@ -6,7 +6,7 @@
  */
 import type { RingConsumer } from "../queues/ring.ts";
 import { LOAN_FRAMES } from "./lender.ts";
-import { M_COUNT, M_FRAMES, M_KIND, MSG_LEND, MSG_SENT } from "./message.ts";
+import { M_COUNT, M_FRAMES, M_KIND, MSG_ERROR, MSG_LEND, MSG_SENT } from "./message.ts";
 import { MessageQueue } from "./queue.ts";
 
 /**
@@ -14,9 +14,12 @@ import { MessageQueue } from "./queue.ts";
  */
 const BACKLOG_MAX = 4096;
 
-/** Takes a MSG_SENT at once, in the middle of a send too. */
-export interface CreditTaker {
+/** Takes at once, in the middle of a send too, what calls no handler. */
+export interface InboxOwner {
+  /** A MSG_SENT. */
   acceptCredit(words: Int32Array, at: number): void;
+  /** A MSG_ERROR of this lcore. False: it is to wait, for its socket has a handler for errors. */
+  acceptErrorNow(lcore: number, words: Int32Array, at: number): boolean;
 }
 
 export class Inbox {
@@ -25,15 +28,17 @@ export class Inbox {
   /** What peek() points into. */
   words: Int32Array;
   private readonly ring: RingConsumer;
-  private readonly owner: CreditTaker;
+  private readonly owner: InboxOwner;
+  private readonly lcore: number;
   private readonly loans = new Int32Array(2 * LOAN_FRAMES);
   private readonly backlog = new MessageQueue();
   private fromBacklog = false;
 
-  constructor(ring: RingConsumer, owner: CreditTaker) {
+  constructor(ring: RingConsumer, owner: InboxOwner, lcore: number) {
     this.ring = ring;
     this.words = ring.words;
     this.owner = owner;
+    this.lcore = lcore;
   }
 
   /** Whether messages wait that are not in the ring any more. */
@@ -62,18 +67,24 @@ export class Inbox {
 
   /** Takes loans out of the ring until there are so many. Returns how many there are. */
   collect(wanted: number): number {
-    const { backlog, ring } = this;
+    const { backlog, lcore, owner, ring } = this;
     const { words } = ring;
     while (this.loanCount < wanted && backlog.length < BACKLOG_MAX) {
       const at = ring.peek();
       if (at < 0) break;
       ring.next();
-      if (words[at + M_KIND] === MSG_LEND) this.acceptLoan(words, at);
-      else if (words[at + M_KIND] === MSG_SENT) this.owner.acceptCredit(words, at);
-      else backlog.push(words, at);
+      const kind = words[at + M_KIND];
+      if (kind === MSG_LEND) this.acceptLoan(words, at);
+      else if (kind === MSG_SENT) owner.acceptCredit(words, at);
+      else if (kind !== MSG_ERROR || !owner.acceptErrorNow(lcore, words, at)) backlog.push(words, at);
     }
     ring.release();
     return this.loanCount;
+  }
+
+  /** Looks for errors (MSG_ERROR) behind what waits in the ring. */
+  lookForErrors(): void {
+    if (this.ring.peek() >= 0) this.collect(Number.POSITIVE_INFINITY);
   }
 
   /** A frame to send from, or -1. */

@@ -85,7 +85,7 @@ export class ThreadEndpoint extends Endpoint {
     super(thread, shared);
     this.fib = new Fib(shared.fib);
     this.queueLcores = queueLcores;
-    for (const ring of this.fromLcore) this.inboxes.push(new Inbox(ring, this));
+    for (let l = 0; l < this.fromLcore.length; l++) this.inboxes.push(new Inbox(this.fromLcore[l], this, l));
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
     if (shared.hostThread >= 0) this.tell(shared.hostThread, MSG_HELLO);
     // Where nobody has been told anything, the rest of this object may not be there yet.
@@ -177,11 +177,13 @@ export class ThreadEndpoint extends Endpoint {
 
   /**
    * Who sends a datagram: an lcore, later; or the kernel, now, so that the caller hears what it says. Without a kernel,
-   * what no lcore can send is refused: -errno.
+   * what no lcore can send is refused: -errno; so is what follows an error of the network's that is pending.
    */
   override wayOf(socket: UdpSocket, length: number, w0: number, w1: number, w2: number, w3: number): number {
     const { shared, table } = this;
     if (this.queueLcores === 0) return BY_LCORE;
+    const error = socket.takeError();
+    if (error !== 0) return -error;
     const destinations = this.freshDestinations();
     const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
     const entry = destinations.resolve(w0, w1, w2, w3);
@@ -388,6 +390,19 @@ export class ThreadEndpoint extends Endpoint {
 
   override watchErrors(socket: UdpSocket): void {
     if (socket.onError !== null) this.pump();
+  }
+
+  /** Those who tell of errors are the control thread, and that of the host protocols. */
+  override lookForErrors(_socket: UdpSocket): void {
+    const { controlThread, hostThread } = this.shared;
+    if (controlThread >= 0) this.inboxes[controlThread].lookForErrors();
+    if (hostThread >= 0) this.inboxes[hostThread].lookForErrors();
+  }
+
+  acceptErrorNow(lcore: number, words: Int32Array, at: number): boolean {
+    if ((this.sockets.get(words[at + M_SOCKET])?.onError ?? null) !== null) return false;
+    this.acceptError(lcore, words, at);
+    return true;
   }
 
   override retain(count: 1 | -1): void {
