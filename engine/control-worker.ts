@@ -63,7 +63,7 @@ class Control {
   private readonly stack: Stack;
   private readonly intake: KernelIntake;
   private readonly errors: KernelErrors;
-  private readonly paths = new PathMtus();
+  private readonly paths: PathMtus;
   private readonly board: CounterBoard;
   private readonly cpus: readonly number[];
   private readonly eventfd: number;
@@ -85,6 +85,7 @@ class Control {
     const netns = openNetns(way.netnsPath);
     this.watcher = netns.run(() => new HostWatcher());
     netns.close();
+    this.paths = new PathMtus((destination) => this.pathMtu(destination));
     this.writer = new FibWriter(wiring.fib);
     this.steering = Steering.fromDescriptors(way.steering);
     this.publish(CHANGED_LINKS | CHANGED_ADDRESSES);
@@ -94,9 +95,7 @@ class Control {
     const fib = new Fib(wiring.fib);
     this.stack = new Stack(this.thread, shared, [], pool, fib, wiring.seed);
     this.intake = new KernelIntake(shared.table, this.stack, pool, views);
-    this.errors = new KernelErrors(shared.table, this.stack, pool, views, (address, mtu) => {
-      this.paths.learn(address, mtu, performance.now());
-    });
+    this.errors = new KernelErrors(shared.table, this.stack, pool, views, (address) => this.paths.learn(address));
     this.board = new CounterBoard(wiring.counters);
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
     shared.mesh.setEventfd(this.thread, this.eventfd);
@@ -183,6 +182,12 @@ class Control {
       this.refreshAt = now + REFRESH_MS;
       this.refresh();
     }
+  }
+
+  /** See PathMtuOracle. */
+  private pathMtu(destination: Uint8Array): number {
+    const believed = this.watcher.resolve(destination)?.mtu ?? 0;
+    return believed < (this.watcher.route(destination)?.mtu ?? 0) ? believed : 0;
   }
 
   /** Moves every other thread of this process off the lcores' CPUs, where there are others. */

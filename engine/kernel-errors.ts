@@ -19,8 +19,8 @@ const MSG_DONTWAIT = 0x40;
 /** Errors read from one socket before the next has its turn. */
 const READ_MAX = 64;
 
-/** Told of an MTU that a router reports for the way to an address: four words, IPv4 mapped, and bytes. */
-export type PathMtuListener = (address: Int32Array, mtu: number) => void;
+/** Told that a router reports an MTU for the way to an address: four words, IPv4 mapped. */
+export type PathMtuListener = (address: Int32Array) => void;
 
 export class KernelErrors {
   private readonly table: SocketTable;
@@ -77,7 +77,7 @@ export class KernelErrors {
       this.pool.give(frame);
       return;
     }
-    if (isIcmp(report.origin) && report.errno === ERRNO.EMSGSIZE) this.onPathMtu(report.remote, report.info);
+    if (isIcmp(report.origin) && report.errno === ERRNO.EMSGSIZE) this.onPathMtu(report.remote);
     this.reporter.report(this.ownerOf(id), report, frame, length);
   }
 

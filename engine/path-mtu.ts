@@ -1,52 +1,57 @@
 /**
- * Path MTUs that routers have reported (RFC 1191, RFC 8201), by destination. The FIB tells the packet path; what is larger
- * goes by the kernel, which has heard of them too and takes it apart.
+ * Path MTUs that routers have reported (RFC 1191, RFC 8201), by destination, as the kernel believes them: a report only says
+ * of which destination to ask. The FIB tells the packet path; what is larger goes by the kernel, which takes it apart.
  */
 import { addressBytes, type FibPathMtu, PATH_MTUS_MAX } from "../sockets/fib.ts";
 
-/** How long a report counts (RFC 1191, section 6.3; net.ipv4.route.mtu_expires): then a larger packet tries again. */
-const EXPIRY_MS = 600_000;
-/** The least time between two publications: reports are cheap to forge, a new FIB is not cheap to read. */
+/** How often the kernel is asked again: an MTU that has expired there, or was flushed, counts for so long still. */
+const ASK_MS = 1000;
+/** The least time between two looks at reports: they are cheap to forge, a new FIB is not cheap to read. */
 const PUBLISH_MS = 100;
-/** The least that IPv6 has (RFC 8200, section 5): reports of less are taken for it, as Linux does. */
-const IPV6_MIN_MTU = 1280;
 
-interface PathMtu extends FibPathMtu {
-  readonly expiresAt: number;
-}
+/** The kernel's path MTU to a destination of 4 or 16 bytes, where it is less than that of the route; else 0. */
+export type PathMtuOracle = (destination: Uint8Array) => number;
 
 export class PathMtus {
-  /** In the order in which they were learned. */
-  private readonly entries = new Map<string, PathMtu>();
-  private changed = false;
+  private readonly ask: PathMtuOracle;
+  /** In the order in which they were last reported. MTU 0: not asked yet. */
+  private readonly entries = new Map<string, FibPathMtu>();
+  private reported = false;
   private publishAt = 0;
+  private askAt = 0;
 
-  /** A router on the way to `address` (four words, IPv4 mapped) lets no more than `mtu` bytes pass. */
-  learn(address: Int32Array, mtu: number, now: number): void {
-    const destination = addressBytes(address[0], address[1], address[2], address[3]);
-    const key = destination.join();
-    const least = Math.max(mtu >>> 0, destination.length === 4 ? 1 : IPV6_MIN_MTU);
-    const known = this.entries.get(key);
-    this.entries.delete(key);
-    if (this.entries.size === PATH_MTUS_MAX) this.entries.delete(this.entries.keys().next().value as string);
-    this.entries.set(key, { destination, mtu: least, expiresAt: now + EXPIRY_MS });
-    if (known?.mtu !== least) this.changed = true;
+  constructor(ask: PathMtuOracle) {
+    this.ask = ask;
   }
 
-  /** Whether the FIB is to be published for what was learned, or has expired. Asked now and then; the next answer is no. */
+  /** A router on the way to `address` (four words, IPv4 mapped) is said to let less pass than was sent. */
+  learn(address: Int32Array): void {
+    const destination = addressBytes(address[0], address[1], address[2], address[3]);
+    const key = destination.join();
+    const mtu = this.entries.get(key)?.mtu ?? 0;
+    this.entries.delete(key);
+    if (this.entries.size === PATH_MTUS_MAX) this.entries.delete(this.entries.keys().next().value as string);
+    this.entries.set(key, { destination, mtu });
+    this.reported = true;
+  }
+
+  /** Whether the FIB is to be published for what the kernel believes now. Asked now and then (milliseconds). */
   isDue(now: number): boolean {
-    for (const [key, { expiresAt }] of this.entries) {
-      if (expiresAt > now) break;
-      this.entries.delete(key);
-      this.changed = true;
-    }
-    if (!this.changed || now < this.publishAt) return false;
-    this.changed = false;
+    if (now < this.publishAt || (!this.reported && now < this.askAt)) return false;
     this.publishAt = now + PUBLISH_MS;
-    return true;
+    this.askAt = now + ASK_MS;
+    this.reported = false;
+    let changed = false;
+    for (const [key, { destination, mtu }] of this.entries) {
+      const believed = this.ask(destination);
+      if (believed === 0) this.entries.delete(key);
+      else if (believed !== mtu) this.entries.set(key, { destination, mtu: believed });
+      if (believed !== mtu) changed = true;
+    }
+    return changed;
   }
 
   list(): FibPathMtu[] {
-    return [...this.entries.values()];
+    return [...this.entries.values()].filter(({ mtu }) => mtu > 0);
   }
 }
