@@ -77,6 +77,7 @@ import { Arp } from "./arp.ts";
 import { type HostConfig, type HostSettings, resolveHostConfig } from "./config.ts";
 import { ConflictDetection } from "./conflict-detection.ts";
 import { DuplicateDetection } from "./duplicate-detection.ts";
+import { checkExtensions, EXTENSIONS_OK, EXTENSIONS_PROBLEM, problem } from "./extensions.ts";
 import { Icmp4 } from "./icmp.ts";
 import type { IcmpReport } from "./icmp-report.ts";
 import { Icmp6 } from "./icmp6.ts";
@@ -394,6 +395,11 @@ export class Host {
     loadIpv6(this.destination, bytes, PACKET_AT + IPV6_DST);
     // One that is not ours yet, too: the answer to our question whose it is may be sent there.
     if (!isMulticast(this.destination) && this.own.find(this.destination) === null) return this.drop(C.IpInAddrErrors);
+    const extensions = checkExtensions(bytes, PACKET_AT);
+    if (extensions === EXTENSIONS_PROBLEM) {
+      this.icmp6.sendError(bytes, PACKET_AT, ICMPV6_PARAMPROB, problem.code, problem.pointer, now);
+    }
+    if (extensions !== EXTENSIONS_OK) return this.drop(C.IpInHdrErrors);
     if (protocol === NEXTHDR_FRAGMENT) return HOST_FRAGMENT;
     if (protocol === NEXTHDR_ICMP) {
       this.icmp6.receive(this.rx, PACKET_AT, offset, left, now);

@@ -1,7 +1,8 @@
 /**
  * ICMP (RFC 792) as a host has it (RFC 1122, section 3.2.2): echo requests answered, errors about our packets passed on, errors
  * about others' packets sent. What Linux has a choice in is as it is there by default (net/ipv4/icmp.c): no answer to a
- * broadcast or to a timestamp request; as much of a packet quoted as 576 bytes hold.
+ * broadcast; as much of a packet quoted as 576 bytes hold. But a timestamp request gets no answer (RFC 1122, section 3.2.2.8,
+ * leaves it open), nor a header whose options cannot be read.
  *
  * Redirects are counted and not obeyed: whoever can send one can turn our packets to himself, and all that an honest one
  * saves is a hop. Servers switch them off.
