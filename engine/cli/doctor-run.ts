@@ -5,6 +5,7 @@ import { inShell, shellLine } from "../doctor/change.ts";
 import { diagnose, type TopicFinding, verdict } from "../doctor/diagnose.ts";
 import type { Facts, Plan } from "../doctor/facts.ts";
 import { gather } from "../doctor/gather.ts";
+import { choice } from "../doctor/provider.ts";
 import { getAffinity } from "../host/affinity.ts";
 import type { DoctorOptions, PlanOptions } from "./doctor.ts";
 import { report } from "./doctor-text.ts";
@@ -56,6 +57,8 @@ function json(facts: Facts, findings: readonly TopicFinding[]): object {
     netns: facts.where.netns,
     interface: facts.interface?.name ?? null,
     plan,
+    // What an engine with the provider 'auto' would run on.
+    auto: choice(facts),
     verdict: verdict(findings),
     findings: findings.map((finding) => ({
       id: finding.id,

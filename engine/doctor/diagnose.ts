@@ -10,6 +10,7 @@ import { clockFindings, kernelFindings } from "./kernel.ts";
 import { claimed, modeFindings } from "./modes.ts";
 import { offloadFindings } from "./offloads.ts";
 import { privilegeFindings } from "./privileges.ts";
+import { providerFindings } from "./provider.ts";
 import { queueFindings } from "./queues.ts";
 import { sysctlFindings } from "./sysctls.ts";
 
@@ -19,6 +20,7 @@ const TOPICS: readonly (readonly [topic: string, find: (facts: Facts) => Finding
   ["privileges", privilegeFindings],
   ["interface", interfaceFindings],
   ["modes", modeFindings],
+  ["provider", providerFindings],
   ["queues", queueFindings],
   ["offloads", offloadFindings],
   ["interrupts", interruptFindings],

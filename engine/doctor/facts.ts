@@ -147,6 +147,8 @@ export interface HostFacts {
   /** Process of irqbalance, 0 for none seen. */
   readonly irqbalance: number;
   readonly firewall: FirewallFacts;
+  /** The Ethernet interface of the default route, which an engine takes that is told none; null where there is none. */
+  readonly defaultInterface: string | null;
   /** Interfaces of the namespace. */
   readonly links: readonly LinkFacts[];
 }

@@ -4,6 +4,7 @@ import { release } from "node:os";
 import { effectiveCapabilities } from "../host/capabilities.ts";
 import type { Link } from "../host/rtnetlink-decode.ts";
 import { IFF_UP } from "../host/rtnetlink-uapi.ts";
+import { defaultInterfaceOf } from "../provider.ts";
 import { fileOf, isGlobal } from "./change.ts";
 import { type HostFacts, type Limit, type LinkFacts, type Plan, type Softnet, SYSCTLS, type Sysctl } from "./facts.ts";
 import { gatherCpus } from "./gather-cpus.ts";
@@ -37,6 +38,7 @@ export function gatherHost(plan: Plan, probes: Probes, global: Partial<Record<Sy
     softnet: softnet(readText("/proc/net/softnet_stat") ?? ""),
     irqbalance: processNamed("irqbalance"),
     firewall: gatherFirewall(),
+    defaultInterface: readable(() => defaultInterfaceOf(probes.rtnl), null),
     links: probes.rtnl.links().map((link) => brief(link, probes)),
   };
 }

@@ -16,8 +16,8 @@ function kind({ name, ethernet, kind, driver, ifindex }: InterfaceFacts): Findin
 
 function state({ name, up, carrier }: InterfaceFacts): Finding {
   if (!up) {
-    const cost = "sockets cannot be bound to its queues";
-    return fail("link", `${name} is down`, cost, inNetns(`ip link set dev ${name} up`));
+    const cost = "the engine starts, and serves nothing until it is up";
+    return warn("link", `${name} is down`, cost, inNetns(`ip link set dev ${name} up`));
   }
   if (!carrier)
     return warn("link", `${name} has no carrier`, "nothing comes in", "the other end or the cable is missing");

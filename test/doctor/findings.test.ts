@@ -85,7 +85,7 @@ const TRAPS: [id: string, level: string, trap: Spoilt, words: string, ...command
   ],
 
   ["interface", "fail", { dev: { ethernet: false } }, "not Ethernet"],
-  ["link", "fail", { dev: { up: false, protection: "it is down" } }, "down", "by hand: ip link set dev eth1 up"],
+  ["link", "warn", { dev: { up: false, protection: "it is down" } }, "down", "by hand: ip link set dev eth1 up"],
   ["link", "warn", { dev: { carrier: false } }, "no carrier"],
   ["mtu", "fail", { dev: { mtu: 9000 } }, "3818", "by hand: ip link set dev eth1 mtu 3818"],
   [
@@ -116,6 +116,11 @@ const TRAPS: [id: string, level: string, trap: Spoilt, words: string, ...command
   ],
   ["master", "warn", { dev: { master: "br0" } }, "a port of br0"],
   ["uppers", "info", { dev: { uppers: [{ name: "eth1.7", kind: "vlan" }] } }, "eth1.7"],
+
+  ["provider", "info", { host: { capabilities: without("CAP_BPF") } }, "kernel sockets: AF_XDP needs CAP_BPF"],
+  ["provider", "info", { dev: { mtu: 9000 } }, "kernel sockets: interface eth1: packets of its MTU 9000"],
+  ["provider", "info", { host: { trials: { ...trials, umem: refused("ENFILE") } } }, "'auto' fails"],
+  ["provider", "info", { dev: { protection: "it carries the default route" } }, "the engine on eth1"],
 
   ["modes", "info", { dev: { protection: "it carries the default route" } }, "default route"],
   ["native", "info", { dev: modes({ native: refused("EOPNOTSUPP") }) }, "skb mode"],

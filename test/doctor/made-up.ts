@@ -75,6 +75,7 @@ export const host: HostFacts = {
   softnet: [0, 1, 2, 3].map((cpu) => ({ cpu, dropped: 0, squeezed: 0 })),
   irqbalance: 0,
   firewall: { chains: [], legacyTables: [], conntrack: null },
+  defaultInterface: "eth1",
   links: [],
 };
 

@@ -5,7 +5,11 @@ import { fileURLToPath } from "node:url";
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Where messages for operators are made: the command line, and what an engine says of its options and its end. */
-const SOURCES = ["engine/cli/*.ts", "engine/doctor/tune-state.ts", "engine/{config,engine,privileges,provider,stats,wiring}.ts"];
+const SOURCES = [
+  "engine/cli/*.ts",
+  "engine/doctor/tune-state.ts",
+  "engine/{config,engine,privileges,provider,stats,wiring}.ts",
+];
 
 /** The longest part of each message that holds whatever its values: "has queues 0 to", by the file that it is in. */
 export function messageParts(): { file: string; part: string }[] {
