@@ -31,7 +31,10 @@ export interface EngineOptions {
    * where AF_XDP cannot be had for lack of privilege or of support by kernel or interface.
    */
   provider?: ProviderOption;
-  /** Hears of what was decided otherwise than asked for, a line each: kernel sockets instead of AF_XDP, and why. */
+  /**
+   * Hears of what is otherwise than asked for, a line each: kernel sockets instead of AF_XDP, and why; the program taken
+   * off the interface, or queues added to it, while the engine serves.
+   */
   onNotice?: (text: string) => void;
   /** Interface to serve, by name; default that of the default route. */
   interface?: string;

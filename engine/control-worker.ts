@@ -12,8 +12,10 @@ import { Fib, FibWriter } from "../sockets/fib.ts";
 import { Stack } from "../sockets/stack.ts";
 import { hostFib } from "./fib-source.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
+import { Ethtool } from "./host/ethtool.ts";
 import { NUD_STALE } from "./host/rtnetlink-uapi.ts";
 import { CHANGED_ADDRESSES, CHANGED_LINKS, HostWatcher } from "./host/watcher.ts";
+import { InterfaceWatch } from "./interface-watch.ts";
 import { KernelErrors } from "./kernel-errors.ts";
 import { KernelIntake } from "./kernel-intake.ts";
 import { PathMtus } from "./path-mtu.ts";
@@ -24,6 +26,7 @@ import {
   CONTROL_FRAMES,
   controlThread,
   type KernelWiring,
+  LINK_WORD,
   openNetns,
   openShared,
   type Wiring,
@@ -58,6 +61,7 @@ class Control {
   private readonly thread: number;
   private readonly state: Int32Array;
   private readonly watcher: HostWatcher;
+  private readonly watch: InterfaceWatch;
   private readonly writer: FibWriter;
   private readonly steering: Steering;
   private readonly stack: Stack;
@@ -84,6 +88,12 @@ class Control {
     Atomics.store(this.state, 1 + this.thread, sys.gettid());
     const netns = openNetns(way.netnsPath);
     this.watcher = netns.run(() => new HostWatcher());
+    const served = wiring.queues.flat().length;
+    this.watch = new InterfaceWatch(
+      netns.run(() => new Ethtool()),
+      served,
+      (text) => post({ type: "notice", text }),
+    );
     netns.close();
     this.paths = new PathMtus((destination) => this.pathMtu(destination));
     this.writer = new FibWriter(wiring.fib);
@@ -129,6 +139,7 @@ class Control {
   close(): void {
     this.stack.shared.mesh.setEventfd(this.thread, -1);
     sys.close(this.eventfd);
+    this.watch.close();
     this.watcher.close();
     this.steering.close();
     this.stack.shared.binder.close();
@@ -177,6 +188,8 @@ class Control {
     if (now >= this.housekeepingAt) {
       this.housekeepingAt = now + HOUSEKEEPING_MS;
       this.isolate();
+      const link = this.watcher.link(this.way.link.ifindex);
+      if (link !== null) this.watch.look(link, Atomics.load(this.state, LINK_WORD) || -1);
     }
     if (now >= this.refreshAt) {
       this.refreshAt = now + REFRESH_MS;

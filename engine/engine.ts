@@ -40,6 +40,7 @@ import {
   controlThread,
   createWiring,
   type KernelWiring,
+  LINK_WORD,
   type LinkDescriptor,
   MEMORY_IFINDEX,
   openEndpoint,
@@ -239,7 +240,9 @@ export class Engine extends EngineThread {
         if (way.kind === "pcap") new FibWriter(wiring.fib).publish(replayFib(way, MEMORY_IFINDEX));
         else if (config.memory !== null) new FibWriter(wiring.fib).publish(memoryFib(config.memory));
       } else {
-        threads.push(await Thread.start("control", new URL("./control-worker.ts", import.meta.url), { wiring, cpus }));
+        const url = new URL("./control-worker.ts", import.meta.url);
+        const hear = (message: FromThread): void => void (message.type === "notice" && notice(message.text));
+        threads.push(await Thread.start("control", url, { wiring, cpus }, [], hear));
       }
       // One after another: concurrent first loads of the native shim have crashed the runtime.
       for (let id = 0; id < config.cpus.length; id++) {
@@ -247,7 +250,7 @@ export class Engine extends EngineThread {
         const line = captures.newLine();
         threads.push(await Thread.start(`lcore ${id}`, url, { wiring, id, line }, [line.port]));
       }
-      kernel?.attach(config);
+      kernel?.attach(config, new Int32Array(wiring.state));
       kernel?.publishNapiIds(wiring);
       if (config.isolate && config.cpus.length > 0 && config.cpus.length < cpus.length) {
         const state = new Int32Array(wiring.state);
@@ -498,7 +501,7 @@ class Thread {
           thread.zeroCopy = message.zeroCopy;
           thread.xsks = message.xsks;
           resolve(thread);
-        } else if (message.type === "conflict" || message.type === "settled") {
+        } else if (message.type === "conflict" || message.type === "settled" || message.type === "notice") {
           onMessage(message);
         } else {
           finish(message.type === "failed" ? restoreError(name, message.error) : null);
@@ -521,6 +524,7 @@ class KernelSide {
   private readonly epoll: number;
   private readonly queueCount: number;
   private xdpLink: Link | null = null;
+  private state: Int32Array | null = null;
   private closed = false;
   private lastCounters: Record<string, number> = {};
 
@@ -583,9 +587,12 @@ class KernelSide {
     };
   }
 
-  attach(config: EngineConfig): void {
+  /** @param state of the wiring: the control thread looks after the link that is named there */
+  attach(config: EngineConfig, state: Int32Array): void {
     const result = this.netns.run(() => attachSteering(this.steering, this.link, this.attached, config.mode));
     this.xdpLink = result.link;
+    this.state = state;
+    Atomics.store(state, LINK_WORD, result.link.fd);
     if (result.fallback !== "") {
       this.attached = "skb";
       this.reason = result.fallback;
@@ -605,6 +612,7 @@ class KernelSide {
   }
 
   detach(): void {
+    if (this.state !== null) Atomics.store(this.state, LINK_WORD, 0);
     this.xdpLink?.close();
     this.xdpLink = null;
   }

@@ -15,7 +15,7 @@ export interface FoundInterface {
 }
 
 /** As ETHTOOL_GCHANNELS has it; drivers without it use all that the device was made with. */
-function activeQueues(ethtool: Ethtool, { name, rxQueues }: HostLink): number {
+export function activeQueues(ethtool: Ethtool, { name, rxQueues }: HostLink): number {
   try {
     const { rx, combined } = ethtool.channels(name);
     return Math.min(rx + combined, rxQueues) || rxQueues;

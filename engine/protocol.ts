@@ -20,6 +20,8 @@ export type FromThread =
   | { readonly type: "conflict"; readonly address: string; readonly mac: string; readonly lost: boolean }
   /** Own addresses are no longer checked for other users: those that are used, as text. */
   | { readonly type: "settled"; readonly addresses: string[] }
+  /** A line for whoever started the engine. */
+  | { readonly type: "notice"; readonly text: string }
   | { readonly type: "stopped"; readonly thread: number }
   | { readonly type: "failed"; readonly thread: number; readonly error: ErrorDescription };
 

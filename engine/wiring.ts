@@ -89,6 +89,8 @@ export type Way = FrameWay | SocketsWiring;
 /** Words of Wiring.state, and the one that says that frames come and go. */
 const STATE_WORDS = 256;
 export const SERVING_WORD = STATE_WORDS - 1;
+/** Descriptor of the steering program's BPF link, 0 while there is none. The starting thread writes it. */
+export const LINK_WORD = STATE_WORDS - 2;
 
 export interface Wiring {
   readonly config: Omit<EngineConfig, "memory">;

@@ -20,15 +20,25 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
   test("queues are added and taken away: what comes on them goes through the kernel, and all is answered", async () => {
     const { a, b } = hosts(2);
     for (const { ethtool, name } of [a, b]) ethtool.setChannels(name, { rx: 1, tx: 1 });
-    const engine = await Engine.start({ interface: b.name, netns: b.ns.path, mode: "native" });
+    const notices: string[] = [];
+    const onNotice = (text: string): void => void notices.push(text);
+    const engine = await Engine.start({ interface: b.name, netns: b.ns.path, mode: "native", onNotice });
     cleanUp.push(() => engine.close());
     engine.udp({ port: PORT }).onDatagram = (d) => void d.reply();
+    // As long as the control thread takes to know what there was.
+    await Bun.sleep(1500);
     for (let i = 0; i < FLOWS; i++) await answered(a, b.ipv4Text, `one queue ${i}`);
     expect(engine.steeringCounters()?.passNoSocket).toBe(0);
     for (const { ethtool, name } of [b, a]) ethtool.setChannels(name, { rx: 2, tx: 2 });
+    const seen = programSaw(engine);
     for (let i = 0; i < FLOWS; i++) await answered(a, b.ipv4Text, `two queues ${i}`);
     const { UdpInViaKernel } = engine.counters();
     expect(UdpInViaKernel).toBeGreaterThan(0);
+    // veth runs no program on a queue that was added after the program: no counter of it can tell.
+    expect(programSaw(engine) - seen).toBeLessThan(FLOWS);
+    expect(engine.steeringCounters()?.passNoSocket).toBe(0);
+    await until("the notice", () => notices.length > 0);
+    expect(notices).toEqual([expect.stringContaining("has 2 receive queues now, of which lcores drive 1")]);
     for (const { ethtool, name } of [a, b]) ethtool.setChannels(name, { rx: 1, tx: 1 });
     const frames = inViaQueue(engine);
     for (let i = 0; i < FLOWS; i++) await answered(a, b.ipv4Text, `one again ${i}`);
@@ -136,7 +146,8 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
   });
 
   test("root detaches the program: the kernel brings what comes, and the answers go", async () => {
-    const { a, b, engine } = await serve();
+    const notices: string[] = [];
+    const { a, b, engine } = await serve(1, { onNotice: (text) => notices.push(text) });
     await answered(a, b.ipv4Text, "before");
     for (const object of held()) if (object.startsWith("link ")) detach(object);
     expect(b.ns.run(() => attachedXdp(b.ifindex))).toEqual([]);
@@ -144,6 +155,9 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
     await answered(a, b.ipv4Text, "after");
     const { UdpInViaKernel } = engine.counters();
     expect(UdpInViaKernel).toBeGreaterThan(before);
+    await until("the notice", () => notices.length > 0);
+    await Bun.sleep(1500);
+    expect(notices).toEqual([expect.stringContaining(`XDP program was taken off ${b.name}`)]);
   });
 
   test("other programs cannot have a served port, nor the engine theirs", async () => {
@@ -178,6 +192,12 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
     },
   );
 });
+
+/** Frames to the served port that the program has seen. */
+function programSaw(engine: Engine): number {
+  const { redirected = 0, passNoSocket = 0 } = engine.steeringCounters() ?? {};
+  return redirected + passNoSocket;
+}
 
 /** All that ethtool, ip and sysctl show of a host, but counters and neighbours. */
 function state(host: Host): string {
