@@ -82,11 +82,6 @@ export class Inbox {
     return this.loanCount;
   }
 
-  /** Looks for errors (MSG_ERROR) behind what waits in the ring. */
-  lookForErrors(): void {
-    if (this.ring.peek() >= 0) this.collect(Number.POSITIVE_INFINITY);
-  }
-
   /** A frame to send from, or -1. */
   borrow(): number {
     if (this.loanCount === 0 && this.collect(1) === 0) return -1;

@@ -6,6 +6,7 @@
  * by the lcores beforehand, so that sending needs no answer.
  */
 import { ERRNO, sys } from "af-xdp-bindings";
+import type { RingConsumer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
 import { Destinations, VIA_KERNEL } from "./destinations.ts";
@@ -63,6 +64,9 @@ export class ThreadEndpoint extends Endpoint {
   override readonly fib: Fib;
   /** One for each lcore. */
   private readonly inboxes: Inbox[] = [];
+  /** Who tells of errors: the control thread, or that of the host protocols; and its ring. */
+  private readonly reporter: number;
+  private readonly reports: RingConsumer;
   private readonly queueLcores: number;
   private readonly waiters: (() => void)[] = [];
   private pumping = false;
@@ -84,6 +88,8 @@ export class ThreadEndpoint extends Endpoint {
   constructor(thread: number, shared: Shared, queueLcores: number) {
     super(thread, shared);
     this.fib = new Fib(shared.fib);
+    this.reporter = Math.max(shared.controlThread, shared.hostThread, 0);
+    this.reports = this.fromLcore[this.reporter];
     this.queueLcores = queueLcores;
     for (let l = 0; l < this.fromLcore.length; l++) this.inboxes.push(new Inbox(this.fromLcore[l], this, l));
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
@@ -182,8 +188,10 @@ export class ThreadEndpoint extends Endpoint {
   override wayOf(socket: UdpSocket, length: number, w0: number, w1: number, w2: number, w3: number): number {
     const { shared, table } = this;
     if (this.queueLcores === 0) return BY_LCORE;
-    const error = socket.takeError();
-    if (error !== 0) return -error;
+    if (this.reports.peek() >= 0) {
+      const error = socket.takeError();
+      if (error !== 0) return -error;
+    }
     const destinations = this.freshDestinations();
     const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
     const entry = destinations.resolve(w0, w1, w2, w3);
@@ -392,11 +400,8 @@ export class ThreadEndpoint extends Endpoint {
     if (socket.onError !== null) this.pump();
   }
 
-  /** Those who tell of errors are the control thread, and that of the host protocols. */
   override lookForErrors(_socket: UdpSocket): void {
-    const { controlThread, hostThread } = this.shared;
-    if (controlThread >= 0) this.inboxes[controlThread].lookForErrors();
-    if (hostThread >= 0) this.inboxes[hostThread].lookForErrors();
+    if (this.reports.peek() >= 0) this.inboxes[this.reporter].collect(Number.POSITIVE_INFINITY);
   }
 
   acceptErrorNow(lcore: number, words: Int32Array, at: number): boolean {
