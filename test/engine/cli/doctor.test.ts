@@ -3,6 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import Ajv2020 from "ajv/dist/2020";
+import schema from "../../../docs/doctor.schema.json" with { type: "json" };
 import { makeHosts, requires, type VethPair } from "../../support/hosts.ts";
 import { type Finished, lcore } from "./cli.ts";
 
@@ -12,6 +14,20 @@ interface Report {
   verdict: number;
   findings: { id: string; level: string; found: string; cost: string; commands: string[]; tunable: boolean }[];
 }
+
+const validate = new Ajv2020({ strict: true, allowUnionTypes: true }).compile(schema);
+
+/** A report as the shipped schema has it. */
+function reportOf(stdout: string): Report {
+  const report: unknown = JSON.parse(stdout);
+  validate(report);
+  expect(validate.errors ?? []).toEqual([]);
+  return report as Report;
+}
+
+test("the schema refuses what is not a report", () => {
+  for (const wrong of [{}, { schema: 2 }, { schema: 1, findings: [] }]) expect(validate(wrong)).toBe(false);
+});
 
 const level = (report: Report, id: string): string | undefined => report.findings.find((f) => f.id === id)?.level;
 
@@ -33,7 +49,7 @@ test("wrong use is one line and status 2", async () => {
 
 test("without an interface: the host, and the interfaces there are", async () => {
   const { status, stdout, stderr } = await lcore(["doctor", "--json"]);
-  const report = JSON.parse(stdout) as Report;
+  const report = reportOf(stdout);
   expect({ stderr, schema: report.schema, name: report.interface }).toEqual({ stderr: "", schema: 1, name: null });
   expect(status).toBe(report.verdict);
   expect(level(report, "kernel")).toBe("ok");
@@ -41,7 +57,7 @@ test("without an interface: the host, and the interfaces there are", async () =>
 
 test.skipIf(process.getuid?.() !== 0)("without privileges: status 2, and which capabilities are missing", async () => {
   const { status, stdout } = await lcore(["doctor", "--json"], { unprivileged: true });
-  const report = JSON.parse(stdout) as Report;
+  const report = reportOf(stdout);
   expect(status).toBe(2);
   expect(report.findings.find(({ id }) => id === "capabilities")?.found).toBe(
     "missing: CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON",
@@ -70,7 +86,7 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "")("on veth", ()
 
   test("a failure is status 2, has its command, and tune mends it and takes it back", async () => {
     const { status, stdout } = await run("doctor", "--json");
-    const report = JSON.parse(stdout) as Report;
+    const report = reportOf(stdout);
     expect([status, report.verdict, level(report, "queues")]).toEqual([2, 2, "fail"]);
     expect(report.findings.find(({ id }) => id === "queues")).toMatchObject({
       commands: ["ethtool -L veth0 rx 2 tx 2"],
@@ -94,7 +110,7 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "")("on veth", ()
     expect([done.status, done.stderr, queues()]).toEqual([0, "", 2]);
     const path = /What was there before is in (\S+);/.exec(done.stdout)?.[1] ?? "";
     expect(existsSync(path)).toBe(true);
-    expect(level(JSON.parse((await run("doctor", "--json")).stdout), "queues")).toBe("ok");
+    expect(level(reportOf((await run("doctor", "--json")).stdout), "queues")).toBe("ok");
 
     const undone = await run("tune", "--undo", "--yes");
     expect([undone.status, undone.stderr, queues(), existsSync(path)]).toEqual([0, "", 1, false]);
