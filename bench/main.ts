@@ -1,9 +1,10 @@
 /**
- * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|provider|all] [options]`: measures, prints tables, holds them against the goals.
+ * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|provider|capture|all] [options]`: measures, prints tables, holds them against the goals.
  * Needs root, veth and two CPUs for everything but parts and ring.
  */
 import { CommanderError } from "commander";
 import { MESSAGE_WORDS } from "../sockets/message.ts";
+import { capturePeers } from "./capture.ts";
 import { measureDns } from "./dns.ts";
 import { dropinPeers } from "./dropin.ts";
 import { measureEcho } from "./echo.ts";
@@ -87,6 +88,10 @@ async function measure(
         goals: report.providerGoals(echo, rtt),
         data: { echo, rtt },
       };
+    }
+    case "capture": {
+      const rows = await measureEcho(present(capturePeers(), options), load, progress);
+      return { text: report.peersText(rows), goals: [], data: rows };
     }
     case "dns": {
       const rows = await measureDns({ rounds, warmupMs, measureMs, window: DNS_WINDOW }, progress);

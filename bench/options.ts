@@ -2,7 +2,18 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { XdpMode } from "./peers.ts";
 
-export const SELECTIONS = ["parts", "ring", "echo", "rtt", "gc", "start", "dropin", "dns", "provider"] as const;
+export const SELECTIONS = [
+  "parts",
+  "ring",
+  "echo",
+  "rtt",
+  "gc",
+  "start",
+  "dropin",
+  "dns",
+  "provider",
+  "capture",
+] as const;
 export type Selection = (typeof SELECTIONS)[number];
 
 export interface BenchOptions {
@@ -36,7 +47,7 @@ export function parseBench(argv: readonly string[]): BenchOptions {
     .addOption(new Option("--mode <mode>", "XDP mode").choices(["skb", "native", "both"]).default("both"))
     .option(
       "--peers <names>",
-      "comma-separated: lcore, l2fwd, xdpsock, bun, node, c-batch, c-block, c-spin; dropin-bun, dropin-dgram, dgram-bun, dgram-node",
+      "comma-separated: lcore, l2fwd, xdpsock, bun, node, c-batch, c-block, c-spin; dropin-bun, dropin-dgram, dgram-bun, dgram-node; capture-none, capture-rx, capture-all",
     )
     .option("--xdpsock <path>", "C xdpsock of xdp-project/bpf-examples, to compare with", "")
     .option("--window <n>", "frames in flight", whole(1, 2048), 512)

@@ -113,10 +113,15 @@ export interface LcorePeerOptions {
   /** See EchoModuleData.markHeap. */
   markHeap?: boolean;
   env?: Record<string, string>;
+  /** See LcoreEchoOptions.capture. */
+  capture?: readonly string[] | null;
 }
 
 /** The lcore, under one of its idle policies. It places its own threads. */
-export function lcorePeer(poll: PollPolicy, { markHeap = false, env = {} }: LcorePeerOptions = {}): Peer {
+export function lcorePeer(
+  poll: PollPolicy,
+  { markHeap = false, env = {}, capture = null }: LcorePeerOptions = {},
+): Peer {
   return {
     name: poll === "busy" ? "lcore" : `lcore-${poll}`,
     title: `lcore, ${poll}`,
@@ -124,7 +129,7 @@ export function lcorePeer(poll: PollPolicy, { markHeap = false, env = {} }: Lcor
     answers: true,
     missing: "",
     start: (testbed, mode) => {
-      const options = { interface: testbed.hosts.b.name, port: PORT, cpu: PEER_CPU, mode, poll, markHeap };
+      const options = { interface: testbed.hosts.b.name, port: PORT, cpu: PEER_CPU, mode, poll, markHeap, capture };
       const command = [
         process.execPath,
         script("./peers/lcore-echo.ts"),
