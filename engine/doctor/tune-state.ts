@@ -72,12 +72,13 @@ export class StateFile {
 
   /** Replaces the file, or removes it when nothing is left. Whoever reads it, also after a crash, sees all or nothing. */
   save(entries: readonly Entry[]): void {
+    // One name, so that what a killed process had begun to write is written over or removed.
+    const next = `${this.path}.next`;
     if (entries.length === 0) {
-      rmSync(this.path, { force: true });
+      for (const path of [next, this.path]) rmSync(path, { force: true });
       return;
     }
     const state: State = { version: STATE_VERSION, interface: this.name, ifindex: this.ifindex, entries };
-    const next = `${this.path}.${process.pid}`;
     const fd = openSync(next, "w", 0o600);
     try {
       writeSync(fd, `${JSON.stringify(state, null, 2)}\n`);
