@@ -13,7 +13,10 @@ export const COUNTERS = [
   ["TxBytes", "bytes of those frames"],
   ["EthUnknownType", "dropped: neither IPv4 nor IPv6, or more than two VLAN tags"],
   ["EthTruncated", "dropped: shorter than its Ethernet and IP headers"],
-  ["IpInHdrErrors", "dropped: version, a length, an option or a route in the headers that is wrong or may not be taken"],
+  [
+    "IpInHdrErrors",
+    "dropped: version, a length, an option or a route in the headers that is wrong or may not be taken",
+  ],
   ["IpInCsumErrors", "dropped: IPv4 header checksum wrong"],
   ["IpInAddrErrors", "dropped: addressed to none of our addresses"],
   ["IpInUnknownProtos", "dropped: no handler for the protocol, or an IPv6 extension header"],
