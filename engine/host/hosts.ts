@@ -11,10 +11,10 @@ import { Ethtool } from "./ethtool.ts";
 import { NetNs } from "./netns.ts";
 import { Rtnl } from "./rtnetlink.ts";
 import type { Link } from "./rtnetlink-decode.ts";
-import { IF_OPER_UP, IFA_F_TENTATIVE } from "./rtnetlink-uapi.ts";
+import { IF_OPER_UP, IFA_F_TENTATIVE, RT_TABLE_LOCAL, RTN_LOCAL } from "./rtnetlink-uapi.ts";
 
 const NAME = "veth0";
-/** Both ends are up within microseconds of the request; carrier events run from a kernel work queue. */
+/** Carrier events and IPv6 addresses run through a kernel work queue: microseconds, on a loaded machine many milliseconds. */
 const UP_TIMEOUT_MS = 5000;
 const POLL_INTERVAL_MS = 1;
 
@@ -132,6 +132,7 @@ class End {
 
   host(host: number, subnet: number, ipv6: boolean): Host {
     const link = this.waitUntilUp(ipv6);
+    if (ipv6) waitUntilLocal(this.rtnl, [ipv6Of(host, subnet)]);
     return {
       ns: this.ns,
       name: NAME,
@@ -154,24 +155,39 @@ class End {
 
   /** The link once it carries frames and, with IPv6, has its link-local address. */
   private waitUntilUp(ipv6: boolean): Link {
-    const deadline = performance.now() + UP_TIMEOUT_MS;
-    for (;;) {
-      const link = this.rtnl.link(NAME);
-      if (link.operstate === IF_OPER_UP && (!ipv6 || this.hasLinkLocal(link.ifindex))) return link;
-      if (performance.now() > deadline)
-        throw new SysError(
-          ERRNO.ETIMEDOUT,
-          `${NAME} up`,
-          `not ready after ${UP_TIMEOUT_MS} ms, operstate ${link.operstate}`,
-        );
-      Bun.sleepSync(POLL_INTERVAL_MS);
-    }
+    let link = this.rtnl.link(NAME);
+    waitUntil(`${NAME} up`, () => {
+      link = this.rtnl.link(NAME);
+      return link.operstate === IF_OPER_UP && (!ipv6 || this.hasLinkLocal(link.ifindex));
+    });
+    return link;
   }
 
   private hasLinkLocal(ifindex: number): boolean {
     return this.rtnl
       .addresses(ifindex)
       .some(({ local, flags }) => local[0] === 0xfe && local[1] === 0x80 && (flags & IFA_F_TENTATIVE) === 0);
+  }
+}
+
+/**
+ * Waits until the host takes packets to its own `addresses`, of 4 or 16 bytes. The kernel adds the route that delivers
+ * them (RTN_LOCAL) for an IPv6 address from a work queue (addrconf_dad_completed, net/ipv6/addrconf.c), after
+ * RTM_NEWADDR has been answered and also without duplicate address detection. Until then bind(2) and sendto(2) succeed
+ * and packets to the address are dropped. Throws SysError with ETIMEDOUT after UP_TIMEOUT_MS.
+ */
+export function waitUntilLocal(rtnl: Rtnl, addresses: readonly Uint8Array[]): void {
+  waitUntil("local routes", () => {
+    const local = rtnl.routes(RT_TABLE_LOCAL).filter(({ type }) => type === RTN_LOCAL);
+    return addresses.every((address) => local.some(({ destination }) => destination.toHex() === address.toHex()));
+  });
+}
+
+function waitUntil(what: string, done: () => boolean): void {
+  const deadline = performance.now() + UP_TIMEOUT_MS;
+  while (!done()) {
+    if (performance.now() > deadline) throw new SysError(ERRNO.ETIMEDOUT, what, `not after ${UP_TIMEOUT_MS} ms`);
+    Bun.sleepSync(POLL_INTERVAL_MS);
   }
 }
 

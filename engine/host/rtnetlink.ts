@@ -284,7 +284,10 @@ export class Rtnl {
       .map((message) => decodeAddress(message.payload));
   }
 
-  /** Adds an address. `flags` are IFA_F_*; by default an IPv6 address is usable at once (no DAD). */
+  /**
+   * Adds an address. `flags` are IFA_F_*; by default an IPv6 address can be bound to at once (no DAD). Packets to it
+   * are taken a moment later: see waitUntilLocal in hosts.ts.
+   */
   addAddress(ifindex: number, address: Uint8Array, prefixLength: number, flags = IFA_F_NODAD): void {
     const family = familyOf(address);
     // A loopback address has host scope, as `ip address add` does it.

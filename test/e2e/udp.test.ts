@@ -3,6 +3,7 @@ import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ERRNO } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
 import { getAffinity } from "../../engine/host/affinity.ts";
+import { waitUntilLocal } from "../../engine/host/hosts.ts";
 import type { UdpSocket } from "../../sockets/udp-socket.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
@@ -13,16 +14,6 @@ setDefaultTimeout(60_000);
 
 const missing = requires("veth", "af_xdp", "bpf");
 const LAST_CPU = getAffinity(0).at(-1) as number;
-
-/** Whether a socket can be bound to an address. */
-function isUsable(ns: VethPair["b"]["ns"], address: string): boolean {
-  try {
-    new KernelUdp(ns, { address }).close();
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** Hosts with an engine on b, and kernel sockets that are closed with them. */
 class Bed {
@@ -161,8 +152,7 @@ describe.skipIf(missing !== "")("beside the kernel", () => {
       const second = family === 4 ? "198.18.0.77" : "2001:db8::77";
       const pair = await Bed.start("off", async ({ a, b }) => {
         b.rtnl.addAddress(b.ifindex, ip(second), family === 4 ? 24 : 64);
-        // An IPv6 address is usable a moment after it was added.
-        await until("the address", () => isUsable(b.ns, second));
+        waitUntilLocal(b.rtnl, [ip(second)]);
         // The client asks nobody for b's MAC address, for b would learn the client's from the question.
         a.rtnl.setNeighbour(a.ifindex, ip(second), b.mac);
       });

@@ -1,5 +1,6 @@
 /** Real UDP sockets in a namespace of their own, as the oracle for bind and look-up rules. */
 import { sys } from "af-xdp-bindings";
+import { waitUntilLocal } from "../../engine/host/hosts.ts";
 import { NetNs } from "../../engine/host/netns.ts";
 import { Rtnl } from "../../engine/host/rtnetlink.ts";
 import { addressWords } from "../../sockets/fib.ts";
@@ -50,16 +51,15 @@ export class KernelHost {
   private readonly sockaddr = new Uint8Array(SOCKADDR_IN6_BYTES);
   private readonly view = new DataView(this.sockaddr.buffer);
 
-  /** A namespace whose lo is up and has the addresses. */
+  /** A namespace whose lo is up and takes packets to the addresses. */
   constructor(addresses: readonly string[]) {
     this.ns = NetNs.create();
     this.ns.run(() => {
       const rtnl = new Rtnl();
       rtnl.setLink(LO, { up: true });
-      for (const address of addresses) {
-        const bytes = ip(address);
-        rtnl.addAddress(LO, bytes, bytes.length * 8);
-      }
+      const own = addresses.map((address) => ip(address));
+      for (const address of own) rtnl.addAddress(LO, address, address.length * 8);
+      waitUntilLocal(rtnl, own);
       rtnl.close();
     });
   }
