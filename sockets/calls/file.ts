@@ -1,0 +1,127 @@
+/**
+ * What a descriptor of a SocketProcess stands for: sockets of each family, epoll instances, descriptors of the kernel. Operations
+ * return the kernel's result or -errno and never wait; waiting is the process's (process.ts).
+ *
+ * The operations here are those of a file that is no socket.
+ */
+import { ERRNO } from "af-xdp-bindings";
+import { O_RDWR } from "./constants.ts";
+import type { FileTable } from "./file-table.ts";
+import type { AddressBuffer, Message } from "./message.ts";
+import { WaitQueue } from "./wait-queue.ts";
+
+export abstract class File {
+  /** Woken whenever an operation that gave EAGAIN may give something else, and whenever poll() may give more. */
+  readonly queue = new WaitQueue();
+  /** O_RDWR, O_NONBLOCK, O_ASYNC and the like, as fcntl(F_GETFL) tells them. */
+  status = O_RDWR;
+  /** Descriptors of it, in flight over AF_UNIX too. */
+  private references = 1;
+  /** The descriptor that it is in the kernel, where it is one; else -1. */
+  readonly kernelFd: number = -1;
+  /** Whether the process may have bytes left to send or receive after one operation: streams. It also gets SIGPIPE then. */
+  readonly isStream: boolean = false;
+  readonly isSocket: boolean = false;
+
+  /** POLL bits that hold now, POLLRDNORM and its kin among them, whether asked for or not. */
+  abstract poll(): number;
+
+  /** The last reference is gone. */
+  protected abstract release(): void;
+
+  retain(): this {
+    this.references++;
+    return this;
+  }
+
+  drop(): void {
+    if (--this.references === 0) this.release();
+  }
+
+  /** SO_RCVTIMEO and SO_SNDTIMEO, milliseconds. */
+  get receiveTimeoutMs(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  get sendTimeoutMs(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** SO_RCVLOWAT: fewest bytes that a waiting receive of a stream returns with. */
+  get receiveLowWater(): number {
+    return 1;
+  }
+
+  /** Called before an operation is tried and while one is waited for: where news have to be fetched. */
+  refresh(): void {}
+
+  bind(_address: Uint8Array): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  /** -EINPROGRESS where it goes on: poll() then tells POLLOUT when it is done, and takeError() how. */
+  connect(_address: Uint8Array): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  /** SO_ERROR, and clears it: a positive errno, or 0. */
+  takeError(): number {
+    return 0;
+  }
+
+  listen(_backlog: number): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  /** The next connection as a file with a reference of the caller's, or -errno. `address` is filled with the peer's. */
+  accept(_address: AddressBuffer | null): File | number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  getsockname(_address: AddressBuffer): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  getpeername(_address: AddressBuffer): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  shutdown(_how: number): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  /** `descriptors`: those of the caller, which control messages name (SCM_RIGHTS). */
+  send(_message: Message, _flags: number, _descriptors: FileTable): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  /** Files that came along get descriptors there. */
+  receive(_message: Message, _flags: number, _descriptors: FileTable): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  /** read(2) of what is no socket. */
+  read(_into: Uint8Array): number {
+    return -ERRNO.EINVAL;
+  }
+
+  write(_data: Uint8Array): number {
+    return -ERRNO.EINVAL;
+  }
+
+  setsockopt(_level: number, _name: number, _value: Uint8Array): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  getsockopt(_level: number, _name: number, _out: Uint8Array): number {
+    return -ERRNO.ENOTSOCK;
+  }
+
+  /** What the requests of every file (FIONBIO, FIOASYNC, FIOCLEX …) are not. */
+  ioctl(_request: number, _argument: Uint8Array): number {
+    return -ERRNO.ENOTTY;
+  }
+
+  /** O_NONBLOCK, O_ASYNC or the like have changed in `status`. */
+  statusChanged(): void {}
+}

@@ -1,0 +1,387 @@
+/**
+ * The calls of socket(7) on files of this thread: descriptors, what every file has (fcntl, FIONBIO), and waiting. What a socket
+ * does is its file's.
+ *
+ * A call that would wait tries its operation again whenever something has happened in the thread. A thread that waits runs nothing
+ * else meanwhile; who has an event loop to run sets O_NONBLOCK and awaits (async-calls.ts).
+ */
+import { ERRNO } from "af-xdp-bindings";
+import {
+  F_DUPFD,
+  F_DUPFD_CLOEXEC,
+  F_GETFD,
+  F_GETFL,
+  F_SETFD,
+  F_SETFL,
+  FD_CLOEXEC,
+  FIOASYNC,
+  FIOCLEX,
+  FIONBIO,
+  FIONCLEX,
+  MSG_DONTWAIT,
+  MSG_ERRQUEUE,
+  MSG_NOSIGNAL,
+  MSG_OOB,
+  MSG_PEEK,
+  MSG_WAITALL,
+  O_APPEND,
+  O_ASYNC,
+  O_NONBLOCK,
+  POLLERR,
+  POLLHUP,
+  POLLNVAL,
+  POLLOUT,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_TYPE_MASK,
+} from "./constants.ts";
+import type { File } from "./file.ts";
+import { FileTable } from "./file-table.ts";
+import { type AddressBuffer, lengthOf, type Message, messageOf, partsFrom } from "./message.ts";
+import type { PollEntry, SocketCalls } from "./socket-calls.ts";
+
+/** A protocol family: makes its sockets. */
+export interface Family {
+  /** A file with one reference, or -errno as socket(2). `type` is without flags. */
+  socket(type: number, protocol: number): File | number;
+  /** socketpair(2); -EOPNOTSUPP where the family has none. */
+  pair(type: number, protocol: number): readonly [File, File] | number;
+}
+
+/** How the thread waits. */
+export interface Sleeper {
+  /** Lets what has happened meanwhile reach the files, without waiting. */
+  progress(): void;
+  /** Waits until something may have happened at one of the files, up to `timeoutMs`. May return early. */
+  sleep(files: readonly File[], timeoutMs: number): void;
+}
+
+/** Raises SIGPIPE in the calling thread. */
+export type PipeSignal = () => void;
+
+const FLAGS_SETTABLE = O_APPEND | O_NONBLOCK | O_ASYNC;
+
+export class SocketProcess implements SocketCalls {
+  readonly descriptors: FileTable;
+  private readonly families: ReadonlyMap<number, Family>;
+  private readonly sleeper: Sleeper;
+  private readonly raisePipe: PipeSignal;
+
+  /** @param families by AF_ number; another gives EAFNOSUPPORT */
+  constructor(families: ReadonlyMap<number, Family>, sleeper: Sleeper, raisePipe: PipeSignal) {
+    this.families = families;
+    this.sleeper = sleeper;
+    this.raisePipe = raisePipe;
+    this.descriptors = new FileTable();
+  }
+
+  /** Closes every descriptor, as the end of a process does. */
+  exit(): void {
+    this.descriptors.closeAll();
+  }
+
+  socket(family: number, type: number, protocol: number): number {
+    const flags = type & ~SOCK_TYPE_MASK;
+    if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) !== 0) return -ERRNO.EINVAL;
+    const made = this.families.get(family)?.socket(type & SOCK_TYPE_MASK, protocol) ?? -ERRNO.EAFNOSUPPORT;
+    return typeof made === "number" ? made : this.install(made, flags);
+  }
+
+  socketpair(family: number, type: number, protocol: number, out: Int32Array): number {
+    const flags = type & ~SOCK_TYPE_MASK;
+    if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) !== 0) return -ERRNO.EINVAL;
+    const made = this.families.get(family)?.pair(type & SOCK_TYPE_MASK, protocol) ?? -ERRNO.EAFNOSUPPORT;
+    if (typeof made === "number") return made;
+    const first = this.install(made[0], flags);
+    const second = this.install(made[1], flags);
+    if (first < 0 || second < 0) {
+      if (first >= 0) this.close(first);
+      if (second >= 0) this.close(second);
+      return -ERRNO.EMFILE;
+    }
+    out[0] = first;
+    out[1] = second;
+    return 0;
+  }
+
+  bind(fd: number, address: Uint8Array): number {
+    return this.with(fd, (file) => file.bind(address));
+  }
+
+  connect(fd: number, address: Uint8Array): number {
+    return this.with(fd, (file) => {
+      const waits = !isNonBlocking(file, 0);
+      const result = this.waitFor(file, waits, file.sendTimeoutMs, () => file.connect(address));
+      if (result !== -ERRNO.EINPROGRESS || !waits) return result;
+      const done = (): number => (isConnecting(file) ? -ERRNO.EAGAIN : 0);
+      return this.waitFor(file, true, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : -file.takeError();
+    });
+  }
+
+  /** connect() as if the descriptor had O_NONBLOCK. */
+  tryConnect(fd: number, address: Uint8Array): number {
+    return this.with(fd, (file) => file.connect(address));
+  }
+
+  listen(fd: number, backlog: number): number {
+    return this.with(fd, (file) => file.listen(backlog));
+  }
+
+  accept4(fd: number, address: AddressBuffer | null, flags: number): number {
+    return this.acceptWith(fd, address, flags, true);
+  }
+
+  /** accept4() as if the descriptor had O_NONBLOCK. */
+  tryAccept(fd: number, address: AddressBuffer | null, flags: number): number {
+    return this.acceptWith(fd, address, flags, false);
+  }
+
+  private acceptWith(fd: number, address: AddressBuffer | null, flags: number, mayWait: boolean): number {
+    if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) !== 0) return -ERRNO.EINVAL;
+    return this.with(fd, (file) => {
+      let accepted: File | null = null;
+      const attempt = (): number => {
+        const result = file.accept(address);
+        if (typeof result === "number") return result;
+        accepted = result;
+        return 0;
+      };
+      const waits = mayWait && !isNonBlocking(file, 0);
+      const result = this.waitFor(file, waits, file.receiveTimeoutMs, attempt);
+      return accepted === null ? result : this.install(accepted, flags);
+    });
+  }
+
+  getsockname(fd: number, address: AddressBuffer): number {
+    return this.with(fd, (file) => file.getsockname(address));
+  }
+
+  getpeername(fd: number, address: AddressBuffer): number {
+    return this.with(fd, (file) => file.getpeername(address));
+  }
+
+  shutdown(fd: number, how: number): number {
+    return this.with(fd, (file) => file.shutdown(how));
+  }
+
+  close(fd: number): number {
+    return this.descriptors.close(fd);
+  }
+
+  dup(fd: number): number {
+    return this.fcntl(fd, F_DUPFD, 0);
+  }
+
+  sendto(fd: number, data: Uint8Array, flags: number, address: Uint8Array | null): number {
+    const message = messageOf(data);
+    if (address !== null) message.name = { bytes: address, length: address.length };
+    return this.sendmsg(fd, message, flags);
+  }
+
+  recvfrom(fd: number, into: Uint8Array, flags: number, address: AddressBuffer | null): number {
+    const message = messageOf(into);
+    message.name = address;
+    return this.recvmsg(fd, message, flags);
+  }
+
+  sendmsg(fd: number, message: Message, flags: number): number {
+    return this.with(fd, (file) => (file.isSocket ? this.send(file, message, flags) : -ERRNO.ENOTSOCK));
+  }
+
+  recvmsg(fd: number, message: Message, flags: number): number {
+    return this.with(fd, (file) => (file.isSocket ? this.receive(file, message, flags) : -ERRNO.ENOTSOCK));
+  }
+
+  read(fd: number, into: Uint8Array): number {
+    return this.readv(fd, [into]);
+  }
+
+  write(fd: number, data: Uint8Array): number {
+    return this.writev(fd, [data]);
+  }
+
+  readv(fd: number, iov: readonly Uint8Array[]): number {
+    return this.with(fd, (file) => {
+      if (file.isSocket) return lengthOf(iov) === 0 ? 0 : this.receive(file, messageOf(...iov), 0);
+      return this.waitFor(file, !isNonBlocking(file, 0), file.receiveTimeoutMs, () => file.read(iov[0]));
+    });
+  }
+
+  writev(fd: number, iov: readonly Uint8Array[]): number {
+    return this.with(fd, (file) => {
+      if (file.isSocket) return this.send(file, messageOf(...iov), 0);
+      return this.waitFor(file, !isNonBlocking(file, 0), file.sendTimeoutMs, () => file.write(iov[0]));
+    });
+  }
+
+  pread(fd: number, _into: Uint8Array, offset: number): number {
+    return this.with(fd, () => (offset < 0 ? -ERRNO.EINVAL : -ERRNO.ESPIPE));
+  }
+
+  pwrite(fd: number, _data: Uint8Array, offset: number): number {
+    return this.with(fd, () => (offset < 0 ? -ERRNO.EINVAL : -ERRNO.ESPIPE));
+  }
+
+  lseek(fd: number, _offset: number, _whence: number): number {
+    return this.with(fd, () => -ERRNO.ESPIPE);
+  }
+
+  setsockopt(fd: number, level: number, name: number, value: Uint8Array): number {
+    return this.with(fd, (file) => file.setsockopt(level, name, value));
+  }
+
+  getsockopt(fd: number, level: number, name: number, out: Uint8Array): number {
+    return this.with(fd, (file) => file.getsockopt(level, name, out));
+  }
+
+  ioctl(fd: number, request: number, argument: Uint8Array): number {
+    return this.with(fd, (file) => {
+      switch (request) {
+        case FIOCLEX:
+        case FIONCLEX:
+          this.descriptors.setCloseOnExec(fd, request === FIOCLEX);
+          return 0;
+        case FIONBIO:
+          return changeStatus(file, O_NONBLOCK, intOf(argument) !== 0);
+        case FIOASYNC:
+          return changeStatus(file, O_ASYNC, intOf(argument) !== 0);
+        default:
+          return file.ioctl(request, argument);
+      }
+    });
+  }
+
+  fcntl(fd: number, command: number, argument: number | Uint8Array): number {
+    return this.with(fd, (file) => {
+      const value = typeof argument === "number" ? argument : 0;
+      switch (command) {
+        case F_DUPFD:
+        case F_DUPFD_CLOEXEC:
+          return this.duplicate(file, value, command === F_DUPFD_CLOEXEC);
+        case F_GETFD:
+          return this.descriptors.closesOnExec(fd) ? FD_CLOEXEC : 0;
+        case F_SETFD:
+          this.descriptors.setCloseOnExec(fd, (value & FD_CLOEXEC) !== 0);
+          return 0;
+        case F_GETFL:
+          return file.status;
+        case F_SETFL:
+          return changeStatus(file, FLAGS_SETTABLE, false, value & FLAGS_SETTABLE);
+        default:
+          return -ERRNO.EINVAL;
+      }
+    });
+  }
+
+  poll(entries: readonly PollEntry[], timeoutMs: number): number {
+    const deadline = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    const files = entries.flatMap(({ fd }) => (fd < 0 ? [] : (this.descriptors.get(fd) ?? [])));
+    for (;;) {
+      this.sleeper.progress();
+      let ready = 0;
+      for (const entry of entries) if (this.pollOne(entry)) ready++;
+      const left = deadline - performance.now();
+      if (ready > 0 || left <= 0) return ready;
+      this.sleeper.sleep(files, left);
+    }
+  }
+
+  private pollOne(entry: PollEntry): boolean {
+    entry.revents = 0;
+    if (entry.fd < 0) return false;
+    const file = this.descriptors.get(entry.fd);
+    entry.revents = file === null ? POLLNVAL : file.poll() & (entry.events | POLLERR | POLLHUP);
+    return entry.revents !== 0;
+  }
+
+  /** Sends all of it where it may wait: a stream takes what it has room for. */
+  private send(file: File, message: Message, flags: number): number {
+    const waits = !isNonBlocking(file, flags);
+    const total = file.isStream ? lengthOf(message.iov) : 0;
+    let part = message;
+    let sent = 0;
+    for (;;) {
+      const attempt = (): number => file.send(part, flags, this.descriptors);
+      const result = this.waitFor(file, waits, file.sendTimeoutMs, attempt);
+      if (result === -ERRNO.EPIPE && sent === 0 && file.isStream && (flags & MSG_NOSIGNAL) === 0) this.raisePipe();
+      if (result < 0) return sent > 0 ? sent : result;
+      sent += result;
+      if (!waits || sent >= total || result === 0) return sent;
+      // What goes along went with the first part.
+      part = { ...message, iov: partsFrom(message.iov, sent), control: null, controlLength: 0 };
+    }
+  }
+
+  /** Receives: a stream as much as SO_RCVLOWAT or MSG_WAITALL want, where it may wait. */
+  private receive(file: File, message: Message, flags: number): number {
+    const waits = !isNonBlocking(file, flags) && (flags & MSG_ERRQUEUE) === 0;
+    const room = lengthOf(message.iov);
+    const gathers = file.isStream && (flags & (MSG_PEEK | MSG_OOB)) === 0;
+    const wanted = gathers ? Math.min(room, (flags & MSG_WAITALL) !== 0 ? room : file.receiveLowWater) : 0;
+    const deadline = performance.now() + file.receiveTimeoutMs;
+    let part = message;
+    let received = 0;
+    for (;;) {
+      const attempt = (): number => file.receive(part, flags, this.descriptors);
+      const result = this.waitFor(file, waits, deadline - performance.now(), attempt);
+      if (result < 0) return received > 0 ? received : result;
+      received += result;
+      // Control messages end what one call gives: the next bytes belong to others.
+      if (!waits || received >= wanted || result === 0 || message.controlLength > 0) return received;
+      part = { ...message, name: null, control: null, iov: partsFrom(message.iov, received) };
+    }
+  }
+
+  /** Tries until the attempt gives something else than EAGAIN, or the time is over. */
+  private waitFor(file: File, waits: boolean, timeoutMs: number, attempt: () => number): number {
+    file.refresh();
+    let result = attempt();
+    if (result !== -ERRNO.EAGAIN || !waits) return result;
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const left = deadline - performance.now();
+      if (left <= 0) return result;
+      this.sleeper.sleep([file], left);
+      file.refresh();
+      result = attempt();
+      if (result !== -ERRNO.EAGAIN) return result;
+    }
+  }
+
+  private with(fd: number, operation: (file: File) => number): number {
+    const file = this.descriptors.get(fd);
+    return file === null ? -ERRNO.EBADF : operation(file);
+  }
+
+  private install(file: File, flags: number): number {
+    if ((flags & SOCK_NONBLOCK) !== 0) changeStatus(file, O_NONBLOCK, true);
+    const fd = this.descriptors.add(file, (flags & SOCK_CLOEXEC) !== 0);
+    if (fd < 0) file.drop();
+    return fd;
+  }
+
+  private duplicate(file: File, from: number, closeOnExec: boolean): number {
+    if (from < 0) return -ERRNO.EINVAL;
+    const fd = this.descriptors.add(file.retain(), closeOnExec, from);
+    if (fd < 0) file.drop();
+    return fd === -ERRNO.EMFILE && from > 0 ? -ERRNO.EINVAL : fd;
+  }
+}
+
+const isNonBlocking = (file: File, flags: number): boolean =>
+  (file.status & O_NONBLOCK) !== 0 || (flags & MSG_DONTWAIT) !== 0;
+
+/** Whether a connect() that gave EINPROGRESS still goes on. */
+export const isConnecting = (file: File): boolean => (file.poll() & (POLLOUT | POLLERR | POLLHUP)) === 0;
+
+/** Sets the bits, or with `value` replaces them. */
+function changeStatus(file: File, bits: number, on: boolean, value = on ? bits : 0): number {
+  const status = (file.status & ~bits) | value;
+  if (status !== file.status) {
+    file.status = status;
+    file.statusChanged();
+  }
+  return 0;
+}
+
+const intOf = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);
