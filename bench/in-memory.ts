@@ -48,6 +48,8 @@ export class PreparedPort implements Port {
   readonly fd = -1;
   readonly partialChecksums = false;
   readonly unsent = false;
+  readonly txDropped = 0;
+  readonly txRefused = 0;
   napiId = 0;
   txDone = 0;
   /** Frames sent. */

@@ -151,6 +151,14 @@ class TapPort implements Port {
     return this.inner.txDone;
   }
 
+  get txDropped(): number {
+    return this.inner.txDropped;
+  }
+
+  get txRefused(): number {
+    return this.inner.txRefused;
+  }
+
   get napiId(): number {
     return this.inner.napiId;
   }

@@ -130,7 +130,7 @@ export class Lcore {
 
   /** Runs until the engine stops. Whatever a handler throws comes out of here. */
   run(): void {
-    this.board.commit(this.id, this.counters);
+    this.commit();
     this.compareClocks();
     while (Atomics.load(this.stopWord, 0) === 0) {
       if (this.turn() > 0) this.idleSince = 0;
@@ -138,7 +138,7 @@ export class Lcore {
     }
     this.stack.flush();
     this.transmit();
-    this.board.commit(this.id, this.counters);
+    this.commit();
   }
 
   /** One turn of the loop. Returns how much it did. */
@@ -191,7 +191,21 @@ export class Lcore {
     this.now = performance.now();
     this.compareClocks();
     if (this.requests !== null) this.requests.poll();
-    if ((this.turns & (COMMIT_TURNS - 1)) === 0) this.board.commit(this.id, this.counters);
+    if ((this.turns & (COMMIT_TURNS - 1)) === 0) this.commit();
+  }
+
+  /** Puts the counters where every thread sees them, those of the ports among them. */
+  private commit(): void {
+    const { counters, ports } = this;
+    let dropped = 0;
+    let refused = 0;
+    for (let p = 0; p < ports.length; p++) {
+      dropped += ports[p].txDropped;
+      refused += ports[p].txRefused;
+    }
+    counters[C.TxDropped] = dropped;
+    counters[C.TxRefused] = refused;
+    this.board.commit(this.id, counters);
   }
 
   /** Stamps are told in CLOCK_REALTIME, which somebody may set at any time. */
@@ -230,7 +244,7 @@ export class Lcore {
   /** Sleeps in poll(2) until a frame or a message comes. */
   private sleep(): void {
     const { stack } = this;
-    this.board.commit(this.id, this.counters);
+    this.commit();
     if (stack.prepareWait()) {
       this.counters[C.Sleeps]++;
       this.timespec[2] = this.hasUnsent() ? SLEEP_BLIND_NS : this.sleepMaxNs;

@@ -42,6 +42,10 @@ export interface Port {
    */
   readonly txPushed: number;
   readonly txDone: number;
+  /** Frames that txPush took and the device then dropped: given back by txComplete as if they had been sent. */
+  readonly txDropped: number;
+  /** Times the kernel took no frame although asked, for want of memory or because the interface is down: they wait. */
+  readonly txRefused: number;
   /** NAPI ID of the queue, 0 while unknown (the kernel tells it after the first packet). */
   napiId: number;
 

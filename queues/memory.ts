@@ -103,6 +103,7 @@ export class MemoryPort implements Port {
   readonly fd = -1;
   readonly partialChecksums = false;
   readonly unsent = false;
+  readonly txRefused = 0;
   napiId = 0;
   txDone = 0;
 
@@ -290,6 +291,10 @@ export class MemoryPort implements Port {
     else copyUnaligned(words, to, this.memory, offset, length);
     this.txFrames++;
     return true;
+  }
+
+  get txDropped(): number {
+    return this.txWireFull + this.txOversize;
   }
 
   get txPushed(): number {

@@ -71,6 +71,8 @@ export class PcapPort implements Port {
   /** A capture may be from any host, also from one that left checksums to hardware. */
   readonly partialChecksums = true;
   readonly unsent = false;
+  readonly txDropped = 0;
+  readonly txRefused = 0;
   napiId = 0;
   txDone = 0;
 

@@ -46,10 +46,9 @@ export class XdpPort implements Port {
   readonly partialChecksums: boolean;
   readonly xsk: Xsk;
   napiId = 0;
-  /** Kicks and busy polls made, and those that the kernel refused for another reason than "again". */
+  /** Kicks and busy polls made. */
   kicks = 0;
   polls = 0;
-  refusals = 0;
 
   private readonly rx: RxRing;
   private readonly tx: TxRing;
@@ -65,6 +64,8 @@ export class XdpPort implements Port {
   touched = 0;
   unsent = false;
   txDone = 0;
+  txDropped = 0;
+  txRefused = 0;
   private submitted = 0;
 
   /** Opens and binds the socket and stocks its fill ring. Throws SysError. */
@@ -144,8 +145,9 @@ export class XdpPort implements Port {
       if (!this.tx.needsWakeup()) break;
       this.kicks++;
       const result = this.xsk.kickTx();
-      if (result < 0 && result !== -ERRNO.EAGAIN && result !== -ERRNO.EBUSY && result !== -ERRNO.ENOBUFS)
-        this.refusals++;
+      // EBUSY: the device dropped one frame, at which a kick ends (net/xdp/xsk.c, __xsk_generic_xmit).
+      if (result === -ERRNO.EBUSY) this.txDropped++;
+      else if (result < 0 && result !== -ERRNO.EAGAIN) this.txRefused++;
       if (this.tx.pending() === 0) break;
       // The completion ring may be what holds the kernel back.
       if (this.txComplete() === 0 && result !== -ERRNO.EAGAIN) break;

@@ -11,6 +11,8 @@ export const COUNTERS = [
   ["RxBursts", "bursts that held at least one frame"],
   ["TxFrames", "frames handed to the TX rings"],
   ["TxBytes", "bytes of those frames"],
+  ["TxDropped", "of those, dropped by the device or the wire"],
+  ["TxRefused", "times the kernel took no frame, for want of memory or with the interface down; the frames wait"],
   ["EthUnknownType", "dropped: neither IPv4 nor IPv6, or more than two VLAN tags"],
   ["EthTruncated", "dropped: shorter than its Ethernet and IP headers"],
   [

@@ -34,6 +34,8 @@ export class FakePort implements Port {
   readonly fd = -1;
   partialChecksums = false;
   readonly unsent = false;
+  readonly txDropped = 0;
+  readonly txRefused = 0;
   napiId = 0;
   txDone = 0;
   /** Frames the TX ring still takes. */

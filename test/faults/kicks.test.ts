@@ -1,0 +1,94 @@
+/** The kernel takes no frames for a while, or the device drops them: kept and in order, or counted. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { ERRNO } from "af-xdp-bindings";
+import { Engine } from "../../engine/engine.ts";
+import { requires } from "../support/hosts.ts";
+import { KernelUdp } from "../support/kernel-udp.ts";
+import { ip, PORT, scene, until } from "./serving.ts";
+
+setDefaultTimeout(60_000);
+
+/** Fewer than the TX ring holds, and then more: 2,048 entries. */
+const FEW = 500;
+const MANY = 3000;
+/** Questions sent without a pause: fewer than the fill ring holds. */
+const BATCH = 1000;
+
+describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
+  const { cleanUp, hosts, serve, answered } = scene();
+
+  async function serveRefusing() {
+    const { a, b } = hosts();
+    const words = new Int32Array(new SharedArrayBuffer(8));
+    const engine = await Engine.start({
+      interface: b.name,
+      netns: b.ns.path,
+      module: new URL("./refused-kicks.ts", import.meta.url),
+      data: { port: PORT, words: words.buffer },
+      // A sleeping lcore's poll(2) sends what is in the TX ring, too (xsk_poll).
+      poll: "busy",
+    });
+    cleanUp.push(() => engine.close());
+    const peer = new KernelUdp(a.ns, {});
+    cleanUp.push(() => peer.close());
+    // The first go through the kernel: it has to find the neighbour.
+    await until("an answer by the queue", async () => {
+      await answered(a, b.ipv4Text, "before");
+      return engine.counters().TxFrames > 0;
+    });
+    const ask = async (from: number, to: number): Promise<void> => {
+      const received = engine.counters().RxFrames;
+      for (let i = from; i < to; i++) {
+        peer.send(`question ${i}`, b.ipv4Text, PORT);
+        if (i % BATCH === 0) await until("them", () => engine.counters().RxFrames >= received + i - from);
+      }
+      await until("them all", () => engine.counters().RxFrames >= received + to - from);
+    };
+    return { engine, peer, words, ask };
+  }
+
+  function take(peer: KernelUdp, into: string[]): string[] {
+    for (let answer = peer.take(); answer !== null; answer = peer.take()) into.push(answer.text);
+    return into;
+  }
+
+  test.each(["ENOBUFS", "ENOMEM", "EAGAIN", "ENETDOWN"] as const)("%s: all answers wait, in order", async (name) => {
+    const { engine, peer, words, ask } = await serveRefusing();
+    Atomics.store(words, 0, ERRNO[name]);
+    await ask(0, FEW);
+    expect(peer.take()).toBeNull();
+    await until("the count", () => name === "EAGAIN" || engine.counters().TxRefused > 0);
+    Atomics.store(words, 0, 0);
+    const answers: string[] = [];
+    await until("all answers", () => take(peer, answers).length === FEW);
+    expect(answers).toEqual(Array.from({ length: FEW }, (_, i) => `question ${i}`));
+    expect(engine.counters()).toMatchObject({ TxDropped: 0, UdpSndbufErrors: 0 });
+  });
+
+  test("refused for long: what the TX ring has no room for is counted, and no frame is lost", async () => {
+    const { engine, peer, words, ask } = await serveRefusing();
+    const free = Atomics.load(words, 1);
+    Atomics.store(words, 0, ERRNO.ENOBUFS);
+    await ask(0, MANY);
+    await until("the loss", () => engine.counters().UdpSndbufErrors > 0);
+    Atomics.store(words, 0, 0);
+    const answers: string[] = [];
+    await until("the answers", () => take(peer, answers).length === MANY - engine.counters().UdpSndbufErrors);
+    await until("the frames in the pool again", () => Atomics.load(words, 1) === free);
+    expect(engine.counters().PoolEmpty).toBe(0);
+  });
+
+  test("no carrier: what the device drops is counted", async () => {
+    const { a, b, engine, socket } = await serve();
+    await answered(a, b.ipv4Text, "before");
+    const { TxFrames, TxDropped } = engine.counters();
+    ip(a, "link", "set", a.name, "down");
+    for (let i = 0; i < 20; i++) socket.send("lost", PORT, a.ipv4Text);
+    await until("the count of each", () => {
+      const now = engine.counters();
+      return now.TxDropped > TxDropped && now.TxDropped - TxDropped === now.TxFrames - TxFrames;
+    });
+    ip(a, "link", "set", a.name, "up");
+    await answered(a, b.ipv4Text, "after");
+  });
+});
