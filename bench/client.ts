@@ -35,8 +35,11 @@ const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const MSG_DONTWAIT = 0x40;
 const PAYLOAD = 18;
-/** A datagram is lost when it has not come back for so long, milliseconds. While nobody serves yet: the probe interval. */
-const LOST_MS = 20;
+/**
+ * A datagram is lost when it has not come back for so long, milliseconds: longer than another program keeps the client or
+ * the server off its CPU, which is a round trip as well. While nobody serves yet: the probe interval.
+ */
+const LOST_MS = 2000;
 const PROBE_MS = 1;
 const NS_MAX = 1_000_000_000;
 

@@ -64,7 +64,7 @@ export class Coalescer {
     const from = this.memories[home];
     const headers = datagram.offset - datagram.frame;
     const at = PACKET_AT - (datagram.l3 - datagram.frame);
-    sys.copy(sys.addressOf(gather.bytes) + at, from + datagram.frame, headers + datagram.length);
+    sys.copy(sys.transientAddressOf(gather.bytes) + at, from + datagram.frame, headers + datagram.length);
     datagram.release();
     const moved = at - datagram.frame;
     datagram.views = gather;
@@ -76,7 +76,7 @@ export class Coalescer {
   }
 
   private append(datagram: Datagram, words: Int32Array, at: number, length: number): void {
-    const to = sys.addressOf(datagram.memory) + datagram.offset + datagram.length;
+    const to = sys.transientAddressOf(datagram.memory) + datagram.offset + datagram.length;
     sys.copy(to, this.memories[words[at + M_HOME]] + words[at + M_PAYLOAD], length);
     datagram.length += length;
     datagram.dropped = words[at + M_DROPS] >>> 0;

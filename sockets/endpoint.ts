@@ -251,7 +251,7 @@ export abstract class Endpoint {
     if (this.table.get(socket.id, PLACEHOLDER) < 0) {
       return this.sendLargeViaHost(socket, bytes, offset, length, w0, w1, w2, w3, port);
     }
-    return this.sendByKernel(socket, sys.addressOf(bytes) + offset, length, w0, w1, w2, w3, port);
+    return this.sendByKernel(socket, sys.transientAddressOf(bytes) + offset, length, w0, w1, w2, w3, port);
   }
 
   /**

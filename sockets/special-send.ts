@@ -50,7 +50,7 @@ export class SpecialSend {
       const way = this.wayOf(socket, length, w0, w1, w2, w3, mapped, segment);
       if (way < 0) return way;
       if (way === BY_KERNEL) {
-        const address = sys.addressOf(bytes) + offset;
+        const address = sys.transientAddressOf(bytes) + offset;
         return endpoint.sendByKernel(socket, address, length, w0, w1, w2, w3, port, segment);
       }
     }
@@ -60,7 +60,7 @@ export class SpecialSend {
       endpoint.sendCharge = 0;
       return result;
     }
-    return this.sendPieces(socket, sys.addressOf(bytes) + offset, length, w0, w1, w2, w3, port, segment);
+    return this.sendPieces(socket, sys.transientAddressOf(bytes) + offset, length, w0, w1, w2, w3, port, segment);
   }
 
   /** Who sends the segments: BY_LCORE, BY_KERNEL, or nobody: -errno. */
@@ -110,7 +110,7 @@ export class SpecialSend {
     const { endpoint } = this;
     const mapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
     const lcore = endpoint.senderOf(socket);
-    const memory = sys.addressOf(endpoint.shared.memories[lcore].bytes) + TX_HEADROOM;
+    const memory = sys.transientAddressOf(endpoint.shared.memories[lcore].bytes) + TX_HEADROOM;
     for (let at = 0; at < length; at += segment) {
       const size = Math.min(segment, length - at);
       let frame = endpoint.takeFrame(lcore);

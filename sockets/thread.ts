@@ -159,7 +159,7 @@ export class ThreadEndpoint extends Endpoint {
     const way = this.wayOf(socket, length, w0, w1, w2, w3);
     if (way === BY_LCORE) return super.send(socket, bytes, offset, length, w0, w1, w2, w3, port);
     if (way < 0) return way;
-    return this.sendByKernel(socket, sys.addressOf(bytes) + offset, length, w0, w1, w2, w3, port);
+    return this.sendByKernel(socket, sys.transientAddressOf(bytes) + offset, length, w0, w1, w2, w3, port);
   }
 
   override sendFrame(
@@ -175,7 +175,7 @@ export class ThreadEndpoint extends Endpoint {
   ): number {
     const way = this.wayOf(socket, length, w0, w1, w2, w3);
     if (way === BY_LCORE) return this.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
-    const address = sys.addressOf(this.shared.memories[lcore].bytes) + frame + TX_HEADROOM;
+    const address = sys.transientAddressOf(this.shared.memories[lcore].bytes) + frame + TX_HEADROOM;
     const result = way < 0 ? way : this.sendByKernel(socket, address, length, w0, w1, w2, w3, port);
     this.returnFrame(lcore, frame);
     return result;

@@ -288,7 +288,7 @@ export class UDPSocket implements udp.BaseUDPSocket {
     const length = writeSockaddr(view, AF_INET6, w0, w1, w2, w3, port);
     view.setUint32(SIN6_SCOPE_ID, index, true);
     const to = sys.addressOf(sockaddr);
-    return sys.sendto(fd, sys.addressOf(bytes), bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL, to, length);
+    return sys.sendto(fd, sys.transientAddressOf(bytes), bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL, to, length);
   }
 
   /**

@@ -78,6 +78,22 @@ test("a shared area is page aligned, whole pages long, and zeros after detach", 
   expect(bytes.every((byte) => byte === 0)).toBe(true);
 });
 
+/** As rings, clocks and event lists are held: an array that never changes, and code that uses it all the time. */
+class Box {
+  readonly words = new Int32Array(4);
+  readonly address = sys.addressOf(this.words);
+
+  next(): void {
+    this.words[0]++;
+  }
+}
+const box = new Box();
+
+test("an address stays that of the array, whatever the compiler makes of it", () => {
+  for (let i = 0; i < 3_000_000; i++) box.next();
+  expect(sys.transientAddressOf(box.words)).toBe(box.address);
+});
+
 test("64-bit values in two words", () => {
   for (const value of [0, 1, 2 ** 32 - 1, 2 ** 32, 0x180000000, 2 ** 47 + 12345, 2 ** 53 - 1]) {
     expect(u64(lowWord(value), highWord(value))).toBe(value);
