@@ -20,6 +20,9 @@ const HASH_MULTIPLIER = 0x9e3779b1;
 /** Halfwords an entry of `macs` takes. */
 export const MAC_STRIDE = 8;
 
+/** In the first word of a MAC address: several hosts listen to it (IEEE 802, I/G). */
+const MAC_GROUP = 1 << 24;
+
 export const VIA_KERNEL = -1;
 
 export class Destinations {
@@ -96,13 +99,14 @@ export class Destinations {
     const port = this.findPort(ifindex);
     const link = fib.findLink(ifindex);
     if (port < 0 || link < 0 || fib.link[link + 4] === 0) return -1;
-    // A subnet's own broadcast address has no neighbour entry, so it falls to the kernel below.
     const neighbour =
       r[route + 6] === 1
         ? fib.findNeighbour(ifindex, r[route + 7], r[route + 8], r[route + 9], r[route + 10])
         : fib.findNeighbour(ifindex, w0, w1, w2, w3);
     if (neighbour < 0) return -1;
     const n = fib.neighbour;
+    // A group's MAC: a subnet's broadcast address, which has an entry (NOARP) from the kernel's first send to it on.
+    if ((n[neighbour + 5] & MAC_GROUP) !== 0) return -1;
     const l = fib.link;
     this.putMac(entry * MAC_STRIDE, n[neighbour + 5], n[neighbour + 6]);
     this.putMac(entry * MAC_STRIDE + 3, l[link + 1], l[link + 2]);

@@ -4,6 +4,7 @@ import { ERRNO } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
 import { getAffinity } from "../../engine/host/affinity.ts";
 import { waitUntilLocal } from "../../engine/host/hosts.ts";
+import { SO_BROADCAST, SOL_SOCKET } from "../../sockets/options.ts";
 import type { UdpSocket } from "../../sockets/udp-socket.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
@@ -270,6 +271,26 @@ describe.skipIf(missing !== "")("beside the kernel", () => {
     datagram.release();
     await until("the counter", () => here.engine.counters().UdpInViaKernel === before + 1);
     socket.close();
+  });
+
+  test("a broadcast, when others have broadcast before: not without SO_BROADCAST, and this host hears it too", async () => {
+    const everybody = "198.18.0.255";
+    // From then on the kernel has a neighbour entry for the address, MAC ff:ff:ff:ff:ff:ff.
+    const pair = await Bed.start("off", async ({ b }) => {
+      const other = new KernelUdp(b.ns);
+      other.send("anybody?", everybody, 9);
+      other.close();
+    });
+    try {
+      const listeners = (["a", "b"] as const).map((host) => pair.kernel("0.0.0.0", 6000, host));
+      const socket = pair.engine.udp();
+      expect(socket.send("all", 6000, everybody)).toBe(-ERRNO.EACCES);
+      socket.setsockopt(SOL_SOCKET, SO_BROADCAST, 1);
+      expect(socket.send("all", 6000, everybody)).toBe(3);
+      for (const listener of listeners) expect((await listener.receive()).text).toBe("all");
+    } finally {
+      await pair.close();
+    }
   });
 
   test("ports: taken both ways, free at once after a close, shared where both ask for it", async () => {

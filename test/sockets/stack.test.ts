@@ -522,11 +522,16 @@ describe("routes", () => {
     const away6 = ["2001:db8::99", "2001:db8:9::1", "ff02::1", "::1", "::"];
     for (const address of [...away, ...away6]) expect(socket.send("x", 53, address)).toBe(-ERRNO.EHOSTUNREACH);
     const content = hostFib();
+    const everybody = { ifindex: IFINDEX, address: ip("198.18.0.255"), mac: new Uint8Array(6).fill(0xff) };
+    content.neighbours.push(everybody);
+    rig.fib.publish(content);
+    rig.turn();
+    expect(socket.send("x", 53, "198.18.0.255")).toBe(-ERRNO.EHOSTUNREACH);
     content.links[0].up = false;
     rig.fib.publish(content);
     rig.turn();
     expect(socket.send("x", 53, "198.18.0.2")).toBe(-ERRNO.EHOSTUNREACH);
-    expect(rig.counter("UdpOutErrors")).toBe(12);
+    expect(rig.counter("UdpOutErrors")).toBe(13);
     expect(rig.missing()).toBe(0);
   });
 
