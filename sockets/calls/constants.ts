@@ -99,3 +99,26 @@ export const SEEK_END = 2;
 export const SIGPIPE = 13;
 export const SIGURG = 23;
 export const SIGIO = 29;
+
+/** epoll_ctl(2): EPOLLIN and its kin are the POLL bits (include/uapi/linux/eventpoll.h). */
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLL_CTL_MOD = 3;
+export const EPOLL_CLOEXEC = 0x80000;
+export const EPOLLEXCLUSIVE = 1 << 28;
+export const EPOLLWAKEUP = 1 << 29;
+export const EPOLLONESHOT = 1 << 30;
+export const EPOLLET = 1 << 31;
+
+/** F_SETOWN_EX: struct f_owner_ex { int type; pid_t pid }. */
+export const F_OWNER_TID = 0;
+export const F_OWNER_PID = 1;
+export const F_OWNER_PGRP = 2;
+
+/** si_code of SIGIO and what stands in its place (include/uapi/asm-generic/siginfo.h). */
+export const POLL_IN = 1;
+export const POLL_OUT = 2;
+export const POLL_MSG = 3;
+export const POLL_ERR = 4;
+export const POLL_PRI = 5;
+export const POLL_HUP = 6;

@@ -5,23 +5,44 @@
  * The operations here are those of a file that is no socket.
  */
 import { ERRNO } from "af-xdp-bindings";
-import { O_RDWR } from "./constants.ts";
+import { O_ASYNC, O_RDWR } from "./constants.ts";
+import { codeOf, fcntlOwner, Owner } from "./events/signals.ts";
 import type { FileTable } from "./file-table.ts";
 import type { AddressBuffer, Message } from "./message.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
 export abstract class File {
-  /** Woken whenever an operation that gave EAGAIN may give something else, and whenever poll() may give more. */
-  readonly queue = new WaitQueue();
+  /**
+   * Woken, with the POLL bits that are new, whenever an operation that gave EAGAIN may give something else, and whenever poll() may
+   * give more.
+   */
+  readonly queue = new WaitQueue(
+    (events) => this.signal(events),
+    () => this.watched(),
+  );
   /** O_RDWR, O_NONBLOCK, O_ASYNC and the like, as fcntl(F_GETFL) tells them. */
   status = O_RDWR;
+  /** Called when the last reference is gone: epoll instances forget it then. */
+  readonly watchers = new Set<(file: File) => void>();
+  private owner_: Owner | null = null;
+  /** The descriptor by which O_ASYNC was set. */
+  private asyncFd = -1;
   /** Descriptors of it, in flight over AF_UNIX too. */
   private references = 1;
-  /** The descriptor that it is in the kernel, where it is one; else -1. */
-  readonly kernelFd: number = -1;
   /** Whether the process may have bytes left to send or receive after one operation: streams. It also gets SIGPIPE then. */
   readonly isStream: boolean = false;
   readonly isSocket: boolean = false;
+
+  /** The descriptor of the kernel that tells when something happens here, where one does; else -1. */
+  get kernelFd(): number {
+    return -1;
+  }
+
+  /** Whom SIGIO and SIGURG are for. */
+  get owner(): Owner {
+    this.owner_ ??= new Owner();
+    return this.owner_;
+  }
 
   /** POLL bits that hold now, POLLRDNORM and its kin among them, whether asked for or not. */
   abstract poll(): number;
@@ -35,8 +56,20 @@ export abstract class File {
   }
 
   drop(): void {
-    if (--this.references === 0) this.release();
+    if (--this.references > 0) return;
+    for (const watcher of [...this.watchers]) watcher(this);
+    this.release();
   }
+
+  /** O_ASYNC: the kernel's kill_fasync(). */
+  private signal(events: number): void {
+    if ((this.status & O_ASYNC) === 0 || this.owner_ === null) return;
+    const code = codeOf(events);
+    if (code !== 0) this.owner_.notify(this.asyncFd, code);
+  }
+
+  /** Somebody begins to wait. */
+  protected watched(): void {}
 
   /** SO_RCVTIMEO and SO_SNDTIMEO, milliseconds. */
   get receiveTimeoutMs(): number {
@@ -122,6 +155,18 @@ export abstract class File {
     return -ERRNO.ENOTTY;
   }
 
-  /** O_NONBLOCK, O_ASYNC or the like have changed in `status`. */
-  statusChanged(): void {}
+  /** Commands of fcntl(2) that are not about descriptors and status. */
+  fcntl(command: number, argument: number | Uint8Array): number {
+    return fcntlOwner(this.owner, command, argument);
+  }
+
+  /** lseek(2). */
+  seek(): number {
+    return -ERRNO.ESPIPE;
+  }
+
+  /** O_NONBLOCK, O_ASYNC or the like have changed in `status`, by way of the descriptor. */
+  statusChanged(fd: number): void {
+    this.asyncFd = fd;
+  }
 }

@@ -14,7 +14,7 @@ import {
   putAddress,
 } from "../msghdr.ts";
 import type { AddressBuffer, Message } from "./message.ts";
-import type { PollEntry, SocketCalls } from "./socket-calls.ts";
+import type { EpollEvent, PollEntry, SocketCalls } from "./socket-calls.ts";
 
 const { SYS } = sys;
 
@@ -146,14 +146,67 @@ export class KernelCalls implements SocketCalls {
       words.setInt32(i * POLLFD_BYTES, fd, true);
       words.setInt16(i * POLLFD_BYTES + 4, events, true);
     });
-    const timeout = BigInt64Array.of(BigInt(Math.trunc(timeoutMs / 1000)), BigInt(Math.trunc(timeoutMs % 1000) * 1e6));
-    const result = sys.ppoll(sys.addressOf(words), entries.length, timeoutMs < 0 ? 0 : sys.addressOf(timeout));
+    const timeout = timeoutMs < 0 ? null : timespec(timeoutMs);
+    const result = sys.ppoll(sys.addressOf(words), entries.length, timeout === null ? 0 : sys.addressOf(timeout));
     entries.forEach((entry, i) => {
       entry.revents = result < 0 ? 0 : words.getUint16(i * POLLFD_BYTES + 6, true);
     });
     return result;
   }
+
+  select(
+    count: number,
+    read: Uint8Array | null,
+    write: Uint8Array | null,
+    except: Uint8Array | null,
+    timeoutMs: number,
+  ): number {
+    const at = (set: Uint8Array | null): number => (set === null ? 0 : sys.addressOf(set));
+    const timeout = timeoutMs < 0 ? null : timespec(timeoutMs);
+    return sys.sys6(
+      SYS.pselect6,
+      count,
+      at(read),
+      at(write),
+      at(except),
+      timeout === null ? 0 : sys.addressOf(timeout),
+      0,
+    );
+  }
+
+  epollCreate(flags: number): number {
+    return sys.sys3(SYS.epoll_create1, flags, 0, 0);
+  }
+
+  epollControl(epoll: number, operation: number, fd: number, event: EpollEvent | null): number {
+    const words = epollEvents(1);
+    words[0] = event?.events ?? 0;
+    words[EPOLL_DATA] = event?.data ?? 0;
+    words[EPOLL_DATA + 1] = Math.floor((event?.data ?? 0) / 2 ** 32);
+    return sys.sys6(SYS.epoll_ctl, epoll, operation, fd, event === null ? 0 : sys.addressOf(words), 0, 0);
+  }
+
+  epollWait(epoll: number, events: readonly EpollEvent[], timeoutMs: number): number {
+    const words = epollEvents(Math.max(events.length, 1));
+    const at = sys.addressOf(words);
+    const result = sys.sys6(SYS.epoll_pwait, epoll, at, events.length, timeoutMs < 0 ? -1 : Math.ceil(timeoutMs), 0, 8);
+    for (let i = 0; i < result; i++) {
+      const word = i * EPOLL_WORDS;
+      events[i].events = words[word];
+      events[i].data = (words[word + EPOLL_DATA] >>> 0) + (words[word + EPOLL_DATA + 1] >>> 0) * 2 ** 32;
+    }
+    return result;
+  }
 }
+
+/** struct epoll_event is packed on x86-64 and aligned on arm64: the data word lies at 4 or 8. */
+const EPOLL_WORDS = process.arch === "x64" ? 3 : 4;
+const EPOLL_DATA = process.arch === "x64" ? 1 : 2;
+const epollEvents = (count: number): Int32Array => new Int32Array(count * EPOLL_WORDS + 1);
+
+/** struct timespec { i64 s; i64 ns }. */
+const timespec = (ms: number): BigInt64Array =>
+  BigInt64Array.of(BigInt(Math.floor(ms / 1000)), BigInt(Math.floor((ms % 1000) * 1e6)));
 
 /** struct pollfd { i32 fd; i16 events; i16 revents }. */
 const POLLFD_BYTES = 8;

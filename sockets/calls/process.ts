@@ -16,8 +16,10 @@ import {
   FD_CLOEXEC,
   FIOASYNC,
   FIOCLEX,
+  FIOGETOWN,
   FIONBIO,
   FIONCLEX,
+  FIOSETOWN,
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
   MSG_NOSIGNAL,
@@ -29,16 +31,20 @@ import {
   O_NONBLOCK,
   POLLERR,
   POLLHUP,
-  POLLNVAL,
+  POLLIN,
   POLLOUT,
+  POLLPRI,
+  SIOCGPGRP,
+  SIOCSPGRP,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_TYPE_MASK,
 } from "./constants.ts";
+import { Readiness } from "./events/readiness.ts";
 import type { File } from "./file.ts";
 import { FileTable } from "./file-table.ts";
 import { type AddressBuffer, lengthOf, type Message, messageOf, partsFrom } from "./message.ts";
-import type { PollEntry, SocketCalls } from "./socket-calls.ts";
+import type { EpollEvent, PollEntry, SocketCalls } from "./socket-calls.ts";
 
 /** A protocol family: makes its sockets. */
 export interface Family {
@@ -48,12 +54,21 @@ export interface Family {
   pair(type: number, protocol: number): readonly [File, File] | number;
 }
 
+/** What is waited for. */
+export interface Wait {
+  readonly file: File;
+  readonly events: number;
+}
+
 /** How the thread waits. */
 export interface Sleeper {
   /** Lets what has happened meanwhile reach the files, without waiting. */
   progress(): void;
-  /** Waits until something may have happened at one of the files, up to `timeoutMs`. May return early. */
-  sleep(files: readonly File[], timeoutMs: number): void;
+  /**
+   * Waits until something may have happened at one of the files, up to `timeoutMs`. May return early. `events`: the POLL bits that are
+   * waited for, which descriptors of the kernel (File.kernelFd) have to be asked for.
+   */
+  sleep(waits: readonly Wait[], timeoutMs: number): void;
 }
 
 /** Raises SIGPIPE in the calling thread. */
@@ -64,6 +79,7 @@ const FLAGS_SETTABLE = O_APPEND | O_NONBLOCK | O_ASYNC;
 export class SocketProcess implements SocketCalls {
   readonly descriptors: FileTable;
   private readonly families: ReadonlyMap<number, Family>;
+  private readonly readiness: Readiness;
   private readonly sleeper: Sleeper;
   private readonly raisePipe: PipeSignal;
 
@@ -73,6 +89,7 @@ export class SocketProcess implements SocketCalls {
     this.sleeper = sleeper;
     this.raisePipe = raisePipe;
     this.descriptors = new FileTable();
+    this.readiness = new Readiness(this.descriptors, sleeper);
   }
 
   /** Closes every descriptor, as the end of a process does. */
@@ -111,10 +128,10 @@ export class SocketProcess implements SocketCalls {
   connect(fd: number, address: Uint8Array): number {
     return this.with(fd, (file) => {
       const waits = !isNonBlocking(file, 0);
-      const result = this.waitFor(file, waits, file.sendTimeoutMs, () => file.connect(address));
+      const result = this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, () => file.connect(address));
       if (result !== -ERRNO.EINPROGRESS || !waits) return result;
       const done = (): number => (isConnecting(file) ? -ERRNO.EAGAIN : 0);
-      return this.waitFor(file, true, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : -file.takeError();
+      return this.waitFor(file, POLLOUT, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : -file.takeError();
     });
   }
 
@@ -147,7 +164,7 @@ export class SocketProcess implements SocketCalls {
         return 0;
       };
       const waits = mayWait && !isNonBlocking(file, 0);
-      const result = this.waitFor(file, waits, file.receiveTimeoutMs, attempt);
+      const result = this.waitFor(file, waits ? POLLIN : 0, file.receiveTimeoutMs, attempt);
       return accepted === null ? result : this.install(accepted, flags);
     });
   }
@@ -203,14 +220,14 @@ export class SocketProcess implements SocketCalls {
   readv(fd: number, iov: readonly Uint8Array[]): number {
     return this.with(fd, (file) => {
       if (file.isSocket) return lengthOf(iov) === 0 ? 0 : this.receive(file, messageOf(...iov), 0);
-      return this.waitFor(file, !isNonBlocking(file, 0), file.receiveTimeoutMs, () => file.read(iov[0]));
+      return this.waitFor(file, isNonBlocking(file, 0) ? 0 : POLLIN, file.receiveTimeoutMs, () => file.read(iov[0]));
     });
   }
 
   writev(fd: number, iov: readonly Uint8Array[]): number {
     return this.with(fd, (file) => {
       if (file.isSocket) return this.send(file, messageOf(...iov), 0);
-      return this.waitFor(file, !isNonBlocking(file, 0), file.sendTimeoutMs, () => file.write(iov[0]));
+      return this.waitFor(file, isNonBlocking(file, 0) ? 0 : POLLOUT, file.sendTimeoutMs, () => file.write(iov[0]));
     });
   }
 
@@ -223,7 +240,7 @@ export class SocketProcess implements SocketCalls {
   }
 
   lseek(fd: number, _offset: number, _whence: number): number {
-    return this.with(fd, () => -ERRNO.ESPIPE);
+    return this.with(fd, (file) => file.seek());
   }
 
   setsockopt(fd: number, level: number, name: number, value: Uint8Array): number {
@@ -242,9 +259,15 @@ export class SocketProcess implements SocketCalls {
           this.descriptors.setCloseOnExec(fd, request === FIOCLEX);
           return 0;
         case FIONBIO:
-          return changeStatus(file, O_NONBLOCK, intOf(argument) !== 0);
+          return changeStatus(file, fd, O_NONBLOCK, intOf(argument) !== 0);
         case FIOASYNC:
-          return changeStatus(file, O_ASYNC, intOf(argument) !== 0);
+          return changeStatus(file, fd, O_ASYNC, intOf(argument) !== 0);
+        case FIOSETOWN:
+        case SIOCSPGRP:
+          return file.isSocket ? file.owner.setOwner(intOf(argument)) : -ERRNO.ENOTTY;
+        case FIOGETOWN:
+        case SIOCGPGRP:
+          return file.isSocket ? putInt(argument, file.owner.getOwner()) : -ERRNO.ENOTTY;
         default:
           return file.ioctl(request, argument);
       }
@@ -266,32 +289,43 @@ export class SocketProcess implements SocketCalls {
         case F_GETFL:
           return file.status;
         case F_SETFL:
-          return changeStatus(file, FLAGS_SETTABLE, false, value & FLAGS_SETTABLE);
+          return changeStatus(file, fd, FLAGS_SETTABLE, false, value & FLAGS_SETTABLE);
         default:
-          return -ERRNO.EINVAL;
+          return file.fcntl(command, argument);
       }
     });
   }
 
   poll(entries: readonly PollEntry[], timeoutMs: number): number {
-    const deadline = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
-    const files = entries.flatMap(({ fd }) => (fd < 0 ? [] : (this.descriptors.get(fd) ?? [])));
-    for (;;) {
-      this.sleeper.progress();
-      let ready = 0;
-      for (const entry of entries) if (this.pollOne(entry)) ready++;
-      const left = deadline - performance.now();
-      if (ready > 0 || left <= 0) return ready;
-      this.sleeper.sleep(files, left);
-    }
+    return this.readiness.poll(entries, timeoutMs);
   }
 
-  private pollOne(entry: PollEntry): boolean {
-    entry.revents = 0;
-    if (entry.fd < 0) return false;
-    const file = this.descriptors.get(entry.fd);
-    entry.revents = file === null ? POLLNVAL : file.poll() & (entry.events | POLLERR | POLLHUP);
-    return entry.revents !== 0;
+  select(
+    count: number,
+    read: Uint8Array | null,
+    write: Uint8Array | null,
+    except: Uint8Array | null,
+    timeoutMs: number,
+  ): number {
+    return this.readiness.select(count, read, write, except, timeoutMs);
+  }
+
+  epollCreate(flags: number): number {
+    const made = this.readiness.createEpoll(flags);
+    return typeof made === "number" ? made : this.install(made, flags & SOCK_CLOEXEC);
+  }
+
+  epollControl(epoll: number, operation: number, fd: number, event: EpollEvent | null): number {
+    return this.readiness.control(epoll, operation, fd, event);
+  }
+
+  epollWait(epoll: number, events: readonly EpollEvent[], timeoutMs: number): number {
+    return this.readiness.wait(epoll, events, timeoutMs);
+  }
+
+  /** A descriptor for a file that was made elsewhere; the reference is the table's. Returns it or -errno. */
+  adopt(file: File): number {
+    return this.install(file, 0);
   }
 
   /** Sends all of it where it may wait: a stream takes what it has room for. */
@@ -302,7 +336,7 @@ export class SocketProcess implements SocketCalls {
     let sent = 0;
     for (;;) {
       const attempt = (): number => file.send(part, flags, this.descriptors);
-      const result = this.waitFor(file, waits, file.sendTimeoutMs, attempt);
+      const result = this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, attempt);
       if (result === -ERRNO.EPIPE && sent === 0 && file.isStream && (flags & MSG_NOSIGNAL) === 0) this.raisePipe();
       if (result < 0) return sent > 0 ? sent : result;
       sent += result;
@@ -323,7 +357,7 @@ export class SocketProcess implements SocketCalls {
     let received = 0;
     for (;;) {
       const attempt = (): number => file.receive(part, flags, this.descriptors);
-      const result = this.waitFor(file, waits, deadline - performance.now(), attempt);
+      const result = this.waitFor(file, waits ? POLLIN | POLLPRI : 0, deadline - performance.now(), attempt);
       if (result < 0) return received > 0 ? received : result;
       received += result;
       // Control messages end what one call gives: the next bytes belong to others.
@@ -332,16 +366,20 @@ export class SocketProcess implements SocketCalls {
     }
   }
 
-  /** Tries until the attempt gives something else than EAGAIN, or the time is over. */
-  private waitFor(file: File, waits: boolean, timeoutMs: number, attempt: () => number): number {
+  /**
+   * Tries until the attempt gives something else than EAGAIN, or the time is over.
+   * @param events what is waited for; 0: it is tried once
+   */
+  private waitFor(file: File, events: number, timeoutMs: number, attempt: () => number): number {
     file.refresh();
     let result = attempt();
-    if (result !== -ERRNO.EAGAIN || !waits) return result;
+    if (result !== -ERRNO.EAGAIN || events === 0) return result;
     const deadline = performance.now() + timeoutMs;
+    const waits = [{ file, events }];
     for (;;) {
       const left = deadline - performance.now();
       if (left <= 0) return result;
-      this.sleeper.sleep([file], left);
+      this.sleeper.sleep(waits, left);
       file.refresh();
       result = attempt();
       if (result !== -ERRNO.EAGAIN) return result;
@@ -354,9 +392,9 @@ export class SocketProcess implements SocketCalls {
   }
 
   private install(file: File, flags: number): number {
-    if ((flags & SOCK_NONBLOCK) !== 0) changeStatus(file, O_NONBLOCK, true);
     const fd = this.descriptors.add(file, (flags & SOCK_CLOEXEC) !== 0);
     if (fd < 0) file.drop();
+    else if ((flags & SOCK_NONBLOCK) !== 0) changeStatus(file, fd, O_NONBLOCK, true);
     return fd;
   }
 
@@ -375,12 +413,17 @@ const isNonBlocking = (file: File, flags: number): boolean =>
 export const isConnecting = (file: File): boolean => (file.poll() & (POLLOUT | POLLERR | POLLHUP)) === 0;
 
 /** Sets the bits, or with `value` replaces them. */
-function changeStatus(file: File, bits: number, on: boolean, value = on ? bits : 0): number {
+function changeStatus(file: File, fd: number, bits: number, on: boolean, value = on ? bits : 0): number {
   const status = (file.status & ~bits) | value;
   if (status !== file.status) {
     file.status = status;
-    file.statusChanged();
+    file.statusChanged(fd);
   }
+  return 0;
+}
+
+function putInt(bytes: Uint8Array, value: number): number {
+  new DataView(bytes.buffer, bytes.byteOffset).setInt32(0, value, true);
   return 0;
 }
 

@@ -13,6 +13,12 @@ export interface PollEntry {
   revents: number;
 }
 
+/** struct epoll_event; `data` as a number of up to 53 bits. */
+export interface EpollEvent {
+  events: number;
+  data: number;
+}
+
 export interface SocketCalls {
   socket(family: number, type: number, protocol: number): number;
   /** The two descriptors are put into `out`. */
@@ -50,4 +56,16 @@ export interface SocketCalls {
 
   /** Fills `revents`. Waits up to `timeoutMs`, for ever when it is negative. Returns how many have some. */
   poll(entries: readonly PollEntry[], timeoutMs: number): number;
+  /** The sets are fd_set: bit fd % 8 of byte fd / 8; null for none. They are left with what is ready. Returns how many bits those are. */
+  select(
+    count: number,
+    read: Uint8Array | null,
+    write: Uint8Array | null,
+    except: Uint8Array | null,
+    timeoutMs: number,
+  ): number;
+  epollCreate(flags: number): number;
+  epollControl(epoll: number, operation: number, fd: number, event: EpollEvent | null): number;
+  /** Up to `events.length` events are put there. Returns how many. */
+  epollWait(epoll: number, events: readonly EpollEvent[], timeoutMs: number): number;
 }

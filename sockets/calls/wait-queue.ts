@@ -1,43 +1,62 @@
 /** Who waits for something to change at a file: wait queues as the kernel's (include/linux/wait.h). */
 
-/** Called when a file's state has changed; `events` are the POLL bits that may be new, 0 where it is not known which. */
-export type Waker = (events: number) => void;
+/**
+ * Called when a file's state has changed; `events` are the POLL bits that may be new, 0 where it is not known which. An exclusive
+ * waker returns whether it has made use of that: then no other exclusive one is called.
+ */
+export type Waker = (events: number) => boolean;
 
 export class WaitQueue {
   private readonly wakers = new Set<Waker>();
+  private readonly exclusive = new Set<Waker>();
+  private readonly first: ((events: number) => void) | null;
+  private readonly watched: (() => void) | null;
 
-  add(waker: Waker): void {
-    this.wakers.add(waker);
+  /**
+   * @param first called at each wake-up, before the others and whether there are any: for signals
+   * @param watched called when somebody begins to wait: for files that have to be asked
+   */
+  constructor(first: ((events: number) => void) | null = null, watched: (() => void) | null = null) {
+    this.first = first;
+    this.watched = watched;
+  }
+
+  add(waker: Waker, exclusive = false): void {
+    if (exclusive) this.exclusive.add(waker);
+    else this.wakers.add(waker);
+    this.watched?.();
   }
 
   remove(waker: Waker): void {
     this.wakers.delete(waker);
+    this.exclusive.delete(waker);
   }
 
   get empty(): boolean {
-    return this.wakers.size === 0;
+    return this.wakers.size + this.exclusive.size === 0;
   }
 
-  /** Wakes everybody. A waker may add and remove wakers, itself too. */
+  /** Wakes everybody, and of the exclusive ones the first that makes use of it. A waker may add and remove wakers. */
   wake(events: number): void {
-    if (this.wakers.size === 0) return;
-    for (const waker of [...this.wakers]) waker(events);
+    this.first?.(events);
+    if (this.wakers.size > 0) for (const waker of [...this.wakers]) waker(events);
+    if (this.exclusive.size > 0) for (const waker of [...this.exclusive]) if (waker(events)) break;
   }
 
   /** Watches for the next wake-up: true when it comes, false when the time is over first or nobody cares any more. */
   watch(timeoutMs: number): Watch {
-    let waker: Waker | null = null;
     let timer: ReturnType<typeof setTimeout> | null = null;
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const end = (woken: boolean): void => {
-      if (waker !== null) this.remove(waker);
+    const end = (woken: boolean): boolean => {
+      this.remove(waker);
       if (timer !== null) clearTimeout(timer);
       resolve(woken);
+      return true;
     };
-    waker = () => end(true);
+    const waker: Waker = () => end(true);
     this.add(waker);
     if (timeoutMs !== Number.POSITIVE_INFINITY) timer = setTimeout(() => end(false), timeoutMs);
-    return { happened: promise, cancel: () => end(false) };
+    return { happened: promise, cancel: () => void end(false) };
   }
 }
 

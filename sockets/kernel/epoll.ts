@@ -23,6 +23,11 @@ export class Epoll {
   private readonly eventsAddress = sys.addressOf(this.events);
   private readonly change = new Int32Array(4);
   private readonly changeAddress = sys.addressOf(this.change);
+  /** struct pollfd { i32 fd; i16 events; i16 revents }, and a struct timespec of 0. */
+  private readonly polled = new Int32Array(2);
+  private readonly polledAddress = sys.addressOf(this.polled);
+  private readonly noTime = new Int32Array(4);
+  private readonly noTimeAddress = sys.addressOf(this.noTime);
 
   /** @param fd an instance that somebody else closes; default one of its own. Throws SysError. */
   constructor(fd = -1) {
@@ -31,17 +36,30 @@ export class Epoll {
 
   /** Watches a descriptor for `events`, instead of those so far; for none it is taken out. `data` comes with its events. */
   watch(fd: number, before: number, events: number, data = fd): void {
-    this.change[0] = events;
-    this.change[DATA] = data;
     const operation = events === 0 ? EPOLL_CTL_DEL : before === 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-    const result = sys.sys6(sys.SYS.epoll_ctl, this.fd, operation, fd, this.changeAddress, 0, 0);
+    const result = this.control(operation, fd, events, data);
     // ENOSPC: /proc/sys/fs/epoll/max_user_watches.
     if (result < 0 && result !== -ERRNO.ENOENT) check(result, "epoll_ctl");
   }
 
-  /** Takes the events that are there, waiting for one up to `timeoutMs`. Returns how many, or -errno. */
-  wait(timeoutMs: number): number {
-    return sys.sys6(sys.SYS.epoll_pwait, this.fd, this.eventsAddress, EVENTS_MAX, timeoutMs, 0, 8);
+  /** epoll_ctl(2). Returns 0 or -errno. */
+  control(operation: number, fd: number, events: number, data: number): number {
+    this.change[0] = events;
+    this.change[DATA] = data;
+    return sys.sys6(sys.SYS.epoll_ctl, this.fd, operation, fd, this.changeAddress, 0, 0);
+  }
+
+  /** Takes up to `most` events that are there, waiting for one up to `timeoutMs`. Returns how many, or -errno. */
+  wait(timeoutMs: number, most = EVENTS_MAX): number {
+    const count = Math.min(most, EVENTS_MAX);
+    return sys.sys6(sys.SYS.epoll_pwait, this.fd, this.eventsAddress, count, timeoutMs, 0, 8);
+  }
+
+  /** Whether there are events. None is taken. */
+  hasEvents(): boolean {
+    this.polled[0] = this.fd;
+    this.polled[1] = EPOLLIN;
+    return sys.ppoll(this.polledAddress, 1, this.noTimeAddress) > 0;
   }
 
   /** Event i of the last wait(). */

@@ -1,0 +1,106 @@
+/** poll(2), select(2) and epoll(7) on the files of a thread. */
+import { ERRNO } from "af-xdp-bindings";
+import { EPOLL_CLOEXEC, EPOLL_CTL_DEL, POLLERR, POLLHUP, POLLNVAL } from "../constants.ts";
+import type { FileTable } from "../file-table.ts";
+import type { Sleeper, Wait } from "../process.ts";
+import type { EpollEvent, PollEntry } from "../socket-calls.ts";
+import { EpollFile } from "./epoll-file.ts";
+import { type DescriptorSet, isSelected, putSelected, selectEntries } from "./select.ts";
+
+/** Always told, whether asked for or not. */
+const ALWAYS = POLLERR | POLLHUP;
+/** As EP_MAX_EVENTS: INT_MAX over the size of an event. */
+const EVENTS_MAX = 178956970;
+
+export class Readiness {
+  private readonly descriptors: FileTable;
+  private readonly sleeper: Sleeper;
+
+  constructor(descriptors: FileTable, sleeper: Sleeper) {
+    this.descriptors = descriptors;
+    this.sleeper = sleeper;
+  }
+
+  poll(entries: readonly PollEntry[], timeoutMs: number): number {
+    return this.until(timeoutMs, entries, () => this.pollAll(entries));
+  }
+
+  select(count: number, read: DescriptorSet, write: DescriptorSet, except: DescriptorSet, timeoutMs: number): number {
+    if (count < 0) return -ERRNO.EINVAL;
+    const isOpen = (fd: number): boolean => this.descriptors.get(fd) !== null;
+    const entries = selectEntries(count, read, write, except, isOpen);
+    if (typeof entries === "number") return entries;
+    this.until(timeoutMs, entries, () => {
+      this.pollAll(entries);
+      return entries.filter(isSelected).length;
+    });
+    return putSelected(entries, count, read, write, except);
+  }
+
+  /** The file of epoll_create1(2), or -errno. */
+  createEpoll(flags: number): EpollFile | number {
+    return (flags & ~EPOLL_CLOEXEC) !== 0 ? -ERRNO.EINVAL : new EpollFile();
+  }
+
+  control(epoll: number, operation: number, fd: number, event: EpollEvent | null): number {
+    const instance = this.descriptors.get(epoll);
+    const file = this.descriptors.get(fd);
+    if (operation !== EPOLL_CTL_DEL && event === null) return -ERRNO.EFAULT;
+    if (instance === null || file === null) return -ERRNO.EBADF;
+    if (!(instance instanceof EpollFile)) return -ERRNO.EINVAL;
+    return instance.control(operation, fd, file, event ?? { events: 0, data: 0 });
+  }
+
+  wait(epoll: number, events: readonly EpollEvent[], timeoutMs: number): number {
+    if (events.length === 0 || events.length > EVENTS_MAX) return -ERRNO.EINVAL;
+    const file = this.descriptors.get(epoll);
+    if (file === null) return -ERRNO.EBADF;
+    if (!(file instanceof EpollFile)) return -ERRNO.EINVAL;
+    const attempt = (): number => {
+      file.refresh();
+      return file.take(events);
+    };
+    file.waiting++;
+    try {
+      return this.until(timeoutMs, [{ fd: epoll, events: 1 }], attempt);
+    } finally {
+      file.waiting--;
+    }
+  }
+
+  private pollAll(entries: readonly PollEntry[]): number {
+    let ready = 0;
+    for (const entry of entries) {
+      entry.revents = this.eventsOf(entry);
+      if (entry.revents !== 0) ready++;
+    }
+    return ready;
+  }
+
+  private eventsOf({ fd, events }: PollEntry): number {
+    if (fd < 0) return 0;
+    const file = this.descriptors.get(fd);
+    if (file === null) return POLLNVAL;
+    file.refresh();
+    return file.poll() & (events | ALWAYS);
+  }
+
+  /** Looks until there is something, or the time (negative: none) is over. */
+  private until(timeoutMs: number, watched: readonly { fd: number; events: number }[], look: () => number): number {
+    const deadline = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    for (;;) {
+      this.sleeper.progress();
+      const found = look();
+      const left = deadline - performance.now();
+      if (found !== 0 || left <= 0) return found;
+      this.sleeper.sleep(this.waits(watched), left);
+    }
+  }
+
+  private waits(watched: readonly { fd: number; events: number }[]): Wait[] {
+    return watched.flatMap(({ fd, events }) => {
+      const file = fd < 0 ? null : this.descriptors.get(fd);
+      return file === null ? [] : [{ file, events }];
+    });
+  }
+}
