@@ -5,7 +5,7 @@
 import { ERRNO } from "af-xdp-bindings";
 import { GROUP_FILTER, type GROUP_JOIN, GROUP_LEAVE } from "../group-request.ts";
 import { AF_INET, AF_INET6 } from "../table.ts";
-import type { OptionPart, OptionTarget } from "./rules.ts";
+import type { UdpPart, UdpTarget } from "./udp-target.ts";
 
 const IP_MREQ_BYTES = 8;
 const IP_MREQN_BYTES = 12;
@@ -23,13 +23,13 @@ const GROUP_FILTER_BYTES = GROUP_REQ_BYTES + 8;
 const isMulticast = (group: Uint8Array): boolean => (group.length === 4 ? group[0] >> 4 === 14 : group[0] === 0xff);
 
 /** Whether the interface is there: 0 and no address stand for the engine's only one. */
-function hasInterface({ socket }: OptionTarget, index: number, address: number): boolean {
+function hasInterface({ socket }: UdpTarget, index: number, address: number): boolean {
   if (index !== 0) return socket.endpoint.hasInterface(index);
   return address === 0 || socket.endpoint.interfaceWith(0, 0, 0xffff, address) >= 0;
 }
 
 function apply(
-  target: OptionTarget,
+  target: UdpTarget,
   op: number,
   group: Uint8Array,
   sources: Uint8Array[],
@@ -43,7 +43,7 @@ function apply(
 }
 
 /** IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP: struct ip_mreq or ip_mreqn. */
-export const membership4 = (op: typeof GROUP_JOIN | typeof GROUP_LEAVE): OptionPart => ({
+export const membership4 = (op: typeof GROUP_JOIN | typeof GROUP_LEAVE): UdpPart => ({
   set(target, bytes) {
     if (bytes.length < IP_MREQ_BYTES) return -ERRNO.EINVAL;
     const view = new DataView(bytes.buffer, bytes.byteOffset);
@@ -58,7 +58,7 @@ export const membership4 = (op: typeof GROUP_JOIN | typeof GROUP_LEAVE): OptionP
 });
 
 /** IP_ADD_SOURCE_MEMBERSHIP and its kin: struct ip_mreq_source. */
-export const sourceMembership4 = (op: number): OptionPart => ({
+export const sourceMembership4 = (op: number): UdpPart => ({
   set(target, bytes) {
     if (bytes.length !== IP_MREQN_BYTES) return -ERRNO.EINVAL;
     const address = new DataView(bytes.buffer, bytes.byteOffset).getInt32(4);
@@ -67,7 +67,7 @@ export const sourceMembership4 = (op: number): OptionPart => ({
 });
 
 /** IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP: struct ipv6_mreq. */
-export const membership6 = (op: typeof GROUP_JOIN | typeof GROUP_LEAVE): OptionPart => ({
+export const membership6 = (op: typeof GROUP_JOIN | typeof GROUP_LEAVE): UdpPart => ({
   set(target, bytes) {
     if (bytes.length < IPV6_MREQ_BYTES) return -ERRNO.EINVAL;
     const index = new DataView(bytes.buffer, bytes.byteOffset).getInt32(16, true);
@@ -76,7 +76,7 @@ export const membership6 = (op: typeof GROUP_JOIN | typeof GROUP_LEAVE): OptionP
 });
 
 /** MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP: struct group_req. */
-export const membership = (family: 4 | 6, op: typeof GROUP_JOIN | typeof GROUP_LEAVE): OptionPart => ({
+export const membership = (family: 4 | 6, op: typeof GROUP_JOIN | typeof GROUP_LEAVE): UdpPart => ({
   set(target, bytes) {
     if (bytes.length < GROUP_REQ_BYTES) return -ERRNO.EINVAL;
     const group = sockaddrAt(bytes, GROUP_AT, family);
@@ -86,7 +86,7 @@ export const membership = (family: 4 | 6, op: typeof GROUP_JOIN | typeof GROUP_L
 });
 
 /** MCAST_JOIN_SOURCE_GROUP and its kin: struct group_source_req. */
-export const sourceMembership = (family: 4 | 6, op: number): OptionPart => ({
+export const sourceMembership = (family: 4 | 6, op: number): UdpPart => ({
   set(target, bytes) {
     if (family === 4 ? bytes.length !== GROUP_SOURCE_REQ_BYTES : bytes.length < GROUP_SOURCE_REQ_BYTES) {
       return -ERRNO.EINVAL;
@@ -99,7 +99,7 @@ export const sourceMembership = (family: 4 | 6, op: number): OptionPart => ({
 });
 
 /** IP_MSFILTER: struct ip_msfilter. */
-export const filter4: OptionPart = {
+export const filter4: UdpPart = {
   set(target, bytes) {
     if (bytes.length < IP_MSFILTER_BYTES) return -ERRNO.EINVAL;
     const view = new DataView(bytes.buffer, bytes.byteOffset);
@@ -114,7 +114,7 @@ export const filter4: OptionPart = {
 };
 
 /** MCAST_MSFILTER: struct group_filter. */
-export const filter = (family: 4 | 6): OptionPart => ({
+export const filter = (family: 4 | 6): UdpPart => ({
   set(target, bytes) {
     if (bytes.length < GROUP_FILTER_BYTES) return -ERRNO.EINVAL;
     const view = new DataView(bytes.buffer, bytes.byteOffset);

@@ -54,21 +54,8 @@ import { PMTUDISC_OMIT, PMTUDISC_WANT, tosOf, withMtuDiscover, withTos, withTtl 
 import { AF_INET, FAMILY, MULTICAST_IF, PLACEHOLDER } from "../table.ts";
 import { changeMulticast, changeSendWord, KERNEL_SENDS, KERNEL_SENDS_WITH } from "./effects.ts";
 import { filter, filter4, membership, membership4, sourceMembership, sourceMembership4 } from "./groups.ts";
-import {
-  ENGINE,
-  flag,
-  number,
-  OF_FLOW,
-  type Option,
-  type OptionPart,
-  type OptionTarget,
-  option,
-  ranged,
-  readOnly,
-  refused,
-  strictFlag,
-  writeBytes,
-} from "./rules.ts";
+import { ENGINE, flag, number, OF_FLOW, option, ranged, readOnly, refused, strictFlag, writeBytes } from "./rules.ts";
+import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
 
 const TTL_DEFAULT = 64;
 /** IPTOS_TOS_MASK, and ip_tos2prio (net/ipv4/route.c): best effort 0, bulk 2, interactive bulk 4, interactive 6. */
@@ -78,14 +65,14 @@ const IN_ADDR_BYTES = 4;
 const IP_MREQ_BYTES = 8;
 const IP_MREQN_BYTES = 12;
 
-const ip = (name: number, label: string, ...parts: OptionPart[]): Option => option(IPPROTO_IP, name, label, ...parts);
-const isV4 = ({ socket }: OptionTarget): boolean => socket.endpoint.table.get(socket.id, FAMILY) === AF_INET;
+const ip = (name: number, label: string, ...parts: UdpPart[]): UdpOption => option(IPPROTO_IP, name, label, ...parts);
+const isV4 = ({ socket }: UdpTarget): boolean => socket.endpoint.table.get(socket.id, FAMILY) === AF_INET;
 /** Of the socket's behaviour at bind(2), which is behind it. */
-const bindOnly: OptionPart[] = [flag({ least: 1 })];
+const bindOnly: UdpPart[] = [flag({ least: 1 })];
 
 /** IP_MULTICAST_IF: struct in_addr, ip_mreq or ip_mreqn; the address is told. */
-const multicastInterface: OptionPart = {
-  set(this: Option, target, bytes) {
+const multicastInterface: UdpPart = {
+  set(this: UdpOption, target, bytes) {
     if (bytes.length < IN_ADDR_BYTES) return -ERRNO.EINVAL;
     const view = new DataView(bytes.buffer, bytes.byteOffset);
     const address = view.getInt32(bytes.length >= IP_MREQ_BYTES ? 4 : 0);
@@ -98,7 +85,7 @@ const multicastInterface: OptionPart = {
     endpoint.table.set(target.socket.id, MULTICAST_IF, index);
     return 0;
   },
-  get(this: Option, target, out) {
+  get(this: UdpOption, target, out) {
     const bytes = new Uint8Array(IN_ADDR_BYTES);
     new DataView(bytes.buffer).setInt32(0, target.value(this));
     return writeBytes(out, bytes);
@@ -106,13 +93,13 @@ const multicastInterface: OptionPart = {
 };
 
 /** Without a kernel: another TOS is another SO_PRIORITY (__ip_sock_set_tos). */
-function followTos({ socket }: OptionTarget, tos: number): void {
+function followTos({ socket }: UdpTarget, tos: number): void {
   const { table } = socket.endpoint;
   if (table.get(socket.id, PLACEHOLDER) >= 0 || tosOf(table.ttlTos[socket.id]) === tos) return;
   socket.setsockopt(SOL_SOCKET, SO_PRIORITY, TOS_TO_PRIORITY[(tos & IPTOS_TOS_MASK) >> 1]);
 }
 
-export const IP_LEVEL: readonly Option[] = [
+export const IP_LEVEL: readonly UdpOption[] = [
   ip(IP_TOS, "IP_TOS", OF_FLOW, number({ normal: (value) => value & 0xff }), {
     initial: ({ socket }) => (socket.endpoint.table.ttlTos[socket.id] >> 8) & 0xff,
     effect(target, value) {

@@ -54,19 +54,8 @@ import { PMTUDISC_OMIT, PMTUDISC_WANT, TX_DONT_FRAGMENT, withMtuDiscover, withTo
 import { F_V6ONLY, MULTICAST_IF6 } from "../table.ts";
 import { changeMulticast, changeSendWord, flagOf, KERNEL_SENDS, KERNEL_SENDS_WITH, sendFlag } from "./effects.ts";
 import { filter, membership, membership6, sourceMembership } from "./groups.ts";
-import {
-  AS_GIVEN,
-  ENGINE,
-  flag,
-  number,
-  OF_FLOW,
-  type Option,
-  type OptionPart,
-  option,
-  ranged,
-  readOnly,
-  strictFlag,
-} from "./rules.ts";
+import { AS_GIVEN, ENGINE, flag, number, OF_FLOW, option, ranged, readOnly, strictFlag } from "./rules.ts";
+import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
 
 /** IPV6_DEFAULT_HOPLIMIT, IPV6_DEFAULT_MCASTHOPS. */
 const HOPS_DEFAULT = 64;
@@ -74,17 +63,17 @@ const MULTICAST_HOPS_DEFAULT = 1;
 /** IPV6_PREFER_SRC_PUBTMP_DEFAULT | IPV6_PREFER_SRC_HOME: what getsockopt tells of a fresh socket. */
 const ADDR_PREFERENCES_DEFAULT = 0x500;
 
-const ipv6 = (name: number, label: string, ...parts: OptionPart[]): Option =>
+const ipv6 = (name: number, label: string, ...parts: UdpPart[]): UdpOption =>
   option(IPPROTO_IPV6, name, label, ...parts);
 
 /** A byte, or -1 for the default. */
-const byteOr = (initial: number): OptionPart =>
+const byteOr = (initial: number): UdpPart =>
   number({
     check: (value) => (value < -1 || value > 255 ? -ERRNO.EINVAL : 0),
     normal: (value) => (value === -1 ? initial : value),
   });
 
-export const IPV6_LEVEL: readonly Option[] = [
+export const IPV6_LEVEL: readonly UdpOption[] = [
   ipv6(IPV6_2292PKTINFO, "IPV6_2292PKTINFO", ENGINE, flag()),
   ipv6(IPV6_2292HOPLIMIT, "IPV6_2292HOPLIMIT", ENGINE, flag()),
   ipv6(IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS", OF_FLOW, byteOr(HOPS_DEFAULT), {
@@ -118,7 +107,7 @@ export const IPV6_LEVEL: readonly Option[] = [
   ipv6(IPV6_MTU, "IPV6_MTU", OF_FLOW, {
     readAs: AS_GIVEN,
     get: ({ socket }, out) => socket.pathMtu(IPPROTO_IPV6, out),
-    effect(this: Option, target, value) {
+    effect(this: UdpOption, target, value) {
       target.needKernel(this, value !== 0);
     },
   }),
@@ -128,7 +117,7 @@ export const IPV6_LEVEL: readonly Option[] = [
   // A bound socket's cannot be changed.
   ipv6(IPV6_V6ONLY, "IPV6_V6ONLY", {
     set: () => -ERRNO.EINVAL,
-    get: readOnly((target) => flagOf(target, F_V6ONLY)).get,
+    get: readOnly((target: UdpTarget) => flagOf(target, F_V6ONLY)).get,
   }),
   ipv6(IPV6_JOIN_ANYCAST, "IPV6_JOIN_ANYCAST"),
   ipv6(IPV6_LEAVE_ANYCAST, "IPV6_LEAVE_ANYCAST"),

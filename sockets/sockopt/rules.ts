@@ -5,29 +5,33 @@
  * net/ipv4/udp.c); IPPROTO_IP takes one byte as well, and some of its options none at all (net/ipv4/ip_sockglue.c).
  */
 import { ERRNO } from "af-xdp-bindings";
-import type { SocketGroups } from "../group-request.ts";
 import { IPPROTO_IP } from "../options.ts";
-import type { UdpSocket } from "../udp-socket.ts";
 import type { Limits } from "./limits.ts";
 
 const INT_BYTES = 4;
 /** The kernel does not tell it: the effect is that of the number given. */
 export const AS_GIVEN = -1;
 
-/** The socket an option is set on. */
+/** The socket an option is set on: what every family has. */
 export interface OptionTarget {
-  readonly socket: UdpSocket;
+  /** SOCK_, AF_ and the number that SO_PROTOCOL tells. */
+  readonly type: number;
+  readonly domain: number;
+  readonly protocol: number;
+  /** SO_ACCEPTCONN. */
+  readonly listening: boolean;
   readonly limits: Limits;
-  /** Its multicast groups, where the engine has the host protocols. */
-  readonly groups: SocketGroups;
+  /** SO_SNDBUF and SO_RCVBUF as getsockopt tells them, bytes. */
+  sendBuffer: number;
+  receiveBuffer: number;
+  /** SO_ERROR, and clears it: a positive errno, or 0. */
+  takeError(): number;
   /** Value as getsockopt would tell it, where the engine keeps it: the stored one, else the default. */
-  value(option: Option): number;
-  store(option: Option, value: number): void;
-  /** Has everything this socket sends go by the placeholder as long as `wanted` holds for one option or another. */
-  needKernel(option: Option, wanted: boolean): void;
+  value(option: Option<never>): number;
+  store(option: Option<never>, value: number): void;
 }
 
-export interface Option {
+export interface Option<T extends OptionTarget = OptionTarget> {
   readonly level: number;
   readonly name: number;
   /** As in the header: "SO_RCVBUF". */
@@ -41,19 +45,24 @@ export interface Option {
   readonly readAs: number;
   /** Whether a flow, which has no kernel socket of its own, may have it. */
   readonly ofFlow: boolean;
-  readonly initial: number | ((target: OptionTarget) => number);
+  readonly initial: number | ((target: T) => number);
   /** The kernel's rules, applied here. Returns 0 or -errno. */
-  set(target: OptionTarget, value: Uint8Array): number;
+  set(target: T, value: Uint8Array): number;
   /** Fills `out` as far as it goes. Returns the bytes written, or -errno. */
-  get(target: OptionTarget, out: Uint8Array): number;
+  get(target: T, out: Uint8Array): number;
   /** Tells the packet path. `length` is that of the value as getsockopt tells it. */
-  effect(target: OptionTarget, value: number, length: number): void;
+  effect(target: T, value: number, length: number): void;
 }
 
-export type OptionPart = Partial<Option>;
+export type OptionPart<T extends OptionTarget = OptionTarget> = Partial<Option<T>>;
 
 /** An option without rules of its own: the engine alone, without a kernel, does not have it. */
-export function option(level: number, name: number, label: string, ...parts: OptionPart[]): Option {
+export function option<T extends OptionTarget>(
+  level: number,
+  name: number,
+  label: string,
+  ...parts: readonly OptionPart<T>[]
+): Option<T> {
   return Object.assign(
     {
       level,
@@ -72,15 +81,15 @@ export function option(level: number, name: number, label: string, ...parts: Opt
 }
 
 /** How a number is taken: what is wrong with it (0 or -errno), and what becomes of it. */
-export interface NumberRule {
-  check?(value: number, target: OptionTarget): number;
-  normal?(value: number, target: OptionTarget): number;
+export interface NumberRule<T extends OptionTarget = OptionTarget> {
+  check?(value: number, target: T): number;
+  normal?(value: number, target: T): number;
   /** Fewest bytes IPPROTO_IP takes, and what the other levels do with fewer than four: EINVAL unless 0. */
   least?: number;
 }
 
 /** An int. The option's own `initial` is its default. */
-export function number({ check, normal, least }: NumberRule = {}): OptionPart {
+export function number<T extends OptionTarget>({ check, normal, least }: NumberRule<T> = {}): OptionPart<T> {
   return {
     set(this: Option, target, bytes) {
       const short = this.level === IPPROTO_IP ? (least ?? 0) : (least ?? INT_BYTES);
@@ -100,18 +109,18 @@ export function number({ check, normal, least }: NumberRule = {}): OptionPart {
 }
 
 /** On or off: every number but 0 is on. */
-export const flag = (rule: NumberRule = {}): OptionPart =>
+export const flag = <T extends OptionTarget>(rule: NumberRule<T> = {}): OptionPart<T> =>
   number({ normal: (value) => (value === 0 ? 0 : 1), ...rule });
 
 /** On or off, 0 or 1 and nothing else. */
-export const strictFlag = (rule: NumberRule = {}): OptionPart => ranged(0, 1, rule);
+export const strictFlag = <T extends OptionTarget>(rule: NumberRule<T> = {}): OptionPart<T> => ranged(0, 1, rule);
 
 /** From `low` to `high`. */
-export const ranged = (low: number, high: number, rule: NumberRule = {}): OptionPart =>
+export const ranged = <T extends OptionTarget>(low: number, high: number, rule: NumberRule<T> = {}): OptionPart<T> =>
   number({ check: (value) => (value < low || value > high ? -ERRNO.EINVAL : 0), ...rule });
 
 /** May be read, not set. */
-export const readOnly = (read: (target: OptionTarget) => number): OptionPart => ({
+export const readOnly = <T extends OptionTarget>(read: (target: T) => number): OptionPart<T> => ({
   set(this: Option, _target, bytes) {
     return this.level !== IPPROTO_IP && bytes.length < INT_BYTES ? -ERRNO.EINVAL : -ERRNO.ENOPROTOOPT;
   },

@@ -3,13 +3,15 @@ import { ERRNO, sys } from "af-xdp-bindings";
 import { SocketGroups } from "../group-request.ts";
 import { IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVPKTINFO } from "../options.ts";
 import { TX_VIA_KERNEL, withFlag } from "../send-word.ts";
-import { AF_INET, F_CHILD, FAMILY, FLAGS, PLACEHOLDER } from "../table.ts";
+import { AF_INET, F_CHILD, FAMILY, FLAGS, IPPROTO_UDP, PLACEHOLDER, SNDBUF } from "../table.ts";
 import type { UdpSocket } from "../udp-socket.ts";
 import { changeSendWord } from "./effects.ts";
 import { hostLimits, type Limits } from "./limits.ts";
-import { AS_GIVEN, type Option, type OptionTarget, readInt } from "./rules.ts";
+import { AS_GIVEN, readInt } from "./rules.ts";
 import { findOption } from "./table.ts";
+import type { UdpOption, UdpTarget } from "./udp-target.ts";
 
+const SOCK_DGRAM = 2;
 const SIOCGIFINDEX = 0x8933;
 /** struct ifreq: the name, then the index. */
 const IFNAMSIZ = 16;
@@ -17,12 +19,12 @@ const IFREQ_BYTES = 40;
 /** The longest value whose beginning or length an effect asks for: IP options are 40 bytes. */
 const VALUE_BYTES = 256;
 
-export class SocketOptions implements OptionTarget {
+export class SocketOptions implements UdpTarget {
   readonly socket: UdpSocket;
   /** Values the engine keeps. */
-  private readonly values = new Map<Option, number>();
+  private readonly values = new Map<UdpOption, number>();
   /** Options for whose sake everything goes by the placeholder. */
-  private readonly kernelOnly = new Set<Option>();
+  private readonly kernelOnly = new Set<UdpOption>();
   private groups_: SocketGroups | null = null;
 
   constructor(socket: UdpSocket) {
@@ -36,6 +38,42 @@ export class SocketOptions implements OptionTarget {
 
   get limits(): Limits {
     return hostLimits();
+  }
+
+  get type(): number {
+    return SOCK_DGRAM;
+  }
+
+  get protocol(): number {
+    return IPPROTO_UDP;
+  }
+
+  get domain(): number {
+    return this.socket.endpoint.table.get(this.socket.id, FAMILY);
+  }
+
+  get listening(): boolean {
+    return false;
+  }
+
+  get sendBuffer(): number {
+    return this.socket.endpoint.table.get(this.socket.id, SNDBUF);
+  }
+
+  set sendBuffer(bytes: number) {
+    this.socket.boundSends(bytes);
+  }
+
+  get receiveBuffer(): number {
+    return this.socket.endpoint.table.rcvbuf[this.socket.id];
+  }
+
+  set receiveBuffer(bytes: number) {
+    this.socket.endpoint.table.rcvbuf[this.socket.id] = bytes;
+  }
+
+  takeError(): number {
+    return this.socket.takeError();
   }
 
   /** Returns 0 or -errno. */
@@ -53,7 +91,7 @@ export class SocketOptions implements OptionTarget {
   }
 
   /** What the engine keeps: where the kernel's socket is the one that is read, it has to know too. */
-  private setBoth(option: Option, value: Uint8Array): number {
+  private setBoth(option: UdpOption, value: Uint8Array): number {
     const result = option.set(this, value);
     if (result < 0 || this.socket.endpoint.sendsItself || this.isFlow()) return result;
     // A wildcard socket is always told where a datagram was sent to: switched off, it would answer from anywhere.
@@ -74,7 +112,7 @@ export class SocketOptions implements OptionTarget {
     return sys.getsockopt(placeholder, level, name, out);
   }
 
-  value(option: Option): number {
+  value(option: UdpOption): number {
     return this.values.get(option) ?? (typeof option.initial === "number" ? option.initial : option.initial(this));
   }
 
@@ -84,11 +122,11 @@ export class SocketOptions implements OptionTarget {
     return option === undefined ? 0 : this.value(option);
   }
 
-  store(option: Option, value: number): void {
+  store(option: UdpOption, value: number): void {
     this.values.set(option, value);
   }
 
-  needKernel(option: Option, wanted: boolean): void {
+  needKernel(option: UdpOption, wanted: boolean): void {
     // Without a kernel there are neither queueing disciplines nor policy routes that would make a difference.
     if (this.placeholder < 0) return;
     if (wanted) this.kernelOnly.add(option);
@@ -108,7 +146,7 @@ export class SocketOptions implements OptionTarget {
   }
 
   /** The kernel has taken a value: what it made of it goes to the packet path. */
-  private followKernel(option: Option, placeholder: number, given: Uint8Array): void {
+  private followKernel(option: UdpOption, placeholder: number, given: Uint8Array): void {
     if (option.readAs === AS_GIVEN) {
       option.effect(this, readInt(given, option.level), given.length);
       return;
@@ -129,7 +167,6 @@ export class SocketOptions implements OptionTarget {
   }
 
   private isIpv4(): boolean {
-    const { endpoint, id } = this.socket;
-    return endpoint.table.get(id, FAMILY) === AF_INET;
+    return this.domain === AF_INET;
   }
 }

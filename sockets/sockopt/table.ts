@@ -4,16 +4,16 @@
  */
 import { IP_LEVEL } from "./ip-level.ts";
 import { IPV6_LEVEL } from "./ipv6-level.ts";
-import type { Option } from "./rules.ts";
 import { SOCKET_LEVEL } from "./socket-level.ts";
 import { UDP_LEVEL } from "./udp-level.ts";
+import type { UdpOption } from "./udp-target.ts";
 
-export const OPTIONS: readonly Option[] = [...SOCKET_LEVEL, ...IP_LEVEL, ...IPV6_LEVEL, ...UDP_LEVEL];
+export const OPTIONS: readonly UdpOption[] = [...SOCKET_LEVEL, ...IP_LEVEL, ...IPV6_LEVEL, ...UDP_LEVEL];
 
 const NAME_BITS = 16;
 const byNumber = new Map(OPTIONS.map((entry) => [(entry.level << NAME_BITS) | entry.name, entry]));
 
-export function findOption(level: number, name: number): Option | undefined {
+export function findOption(level: number, name: number): UdpOption | undefined {
   // What has no place in the key is no option.
   return level >>> 0 < 1 << NAME_BITS && name >>> 0 < 1 << NAME_BITS
     ? byNumber.get((level << NAME_BITS) | name)

@@ -4,20 +4,21 @@ import { SOL_UDP, UDP_CORK, UDP_GRO, UDP_NO_CHECK6_RX, UDP_NO_CHECK6_TX, UDP_SEG
 import { TX_NO_CHECK, TX_SEGMENT, withFlag } from "../send-word.ts";
 import { F_CHILD, F_NO_CHECK6, FLAGS, SEGMENT } from "../table.ts";
 import { changeSendWord, KERNEL_SENDS, sendFlag, tableFlag } from "./effects.ts";
-import { ENGINE, flag, OF_FLOW, type Option, type OptionPart, type OptionTarget, option, ranged } from "./rules.ts";
+import { ENGINE, flag, OF_FLOW, option, ranged } from "./rules.ts";
+import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
 
 /** USHRT_MAX: the most UDP_SEGMENT takes. */
 const SEGMENT_MAX = 65535;
 
-const udp = (name: number, label: string, ...parts: OptionPart[]): Option => option(SOL_UDP, name, label, ...parts);
+const udp = (name: number, label: string, ...parts: UdpPart[]): UdpOption => option(SOL_UDP, name, label, ...parts);
 
 /** Where a kernel socket receives for a socket and its flows, it coalesces for all of them or none. */
-const refusedToFlow = (_value: number, { socket }: OptionTarget): number => {
+const refusedToFlow = (_value: number, { socket }: UdpTarget): number => {
   const { sendsItself, table } = socket.endpoint;
   return sendsItself || (table.get(socket.id, FLAGS) & F_CHILD) === 0 ? 0 : -ERRNO.EOPNOTSUPP;
 };
 
-export const UDP_LEVEL: readonly Option[] = [
+export const UDP_LEVEL: readonly UdpOption[] = [
   udp(UDP_CORK, "UDP_CORK", KERNEL_SENDS),
   udp(UDP_NO_CHECK6_TX, "UDP_NO_CHECK6_TX", flag(), sendFlag(6, TX_NO_CHECK)),
   udp(UDP_NO_CHECK6_RX, "UDP_NO_CHECK6_RX", flag(), tableFlag(F_NO_CHECK6)),
