@@ -19,6 +19,7 @@ import { InterfaceWatch } from "./interface-watch.ts";
 import { KernelErrors } from "./kernel-errors.ts";
 import { KernelIntake } from "./kernel-intake.ts";
 import { PathMtus } from "./path-mtu.ts";
+import { InterfaceHook, ProgramWatch } from "./program-watch.ts";
 import { describeError, type FromThread } from "./protocol.ts";
 import { Steering } from "./steering/program.ts";
 import {
@@ -26,7 +27,6 @@ import {
   CONTROL_FRAMES,
   controlThread,
   type KernelWiring,
-  LINK_WORD,
   openNetns,
   openShared,
   type Wiring,
@@ -62,6 +62,8 @@ class Control {
   private readonly state: Int32Array;
   private readonly watcher: HostWatcher;
   private readonly watch: InterfaceWatch;
+  private readonly hook: InterfaceHook;
+  private readonly program: ProgramWatch;
   private readonly writer: FibWriter;
   private readonly steering: Steering;
   private readonly stack: Stack;
@@ -95,6 +97,9 @@ class Control {
       (text) => post({ type: "notice", text }),
     );
     netns.close();
+    this.hook = new InterfaceHook(wiring, way);
+    const loss = "all goes through the kernel, slower";
+    this.program = new ProgramWatch(this.hook, way.link.name, loss, (text) => post({ type: "notice", text }));
     this.paths = new PathMtus((destination) => this.pathMtu(destination));
     this.writer = new FibWriter(wiring.fib);
     this.steering = Steering.fromDescriptors(way.steering);
@@ -140,6 +145,7 @@ class Control {
     this.stack.shared.mesh.setEventfd(this.thread, -1);
     sys.close(this.eventfd);
     this.watch.close();
+    this.hook.close();
     this.watcher.close();
     this.steering.close();
     this.stack.shared.binder.close();
@@ -189,7 +195,8 @@ class Control {
       this.housekeepingAt = now + HOUSEKEEPING_MS;
       this.isolate();
       const link = this.watcher.link(this.way.link.ifindex);
-      if (link !== null) this.watch.look(link, Atomics.load(this.state, LINK_WORD) || -1);
+      if (link !== null) this.watch.look(link);
+      this.program.look(now);
     }
     if (now >= this.refreshAt) {
       this.refreshAt = now + REFRESH_MS;

@@ -7,7 +7,7 @@
  *   for await (const datagram of socket) datagram.reply();
  */
 import { type MessagePort, Worker } from "node:worker_threads";
-import { check, type Link, sys } from "af-xdp-bindings";
+import { check, sys } from "af-xdp-bindings";
 import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
@@ -29,6 +29,7 @@ import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts
 import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
+import { endLink, putLink } from "./link-word.ts";
 import { OwnAddresses } from "./own-addresses.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
 import { defaultInterface, obstacle, type Provider, refusal } from "./provider.ts";
@@ -40,11 +41,11 @@ import {
   controlThread,
   createWiring,
   type KernelWiring,
-  LINK_WORD,
   type LinkDescriptor,
   MEMORY_IFINDEX,
   openEndpoint,
   openNetns,
+  publishNapiIds,
   SERVING_WORD,
   type Way,
   type Wiring,
@@ -241,8 +242,7 @@ export class Engine extends EngineThread {
         else if (config.memory !== null) new FibWriter(wiring.fib).publish(memoryFib(config.memory));
       } else {
         const url = new URL("./control-worker.ts", import.meta.url);
-        const hear = (message: FromThread): void => void (message.type === "notice" && notice(message.text));
-        threads.push(await Thread.start("control", url, { wiring, cpus }, [], hear));
+        threads.push(await Thread.start("control", url, { wiring, cpus }, [], (message) => own.hear(message)));
       }
       // One after another: concurrent first loads of the native shim have crashed the runtime.
       for (let id = 0; id < config.cpus.length; id++) {
@@ -523,7 +523,6 @@ class KernelSide {
   private readonly netnsPath: string;
   private readonly epoll: number;
   private readonly queueCount: number;
-  private xdpLink: Link | null = null;
   private state: Int32Array | null = null;
   private closed = false;
   private lastCounters: Record<string, number> = {};
@@ -590,9 +589,8 @@ class KernelSide {
   /** @param state of the wiring: the control thread looks after the link that is named there */
   attach(config: EngineConfig, state: Int32Array): void {
     const result = this.netns.run(() => attachSteering(this.steering, this.link, this.attached, config.mode));
-    this.xdpLink = result.link;
     this.state = state;
-    Atomics.store(state, LINK_WORD, result.link.fd);
+    putLink(state, 0, result.link);
     if (result.fallback !== "") {
       this.attached = "skb";
       this.reason = result.fallback;
@@ -602,19 +600,11 @@ class KernelSide {
   /** Notes each queue's NAPI ID for SO_INCOMING_NAPI_ID: on veth there is one only now that the program is attached. */
   publishNapiIds(wiring: Wiring): void {
     const ids = this.netns.run(() => queueNapiIds(this.link.ifindex, this.queueCount));
-    const portInfo = new Int32Array(wiring.portInfo);
-    wiring.queues.forEach((queues, lcore) => {
-      queues.forEach((queue, port) => {
-        const at = (lcore * PORTS_MAX + port) * 2 + 1;
-        if (portInfo[at] === 0) portInfo[at] = ids[queue];
-      });
-    });
+    publishNapiIds(wiring, ids, false);
   }
 
   detach(): void {
-    if (this.state !== null) Atomics.store(this.state, LINK_WORD, 0);
-    this.xdpLink?.close();
-    this.xdpLink = null;
+    if (this.state !== null) endLink(this.state);
   }
 
   /** The program's counters; after the end, the last ones. */

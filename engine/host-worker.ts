@@ -14,6 +14,7 @@ import type { ControlStart } from "./control-worker.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
 import { HostLinkWatch } from "./host-link-watch.ts";
 import { HostStack } from "./host-stack.ts";
+import { InterfaceHook, ProgramWatch } from "./program-watch.ts";
 import { describeError, type FromThread } from "./protocol.ts";
 import {
   CONTROL_FRAME_SIZE,
@@ -46,6 +47,8 @@ class HostThread {
   private readonly eventfd: number;
   /** Null on a wire in memory. */
   private readonly watch: HostLinkWatch | null;
+  private readonly hook: InterfaceHook | null = null;
+  private readonly program: ProgramWatch | null = null;
   /** Of the eventfd, and of what tells of the link. */
   private readonly pollfds = new Uint8Array(2 * 8);
   /** struct timespec; ppoll(2) leaves the time that was not slept in it. */
@@ -72,6 +75,11 @@ class HostThread {
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
     shared.mesh.setEventfd(this.thread, this.eventfd);
     this.watch = wiring.way.kind === "kernel" ? new HostLinkWatch(wiring.way) : null;
+    if (wiring.way.kind === "kernel") {
+      const { name } = wiring.way.link;
+      this.hook = new InterfaceHook(wiring, wiring.way);
+      this.program = new ProgramWatch(this.hook, name, "nothing comes", (text) => post({ type: "notice", text }));
+    }
     const view = new DataView(this.pollfds.buffer);
     [this.eventfd, this.watch?.fd ?? -1].forEach((fd, i) => {
       view.setInt32(i * 8, fd, true);
@@ -110,6 +118,7 @@ class HostThread {
     this.stack.shared.mesh.setEventfd(this.thread, -1);
     sys.close(this.eventfd);
     this.watch?.close();
+    this.hook?.close();
     this.stack.shared.binder.close();
   }
 
@@ -133,6 +142,7 @@ class HostThread {
     this.housekeepingAt = now + HOUSEKEEPING_MS;
     // Under load the thread may never sleep.
     this.follow();
+    this.program?.look(now);
     const { config } = this.wiring;
     if (!config.isolate || config.cpus.length >= this.cpus.length) return;
     const keep = new Set(config.cpus.map((_, l) => Atomics.load(this.state, 1 + l)));

@@ -11,7 +11,7 @@ export class OwnAddresses {
   /** Stations that have addresses of ours, the first one seen of each. */
   private readonly others = new Map<string, string>();
 
-  /** @param notice hears of conflicts, a line each */
+  /** @param notice hears of conflicts, and what else the thread has to say, a line each */
   constructor(notice: (text: string) => void) {
     this.notice = notice;
     this.settled = new Promise((resolve) => {
@@ -22,6 +22,7 @@ export class OwnAddresses {
   /** A message of the thread. */
   hear(message: FromThread): void {
     if (message.type === "settled") this.settle(message.addresses);
+    if (message.type === "notice") this.notice(message.text);
     if (message.type !== "conflict") return;
     const { address, lost, mac } = message;
     this.others.set(address, mac);

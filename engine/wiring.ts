@@ -89,7 +89,7 @@ export type Way = FrameWay | SocketsWiring;
 /** Words of Wiring.state, and the one that says that frames come and go. */
 const STATE_WORDS = 256;
 export const SERVING_WORD = STATE_WORDS - 1;
-/** Descriptor of the steering program's BPF link, 0 while there is none. The starting thread writes it. */
+/** See link-word.ts. */
 export const LINK_WORD = STATE_WORDS - 2;
 
 export interface Wiring {
@@ -215,6 +215,17 @@ function openMemories(wiring: Wiring): FrameViews[] {
   return wiring.memories.map((buffer) => {
     const area = new SharedArea(buffer.byteLength - PAGE_SIZE, buffer);
     return new FrameViews(new Uint8Array(buffer, area.byteOffset, area.byteLength));
+  });
+}
+
+/** Notes the queues' NAPI IDs, by queue number, for SO_INCOMING_NAPI_ID. Those that are known are kept, unless `anew`. */
+export function publishNapiIds(wiring: Wiring, ids: readonly number[], anew: boolean): void {
+  const portInfo = new Int32Array(wiring.portInfo);
+  wiring.queues.forEach((queues, lcore) => {
+    queues.forEach((queue, port) => {
+      const at = (lcore * PORTS_MAX + port) * 2 + 1;
+      if (portInfo[at] === 0 || (anew && ids[queue] !== 0)) portInfo[at] = ids[queue];
+    });
   });
 }
 
