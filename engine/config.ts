@@ -27,8 +27,9 @@ export interface MemoryLink {
 export interface EngineOptions {
   /**
    * What serves the sockets. "engine": AF_XDP, or the start fails. "kernel": the kernel's own sockets, read and sent from in
-   * batches; no interface is taken, and every one of the host is served. Default auto: the engine, and kernel sockets
-   * where AF_XDP cannot be had for lack of privilege or of support by kernel or interface.
+   * batches; no interface is taken, every one of the host is served, and options that mean nothing there are refused.
+   * Default auto: the engine, and kernel sockets where AF_XDP cannot be had for lack of privilege or of support by kernel
+   * or interface; `info.reason` then says which options are without effect.
    */
   provider?: ProviderOption;
   /**
@@ -47,7 +48,8 @@ export interface EngineOptions {
   gateways?: readonly string[];
   /**
    * Whether own addresses are used only when nobody else is found to have them: after 1 to 2 s in IPv6 (RFC 4862), 4 to 7 s
-   * in IPv4 (RFC 5227), for which start() waits. Default true on an interface, false on a memory wire.
+   * in IPv4 (RFC 5227), for which start() waits. Default true on an interface, false on a memory wire. Refused without own
+   * addresses.
    */
   dad?: boolean;
   /** Memory wire to serve instead. */
@@ -174,19 +176,48 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
 }
 
 /** Options that say how an interface is taken: kernel sockets take none. */
-const OF_FRAMES = ["addresses", "dad", "gateways", "frameSize", "memory", "mode", "pcap", "queues"] as const;
+const OF_INTERFACE = [
+  "addresses",
+  "dad",
+  "frameSize",
+  "gateways",
+  "interface",
+  "memory",
+  "mode",
+  "pcap",
+  "queues",
+] as const;
+/** Options of lcores, which on kernel sockets only run the module. */
+const OF_LCORES = ["cpus", "data", "isolate", "poll", "spinUs"] as const;
+/** Values that leave the choice to the engine. */
+const LEFT_OPEN: Partial<Record<keyof EngineOptions, unknown>> = { mode: "auto", queues: "all" };
+
+/** The options given that kernel sockets have no use for, each with why not. */
+export function uselessOnSockets(options: EngineOptions): { name: keyof EngineOptions; why: string }[] {
+  const given = (name: keyof EngineOptions): boolean =>
+    options[name] !== undefined && options[name] !== LEFT_OPEN[name];
+  const useless = (names: readonly (keyof EngineOptions)[], why: string) =>
+    names.filter(given).map((name) => ({ name, why }));
+  return [
+    ...useless(OF_INTERFACE, "says how an interface is taken, and kernel sockets take none: every one is served"),
+    ...(options.module === undefined
+      ? useless(OF_LCORES, "is of lcores, and on kernel sockets there are none without a 'module'")
+      : []),
+    ...useless(["ringSlots"], "is of rings, and who opens a kernel socket reads it itself"),
+  ];
+}
 
 function checkProvider(options: EngineOptions): void {
   const { provider = "auto" } = options;
   oneOf("provider", provider, ["auto", "engine", "kernel"]);
   if (provider !== "kernel") return;
-  const given = OF_FRAMES.find((name) => ![undefined, "auto", "all"].includes(options[name] as string | undefined));
-  if (given !== undefined)
-    throw new RangeError(`${given}: says how an interface is taken, and kernel sockets take none`);
+  for (const { name, why } of uselessOnSockets(options)) {
+    throw new RangeError(`${name}: ${why}. Leave it out, or choose provider "engine"`);
+  }
 }
 
 /** Addresses for which the engine has the host protocols itself. Throws RangeError. */
-function ownAddresses({ addresses, gateways, memory, pcap }: EngineOptions): readonly string[] {
+function ownAddresses({ addresses, dad, gateways, memory, pcap }: EngineOptions): readonly string[] {
   if (pcap !== undefined && addresses !== undefined) throw new RangeError("addresses: those of a replay are in 'pcap'");
   if (memory !== undefined && addresses !== undefined)
     throw new RangeError("addresses: those of a memory wire are in 'memory'");
@@ -194,6 +225,7 @@ function ownAddresses({ addresses, gateways, memory, pcap }: EngineOptions): rea
   if (addresses?.length === 0) throw new RangeError("addresses: name at least one, as 198.18.0.1/24");
   if (gateways !== undefined && own.length === 0)
     throw new RangeError("gateways: only with addresses of the engine's own");
+  if (dad !== undefined && own.length === 0) throw new RangeError("dad: only with addresses of the engine's own");
   for (const text of own) {
     const [address, length, more] = text.split("/");
     const bits = ip(address).length * 8;

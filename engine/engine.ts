@@ -32,7 +32,7 @@ import { attachSteering, chooseMode, findInterface, mayBePartial } from "./inter
 import { endLink, putLink } from "./link-word.ts";
 import { OwnAddresses } from "./own-addresses.ts";
 import { type FromThread, restoreError } from "./protocol.ts";
-import { defaultInterface, obstacle, type Provider, refusal } from "./provider.ts";
+import { defaultInterface, obstacle, type Provider, refusal, settleForSockets } from "./provider.ts";
 import { Replay, replayFib } from "./replay.ts";
 import { SocketSide } from "./socket-side.ts";
 import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
@@ -69,6 +69,7 @@ const running = new Set<Engine>();
 export interface EngineInfo {
   /** What serves the sockets: the engine, or kernel sockets. */
   readonly provider: Provider;
+  /** Null where none is taken. */
   readonly interface: string | null;
   readonly ifindex: number;
   /** "memory" or "pcap", how the program is attached, or "none" where the provider is the kernel. */
@@ -179,6 +180,7 @@ export class Engine extends EngineThread {
       if (refused === null) throw error;
       reason = refused;
     }
+    reason = settleForSockets(config, options, reason);
     notice(`on kernel sockets: ${reason}`);
     return await Engine.startOnSockets(config, cpus, reason, notice);
   }

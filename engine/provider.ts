@@ -3,7 +3,8 @@
  * cannot be had. "auto" tries the one and falls back to the other, and says why.
  */
 import { SysError } from "af-xdp-bindings";
-import { type AttachMode, CannotServe, type EngineConfig } from "./config.ts";
+import { KERNEL_FRAMES_MAX } from "../sockets/kernel/frames.ts";
+import { type AttachMode, CannotServe, type EngineConfig, type EngineOptions, uselessOnSockets } from "./config.ts";
 import { NetNs } from "./host/netns.ts";
 import { Rtnl } from "./host/rtnetlink.ts";
 import { RTN_UNICAST } from "./host/rtnetlink-uapi.ts";
@@ -50,6 +51,19 @@ export function refusal(error: unknown, config: EngineConfig, named: boolean): s
   if (!(error instanceof SysError)) return null;
   // Nobody asked for this interface: whatever stands in the way there is no reason to fail.
   return refusedWith(error.code, config.mode) || !named ? error.message : null;
+}
+
+/**
+ * Makes do with kernel sockets where the engine was asked for first. Returns why they serve, and which of the options are
+ * without effect.
+ */
+export function settleForSockets(config: EngineConfig, options: EngineOptions, reason: string): string {
+  const lost: string[] = uselessOnSockets(options).map(({ name }) => name);
+  if (config.frames > KERNEL_FRAMES_MAX) {
+    lost.push(`frames ${config.frames} (${KERNEL_FRAMES_MAX} a thread)`);
+    config.frames = KERNEL_FRAMES_MAX;
+  }
+  return lost.length === 0 ? reason : `${reason}; without effect there: ${lost.join(", ")}`;
 }
 
 /** As defaultInterfaceOf(), in a namespace by its path, or the thread's. */

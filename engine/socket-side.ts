@@ -1,14 +1,12 @@
 /** What an engine on kernel sockets holds of the kernel: its namespace, and where the control thread waits. */
 import { sys } from "af-xdp-bindings";
 import { Epoll } from "../sockets/kernel/epoll.ts";
-import { KERNEL_FRAMES } from "../sockets/kernel/frames.ts";
+import { KERNEL_FRAMES, KERNEL_FRAMES_MAX } from "../sockets/kernel/frames.ts";
 import type { EngineConfig } from "./config.ts";
 import type { NetNs } from "./host/netns.ts";
 import { setBusyPoll } from "./socket-binder.ts";
 import { openNetns, type SocketsWiring } from "./wiring.ts";
 
-/** 1 GiB of address space a thread. */
-const FRAMES_MAX = 8192;
 const AF_INET = 2;
 const SOCK_DGRAM_CLOEXEC = 0x80002;
 
@@ -21,9 +19,11 @@ export class SocketSide {
   /** Throws RangeError for what kernel sockets cannot do. */
   static open(config: EngineConfig, reason: string, notice: (text: string) => void): SocketSide {
     config.frames ||= KERNEL_FRAMES;
-    if (config.frames > FRAMES_MAX) {
-      throw new RangeError(`frames ${config.frames}: kernel sockets take at most ${FRAMES_MAX} a thread`);
+    if (config.frames > KERNEL_FRAMES_MAX) {
+      throw new RangeError(`frames ${config.frames}: kernel sockets take at most ${KERNEL_FRAMES_MAX} a thread`);
     }
+    // None is taken, whichever was named or leads to the default route.
+    config.interface = null;
     // Lcores run the module; the other threads read their sockets themselves.
     if (config.module === null) config.cpus = [];
     if (config.poll === "busy" && config.cpus.length > 0) checkBusyPoll(notice);

@@ -1,7 +1,6 @@
 /**
  * A UDP echo on the kernel provider: `bun bench/peers/kernel-echo.ts PORT CPU lcore|main`, in a module on an lcore, or by a
- * socket of the main thread. Prints a line of JSON when it
- * serves, and its counters when it is told to stop (SIGTERM).
+ * socket of the main thread. Prints a line of JSON when it serves, and its counters when it is told to stop (SIGTERM).
  */
 import { Engine } from "../../engine/engine.ts";
 
@@ -9,9 +8,10 @@ const [port, cpu] = process.argv.slice(2, 4).map(Number);
 const onLcore = process.argv[4] === "lcore";
 const engine = await Engine.start({
   provider: "kernel",
-  cpus: [cpu],
-  module: onLcore ? new URL("./echo-module.ts", import.meta.url) : undefined,
-  data: { port, markHeap: false },
+  // The main thread is on its CPU from the start.
+  ...(onLcore
+    ? { cpus: [cpu], module: new URL("./echo-module.ts", import.meta.url), data: { port, markHeap: false } }
+    : {}),
 });
 if (!onLcore) {
   engine.udp({ port }).onDatagram = (datagram) => {

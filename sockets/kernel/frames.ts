@@ -20,6 +20,8 @@ export const KERNEL_FRAME_SIZE = 131072;
 const FRAME_BITS = 17;
 /** Frames of a thread unless the engine was told another number: more than the default receive buffer holds datagrams. */
 export const KERNEL_FRAMES = 1024;
+/** The most: 1 GiB of address space a thread. */
+export const KERNEL_FRAMES_MAX = 8192;
 /** The longest payload there can be (the length field of UDP, less its header, over IPv6). The kernel knows the limits. */
 export const PAYLOAD_MAX = 65535;
 

@@ -3,7 +3,9 @@ import { afterAll, afterEach, describe, expect, setDefaultTimeout, test } from "
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Umem, Xsk } from "af-xdp-bindings";
+import type { EngineOptions } from "../../engine/config.ts";
 import { Engine } from "../../engine/engine.ts";
+import { lcore } from "../engine/cli/cli.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
 import { module } from "./bed.ts";
@@ -49,8 +51,14 @@ describe.skipIf(missing !== "")("", () => {
     return text.split("\n")[0];
   }
 
-  async function serve(provider: string, name: string, as: string[] = []): Promise<Record<string, unknown>> {
-    return JSON.parse(await firstLine([...as, process.execPath, SERVE, provider, `${PORT}`, name]));
+  async function serve(
+    provider: string,
+    name: string,
+    as: string[] = [],
+    options: Partial<EngineOptions> = {},
+  ): Promise<Record<string, unknown>> {
+    const command = [process.execPath, SERVE, provider, `${PORT}`, name, JSON.stringify(options)];
+    return JSON.parse(await firstLine([...as, ...command]));
   }
 
   async function answers(): Promise<void> {
@@ -116,17 +124,15 @@ describe.skipIf(missing !== "")("", () => {
     expect(await serve("auto", b.name)).toMatchObject({ code: "EBUSY" });
   });
 
-  test("what says how an interface is taken is refused on kernel sockets", async () => {
-    for (const options of [
-      { queues: [0] },
-      { mode: "skb" as const },
-      { frameSize: 2048 },
-      { addresses: ["198.18.0.9/24"] },
-    ])
-      await expect(Engine.start({ provider: "kernel", netns: b.ns.path, ...options })).rejects.toThrow(
-        "kernel sockets take none",
-      );
-    await expect(Engine.start({ provider: "any" as "kernel", netns: b.ns.path })).rejects.toThrow("provider any");
+  test("auto with options of the interface, without privilege: the reason says which are without effect", async () => {
+    const options: Partial<EngineOptions> = { mode: "native", queues: [0], frames: 16384, ringSlots: 64, poll: "busy" };
+    const said = await serve("auto", b.name, NOBODY, options);
+    expect(said).toMatchObject({ provider: "kernel", interface: null });
+    expect(said.reason).toMatch(
+      /setcap.*; without effect there: interface, mode, queues, poll, ringSlots, frames 16384 \(8192 a thread\)$/,
+    );
+    expect(said.notices).toEqual([`on kernel sockets: ${said.reason}`]);
+    await answers();
   });
 
   test("lcore echo --provider kernel says so in its first line, and echoes", async () => {
@@ -134,6 +140,17 @@ describe.skipIf(missing !== "")("", () => {
     expect(line).toMatch(/^ready UDP \*:9000 on kernel sockets, CPU \d+, poll adaptive, pid \d+$/);
     await answers();
   });
+
+  test.each(["--interface lo", "--queues 0", "--mode skb", "--addresses 198.18.0.9/24", "--no-dad"])(
+    "lcore echo --provider kernel refuses %s in one line, status 2",
+    async (option) => {
+      const command = ["echo", "--provider", "kernel", "--udp", `${PORT}`, ...option.split(" ")];
+      const { status, stdout, stderr } = await lcore(command, { ns: b.ns });
+      expect([status, stdout]).toEqual([2, ""]);
+      expect(stderr).toMatch(/^lcore: [a-z]+: [^\n]*\n$/);
+      expect(option).toContain(stderr.split(": ")[1]);
+    },
+  );
 
   test("a hundred starts and stops leave no descriptor and no thread", async () => {
     const peer = new KernelUdp(a.ns, { address: a.ipv4Text });
