@@ -15,6 +15,7 @@ import {
   type HostEvents,
   type IcmpReport,
 } from "../sockets/host/host.ts";
+import { USED_INTERVAL_MS } from "../sockets/host/neighbours.ts";
 import {
   FRAGMENT_COMPLETES,
   FRAGMENT_NONE,
@@ -72,9 +73,12 @@ export class HostStack implements HostReceiver, HostEvents {
   /** The lcore and port that a frame came by last: what answers it leaves there. */
   private lcore = 0;
   private port = 0;
+  /** When the lcores' marks are to be looked at next. */
+  private usedAt: number;
 
   constructor(own: HostWiring, stack: Stack, writer: FibWriter, seed: number, now: number, onConflict: OnConflict) {
     this.now = now;
+    this.usedAt = now + USED_INTERVAL_MS;
     this.stack = stack;
     this.writer = writer;
     this.onConflict = onConflict;
@@ -109,7 +113,12 @@ export class HostStack implements HostReceiver, HostEvents {
   /** Timers. Returns when it is to be called next. */
   tick(now: number): number {
     this.now = now;
-    return Math.min(this.host.tick(now), this.reassembly.tick(now), this.groups.tick(now));
+    if (now >= this.usedAt) {
+      this.usedAt = now + USED_INTERVAL_MS;
+      // The lcores look for their ways anew, and mark them again.
+      if (this.noteUsed() > 0) this.writer.publish(this.host.fib());
+    }
+    return Math.min(this.host.tick(now), this.reassembly.tick(now), this.groups.tick(now), this.usedAt);
   }
 
   /** HostReceiver.take: what an lcore gives. */
@@ -148,6 +157,7 @@ export class HostStack implements HostReceiver, HostEvents {
   }
 
   changed(): void {
+    this.noteUsed();
     this.writer.publish(this.host.fib());
     this.groups.follow(this.host.addresses, this.host.groups(), this.now);
   }
@@ -158,6 +168,11 @@ export class HostStack implements HostReceiver, HostEvents {
 
   conflict(address: Uint8Array, mac: Uint8Array, lost: boolean): void {
     this.onConflict(address, mac, lost);
+  }
+
+  /** Tells of the neighbours that the lcores send to by the FIB; returns how many. */
+  private noteUsed(): number {
+    return this.writer.used((words) => this.host.used(words, this.now));
   }
 
   // ---- in ----

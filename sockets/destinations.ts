@@ -104,6 +104,7 @@ export class Destinations {
         ? fib.findNeighbour(ifindex, r[route + 7], r[route + 8], r[route + 9], r[route + 10])
         : fib.findNeighbour(ifindex, w0, w1, w2, w3);
     if (neighbour < 0) return -1;
+    fib.markUsed(neighbour);
     const n = fib.neighbour;
     // A group's MAC: a subnet's broadcast address, which has an entry (NOARP) from the kernel's first send to it on.
     if ((n[neighbour + 5] & MAC_GROUP) !== 0) return -1;

@@ -5,6 +5,9 @@
  *
  * Addresses are four words of network-order bits, IPv4 mapped into IPv6 (::ffff:a.b.c.d), so one code serves both; an
  * IPv4 prefix length counts 96 more. MACs are two words: the first four bytes, and the last two in the upper half.
+ *
+ * The other way goes one byte a neighbour and snapshot: an lcore that finds its way by the neighbour marks it. It looks
+ * for its ways once a snapshot, so a mark costs no packet anything, and says: sent to since this snapshot was published.
  */
 
 /** Limits of a snapshot. What exceeds them is left to the kernel, which routes it just the same, slower. */
@@ -83,8 +86,16 @@ const SNAPSHOT_WORDS = PATH_MTUS_AT + PATH_MTUS_MAX * PATH_MTU_WORDS;
 
 const CONTROL_WORDS = 32;
 
-/** Bytes of shared memory for the double-buffered snapshot. */
-export const FIB_BYTES = (CONTROL_WORDS + 2 * SNAPSHOT_WORDS) * 4;
+const MARKS_AT_BYTES = (CONTROL_WORDS + 2 * SNAPSHOT_WORDS) * 4;
+
+/** Bytes of shared memory for the double-buffered snapshot, and the marks of each half. */
+export const FIB_BYTES = MARKS_AT_BYTES + 2 * NEIGHBOURS_MAX;
+
+const areasOf = (buffer: SharedArrayBuffer): Int32Array[] =>
+  [0, 1].map((i) => new Int32Array(buffer, (CONTROL_WORDS + i * SNAPSHOT_WORDS) * 4, SNAPSHOT_WORDS));
+
+const marksOf = (buffer: SharedArrayBuffer): Uint8Array[] =>
+  [0, 1].map((i) => new Uint8Array(buffer, MARKS_AT_BYTES + i * NEIGHBOURS_MAX, NEIGHBOURS_MAX));
 
 const words4 = new Int32Array(4);
 
@@ -124,10 +135,12 @@ export function addressBytes(w0: number, w1: number, w2: number, w3: number): Ui
 export class FibWriter {
   private readonly control: Int32Array;
   private readonly areas: Int32Array[];
+  private readonly marks: Uint8Array[];
 
   constructor(buffer: SharedArrayBuffer) {
     this.control = new Int32Array(buffer, 0, CONTROL_WORDS);
-    this.areas = [0, 1].map((i) => new Int32Array(buffer, (CONTROL_WORDS + i * SNAPSHOT_WORDS) * 4, SNAPSHOT_WORDS));
+    this.areas = areasOf(buffer);
+    this.marks = marksOf(buffer);
   }
 
   /** Publishes a new snapshot. Routes go in order of preference: longest prefix first, then lowest metric. */
@@ -181,6 +194,7 @@ export class FibWriter {
       putMac(area, at + 5, neighbour.mac);
       at += NEIGHBOUR_WORDS;
     }
+    this.marks[(version + 1) & 1].fill(0, 0, neighbours.length);
     at = PATH_MTUS_AT;
     for (const { destination, mtu } of pathMtus) {
       area.set(addressWords(destination), at);
@@ -188,6 +202,25 @@ export class FibWriter {
       at += PATH_MTU_WORDS;
     }
     Atomics.store(this.control, 0, (version + 1) | 0);
+  }
+
+  /**
+   * The neighbours by which lcores have sent since the snapshot was published: `tell` is called with the four words of
+   * each one's address, in a reused array. Returns how many. They are marked again only once another is published.
+   */
+  used(tell: (words: Int32Array) => void): number {
+    const version = Atomics.load(this.control, 0);
+    const area = this.areas[version & 1];
+    const marks = this.marks[version & 1];
+    let count = 0;
+    for (let i = 0; i < area[H_NEIGHBOURS]; i++) {
+      if (marks[i] === 0) continue;
+      count++;
+      const at = NEIGHBOURS_AT + i * NEIGHBOUR_WORDS + 1;
+      for (let k = 0; k < 4; k++) words4[k] = area[at + k];
+      tell(words4);
+    }
+    return count;
   }
 }
 
@@ -212,12 +245,14 @@ export class Fib {
   readonly pathMtu = new Int32Array(PATH_MTUS_MAX * PATH_MTU_WORDS);
   private readonly control: Int32Array;
   private readonly areas: Int32Array[];
+  private readonly marks: Uint8Array[];
   /** Neighbour numbers by hash of (interface, address): open addressing, -1 is empty. */
   private readonly buckets = new Int32Array(NEIGHBOURS_MAX * 2);
 
   constructor(buffer: SharedArrayBuffer) {
     this.control = new Int32Array(buffer, 0, CONTROL_WORDS);
-    this.areas = [0, 1].map((i) => new Int32Array(buffer, (CONTROL_WORDS + i * SNAPSHOT_WORDS) * 4, SNAPSHOT_WORDS));
+    this.areas = areasOf(buffer);
+    this.marks = marksOf(buffer);
     this.buckets.fill(-1);
   }
 
@@ -342,6 +377,11 @@ export class Fib {
       }
     }
     return -1;
+  }
+
+  /** Marks a neighbour, by its word offset, as sent to since the snapshot was published. */
+  markUsed(neighbour: number): void {
+    this.marks[this.version & 1][neighbour / NEIGHBOUR_WORDS] = 1;
   }
 
   private index(): void {

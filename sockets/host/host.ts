@@ -88,7 +88,7 @@ import { PathMtus } from "./path-mtu.ts";
 import { IcmpRateLimit } from "./rate-limit.ts";
 import { RouterDiscovery } from "./router-discovery.ts";
 import { Routes } from "./routes.ts";
-import { isMapped, isMulticast, loadIpv4, loadIpv6, wordsOf } from "./words.ts";
+import { isMapped, isMulticast, loadIpv4, loadIpv6 } from "./words.ts";
 
 export type { HostConfig } from "./config.ts";
 export type { IcmpReport } from "./icmp-report.ts";
@@ -295,12 +295,11 @@ export class Host {
   }
 
   /**
-   * The lcores still send to a neighbour by the FIB. Not needed, but who says so spares a neighbour in use being forgotten
-   * ten minutes after the last packet that came through send().
-   * @param address 4 or 16 bytes
+   * The lcores still send to a neighbour by the FIB: to be said at least every USED_INTERVAL_MS while they do. Else it is
+   * taken to be out of use, and is no longer confirmed.
    */
-  used(address: Uint8Array, now: number): void {
-    (address.length === 4 ? this.arp : this.discovery).neighbours.used(wordsOf(address), now);
+  used(words: Int32Array, now: number): void {
+    (isMapped(words) ? this.arp : this.discovery).neighbours.used(words, now);
   }
 
   private announceChange(now: number): void {

@@ -17,10 +17,10 @@
  *   FAILED    a packet is sent to it                                                  INCOMPLETE
  * ```
  *
- * The lcores send by the published MAC addresses and do not come here, so it is not seen whether a neighbour is still in
- * use. One to which a packet went through send() is taken to be, for IN_USE_MS, and is confirmed whenever its time is over.
- * After that it becomes STALE, which is not published: the next packet to it comes to send() and begins anew. Hence what
- * others make us learn, however much, changes nothing that is published, until we send to them.
+ * The lcores send by the published MAC addresses and do not come here; used() says now and then to whom. A neighbour to
+ * which a packet went through send(), or of which used() spoke, in the last IN_USE_MS is in use, and confirmed whenever
+ * its time is over. After that it becomes STALE, which is not published: the next packet to it comes to send() and begins
+ * anew. Hence what others make us learn, however much, changes nothing that is published, until we send to them.
  */
 import { ERRNO } from "af-xdp-bindings";
 import { C } from "../counters.ts";
@@ -69,8 +69,10 @@ export const UNRES_QLEN_BYTES = 212_992;
 const FRAME_OVERHEAD = 768;
 /** What may wait for all of them. Linux has no such bound; a scan of a network with large datagrams would meet none. */
 export const UNRES_TOTAL_BYTES = 4 << 20;
-/** After a packet that came through send(), for so long others are taken to follow by the published way. */
-const IN_USE_MS = 600_000;
+/** The longest time between two calls of used() for a neighbour in use. */
+export const USED_INTERVAL_MS = 15_000;
+/** Of Linux's 5 s (delay_first_probe_time) as much as can be seen from here: one call may just have missed its packet. */
+const IN_USE_MS = 2 * USED_INTERVAL_MS;
 
 const LIST_LIVE = 0;
 const LIST_STALE = 1;
