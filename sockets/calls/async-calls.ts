@@ -4,6 +4,7 @@ import { MSG_DONTWAIT } from "./constants.ts";
 import type { File } from "./file.ts";
 import type { AddressBuffer, Message } from "./message.ts";
 import { isConnecting, type SocketProcess } from "./process.ts";
+import type { EpollEvent } from "./socket-calls.ts";
 
 export class AsyncCalls {
   private readonly process: SocketProcess;
@@ -68,6 +69,17 @@ export class AsyncCalls {
     const attempt = (): number => (this.process.poll([entry], 0) === 0 ? -ERRNO.EAGAIN : 0);
     await this.retry(fd, () => timeoutMs, attempt);
     return entry.revents;
+  }
+
+  /** epoll_wait(2): resolves with how many events there are, with 0 when the time is over. */
+  async epollWait(epoll: number, events: readonly EpollEvent[], timeoutMs = Number.POSITIVE_INFINITY): Promise<number> {
+    let count = 0;
+    const attempt = (): number => {
+      count = this.process.epollWait(epoll, events, 0);
+      return count === 0 ? -ERRNO.EAGAIN : 0;
+    };
+    await this.retry(epoll, () => timeoutMs, attempt);
+    return count;
   }
 
   private async retry(fd: number, timeoutMs: (file: File) => number, attempt: () => number): Promise<number> {

@@ -5,7 +5,7 @@
  * The operations here are those of a file that is no socket.
  */
 import { ERRNO } from "af-xdp-bindings";
-import { O_ASYNC, O_RDWR } from "./constants.ts";
+import { O_ASYNC, O_RDWR, POLLNVAL } from "./constants.ts";
 import { codeOf, fcntlOwner, Owner } from "./events/signals.ts";
 import type { FileTable } from "./file-table.ts";
 import type { AddressBuffer, Message } from "./message.ts";
@@ -33,9 +33,9 @@ export abstract class File {
   readonly isStream: boolean = false;
   readonly isSocket: boolean = false;
 
-  /** The descriptor of the kernel that tells when something happens here, where one does; else -1. */
-  get kernelFd(): number {
-    return -1;
+  /** Descriptors of the kernel that tell when something happens here. */
+  get kernelFds(): readonly number[] {
+    return [];
   }
 
   /** Whom SIGIO and SIGURG are for. */
@@ -59,6 +59,8 @@ export abstract class File {
     if (--this.references > 0) return;
     for (const watcher of [...this.watchers]) watcher(this);
     this.release();
+    // Whoever waits in the event loop tries once more, and finds the descriptor closed.
+    this.queue.wake(POLLNVAL);
   }
 
   /** O_ASYNC: the kernel's kill_fasync(). */
@@ -68,7 +70,7 @@ export abstract class File {
     if (code !== 0) this.owner_.notify(this.asyncFd, code);
   }
 
-  /** Somebody begins to wait. */
+  /** Somebody begins to wait in the event loop. */
   protected watched(): void {}
 
   /** SO_RCVTIMEO and SO_SNDTIMEO, milliseconds. */

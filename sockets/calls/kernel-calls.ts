@@ -13,6 +13,7 @@ import {
   MSGHDR_BYTES,
   putAddress,
 } from "../msghdr.ts";
+import { SO_ERROR, SOL_SOCKET } from "../options.ts";
 import type { AddressBuffer, Message } from "./message.ts";
 import type { EpollEvent, PollEntry, SocketCalls } from "./socket-calls.ts";
 
@@ -130,6 +131,13 @@ export class KernelCalls implements SocketCalls {
 
   getsockopt(fd: number, level: number, name: number, out: Uint8Array): number {
     return sys.getsockopt(fd, level, name, out);
+  }
+
+  /** SO_ERROR, which is cleared: a positive errno, or 0. */
+  takeError(fd: number): number {
+    const value = new Int32Array(1);
+    sys.getsockoptInt(fd, SOL_SOCKET, SO_ERROR, value);
+    return value[0];
   }
 
   ioctl(fd: number, request: number, argument: Uint8Array): number {

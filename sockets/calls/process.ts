@@ -11,8 +11,10 @@ import {
   F_DUPFD_CLOEXEC,
   F_GETFD,
   F_GETFL,
+  F_GETOWN,
   F_SETFD,
   F_SETFL,
+  F_SETOWN,
   FD_CLOEXEC,
   FIOASYNC,
   FIOCLEX,
@@ -40,6 +42,7 @@ import {
   SOCK_NONBLOCK,
   SOCK_TYPE_MASK,
 } from "./constants.ts";
+import { KernelWatch } from "./events/kernel-watch.ts";
 import { Readiness } from "./events/readiness.ts";
 import type { File } from "./file.ts";
 import { FileTable } from "./file-table.ts";
@@ -66,7 +69,7 @@ export interface Sleeper {
   progress(): void;
   /**
    * Waits until something may have happened at one of the files, up to `timeoutMs`. May return early. `events`: the POLL bits that are
-   * waited for, which descriptors of the kernel (File.kernelFd) have to be asked for.
+   * waited for, which descriptors of the kernel (File.kernelFds) have to be asked for.
    */
   sleep(waits: readonly Wait[], timeoutMs: number): void;
 }
@@ -83,18 +86,30 @@ export class SocketProcess implements SocketCalls {
   private readonly sleeper: Sleeper;
   private readonly raisePipe: PipeSignal;
 
-  /** @param families by AF_ number; another gives EAFNOSUPPORT */
-  constructor(families: ReadonlyMap<number, Family>, sleeper: Sleeper, raisePipe: PipeSignal) {
+  private readonly watch: KernelWatch;
+
+  /**
+   * @param families by AF_ number; another gives EAFNOSUPPORT
+   * @param watch for files of the kernel, which KernelFamily makes
+   */
+  constructor(
+    families: ReadonlyMap<number, Family>,
+    sleeper: Sleeper,
+    raisePipe: PipeSignal,
+    watch = new KernelWatch(),
+  ) {
     this.families = families;
     this.sleeper = sleeper;
     this.raisePipe = raisePipe;
+    this.watch = watch;
     this.descriptors = new FileTable();
-    this.readiness = new Readiness(this.descriptors, sleeper);
+    this.readiness = new Readiness(this.descriptors, sleeper, watch);
   }
 
   /** Closes every descriptor, as the end of a process does. */
   exit(): void {
     this.descriptors.closeAll();
+    this.watch.close();
   }
 
   socket(family: number, type: number, protocol: number): number {
@@ -264,10 +279,10 @@ export class SocketProcess implements SocketCalls {
           return changeStatus(file, fd, O_ASYNC, intOf(argument) !== 0);
         case FIOSETOWN:
         case SIOCSPGRP:
-          return file.isSocket ? file.owner.setOwner(intOf(argument)) : -ERRNO.ENOTTY;
+          return file.isSocket ? file.fcntl(F_SETOWN, intOf(argument)) : -ERRNO.ENOTTY;
         case FIOGETOWN:
         case SIOCGPGRP:
-          return file.isSocket ? putInt(argument, file.owner.getOwner()) : -ERRNO.ENOTTY;
+          return file.isSocket ? putInt(argument, file.fcntl(F_GETOWN, 0)) : -ERRNO.ENOTTY;
         default:
           return file.ioctl(request, argument);
       }

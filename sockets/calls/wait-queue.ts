@@ -14,7 +14,7 @@ export class WaitQueue {
 
   /**
    * @param first called at each wake-up, before the others and whether there are any: for signals
-   * @param watched called when somebody begins to wait: for files that have to be asked
+   * @param watched called when somebody begins to wait in the event loop: for files that have to be asked
    */
   constructor(first: ((events: number) => void) | null = null, watched: (() => void) | null = null) {
     this.first = first;
@@ -24,7 +24,6 @@ export class WaitQueue {
   add(waker: Waker, exclusive = false): void {
     if (exclusive) this.exclusive.add(waker);
     else this.wakers.add(waker);
-    this.watched?.();
   }
 
   remove(waker: Waker): void {
@@ -55,6 +54,7 @@ export class WaitQueue {
     };
     const waker: Waker = () => end(true);
     this.add(waker);
+    this.watched?.();
     if (timeoutMs !== Number.POSITIVE_INFINITY) timer = setTimeout(() => end(false), timeoutMs);
     return { happened: promise, cancel: () => void end(false) };
   }

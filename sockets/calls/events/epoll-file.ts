@@ -3,7 +3,7 @@
  *
  * Descriptors of the kernel are watched by an instance of the kernel inside, which does for them what is done here for the others.
  */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { Epoll } from "../../kernel/epoll.ts";
 import {
   EPOLL_CTL_ADD,
@@ -13,6 +13,7 @@ import {
   EPOLLEXCLUSIVE,
   EPOLLONESHOT,
   EPOLLWAKEUP,
+  F_DUPFD_CLOEXEC,
   POLLERR,
   POLLHUP,
   POLLIN,
@@ -20,15 +21,17 @@ import {
   POLLRDNORM,
 } from "../constants.ts";
 import { File } from "../file.ts";
+import { KernelFile } from "../kernel-file.ts";
 import type { EpollEvent } from "../socket-calls.ts";
 import type { Waker } from "../wait-queue.ts";
+import type { KernelWatch } from "./kernel-watch.ts";
 
 /** Bits that say how, not what: EP_PRIVATE_BITS. */
 const PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
 /** What may stand beside EPOLLEXCLUSIVE: EPOLLEXCLUSIVE_OK_BITS. */
 const EXCLUSIVE_OK = POLLIN | POLLOUT | POLLERR | POLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
-/** Instances that may watch one another in a row: EP_MAX_NESTS. */
-const NESTS_MAX = 4;
+/** Instances that may watch one another in a row: EP_MAX_NESTS, and the first one. */
+const ROW_MAX = 5;
 
 /** A descriptor and the file it stood for when it was added: closed and used again, it is another's. */
 class Item {
@@ -37,6 +40,8 @@ class Item {
   events: number;
   data: number;
   waker: Waker | null = null;
+  /** A duplicate of the kernel's descriptor, which its instance knows: two descriptors of a file are two items. */
+  kernelFd = -1;
 
   constructor(fd: number, file: File, events: number, data: number) {
     this.fd = fd;
@@ -50,15 +55,24 @@ export class EpollFile extends File {
   private readonly items = new Map<File, Map<number, Item>>();
   /** Items that may have something to tell, in the order in which they came to. */
   private readonly ready = new Set<Item>();
-  /** Data of kernel descriptors by the number under which the kernel's instance knows them. */
+  /** Items of the kernel's instance, by their descriptors. */
   private readonly kernelItems = new Map<number, Item>();
   private kernelEpoll: Epoll | null = null;
   /** Calls that wait for it now: an exclusive item wakes an instance that somebody waits for. */
   waiting = 0;
 
-  /** The kernel's instance inside, where there is one: readable when it has events. */
-  override get kernelFd(): number {
-    return this.kernelEpoll?.fd ?? -1;
+  private readonly watch: KernelWatch;
+
+  constructor(watch: KernelWatch) {
+    super();
+    this.watch = watch;
+    instances.set(this.forget, this);
+  }
+
+  /** The kernel's instance inside, and inside those that it watches: readable when they have events. */
+  override get kernelFds(): readonly number[] {
+    const own = this.kernelEpoll === null ? [] : [this.kernelEpoll.fd];
+    return own.concat(...this.inner().map((file) => file.kernelFds));
   }
 
   /** epoll_ctl(2) once the descriptor is found. Returns 0 or -errno. */
@@ -72,7 +86,7 @@ export class EpollFile extends File {
       }
     }
     if (operation === EPOLL_CTL_ADD && file instanceof EpollFile) {
-      if (file.reaches(this) || file.depth() + this.height() > NESTS_MAX) return -ERRNO.ELOOP;
+      if (file.reaches(this) || file.depth() + this.height() > ROW_MAX) return -ERRNO.ELOOP;
     }
     const item = this.items.get(file)?.get(fd);
     switch (operation) {
@@ -94,6 +108,7 @@ export class EpollFile extends File {
   take(events: readonly EpollEvent[]): number {
     let count = 0;
     const again: Item[] = [];
+    this.lookInside();
     for (const item of this.ready) {
       if (count === events.length) break;
       this.ready.delete(item);
@@ -110,6 +125,7 @@ export class EpollFile extends File {
   }
 
   override poll(): number {
+    this.lookInside();
     for (const item of this.ready) {
       if ((item.file.poll() & item.events & ~PRIVATE) !== 0) return POLLIN | POLLRDNORM;
       this.ready.delete(item);
@@ -127,12 +143,14 @@ export class EpollFile extends File {
 
   protected override release(): void {
     for (const items of [...this.items.values()]) for (const item of [...items.values()]) this.remove(item);
-    this.kernelEpoll?.close();
+    if (this.kernelEpoll === null) return;
+    this.watch.remove(this.kernelEpoll.fd);
+    this.kernelEpoll.close();
     this.kernelEpoll = null;
   }
 
   private insert(item: Item): number {
-    if (item.file.kernelFd >= 0 && !(item.file instanceof EpollFile)) return this.insertInKernel(item);
+    if (item.file instanceof KernelFile) return this.insertInKernel(item, item.file.fd);
     item.events |= POLLERR | POLLHUP;
     const exclusive = (item.events & EPOLLEXCLUSIVE) !== 0;
     item.waker = (events) => this.changed(item, events, exclusive);
@@ -157,7 +175,8 @@ export class EpollFile extends File {
   private remove(item: Item): void {
     if (item.waker === null) {
       this.kernelControl(EPOLL_CTL_DEL, item, 0);
-      this.kernelItems.delete(item.fd);
+      this.kernelItems.delete(item.kernelFd);
+      sys.close(item.kernelFd);
     } else {
       item.file.queue.remove(item.waker);
     }
@@ -202,20 +221,31 @@ export class EpollFile extends File {
 
   // ---- descriptors of the kernel ----
 
-  private insertInKernel(item: Item): number {
-    const made = this.kernelEpoll === null;
-    this.kernelEpoll ??= new Epoll();
+  private insertInKernel(item: Item, fd: number): number {
+    if (this.kernelEpoll === null) {
+      this.kernelEpoll = new Epoll();
+      // Whoever waits already does not know it yet.
+      if (!this.queue.empty) this.watched();
+    }
+    item.kernelFd = sys.sys3(sys.SYS.fcntl, fd, F_DUPFD_CLOEXEC, 0);
+    if (item.kernelFd < 0) return item.kernelFd;
     const result = this.kernelControl(EPOLL_CTL_ADD, item, item.events);
-    if (result < 0) return result;
-    this.kernelItems.set(item.fd, item);
+    if (result < 0) {
+      sys.close(item.kernelFd);
+      return result;
+    }
+    this.kernelItems.set(item.kernelFd, item);
     this.remember(item);
-    // Whoever waits does not know the descriptor yet, or that there is something.
-    if (made || this.kernelEpoll.hasEvents()) this.queue.wake(0);
+    if (this.kernelEpoll.hasEvents()) this.queue.wake(POLLIN | POLLRDNORM);
     return 0;
   }
 
   private kernelControl(operation: number, item: Item, events: number): number {
-    return this.kernelEpoll?.control(operation, item.file.kernelFd, events, item.fd) ?? -ERRNO.ENOENT;
+    return this.kernelEpoll?.control(operation, item.kernelFd, events, item.kernelFd) ?? -ERRNO.ENOENT;
+  }
+
+  protected override watched(): void {
+    for (const fd of this.kernelFds) this.watch.add(fd, this);
   }
 
   private takeFromKernel(events: readonly EpollEvent[], from: number): number {
@@ -231,35 +261,37 @@ export class EpollFile extends File {
 
   // ---- instances in instances ----
 
+  private inner(): EpollFile[] {
+    return [...this.items.keys()].filter((file) => file instanceof EpollFile);
+  }
+
+  /** What the kernel has to tell to an instance inside nobody was woken for. */
+  private lookInside(): void {
+    for (const file of this.inner()) {
+      if (file.kernelFds.length === 0 || file.poll() === 0) continue;
+      for (const item of this.items.get(file)?.values() ?? []) this.ready.add(item);
+    }
+  }
+
   /** Whether it watches the other one, by others too. */
   private reaches(other: EpollFile): boolean {
     if (this === other) return true;
-    for (const file of this.items.keys()) if (file instanceof EpollFile && file.reaches(other)) return true;
-    return false;
+    return this.inner().some((file) => file.reaches(other));
   }
 
   /** Instances in a row from this one down. */
   private depth(): number {
-    let most = 0;
-    for (const file of this.items.keys()) if (file instanceof EpollFile) most = Math.max(most, file.depth());
-    return most + 1;
+    return 1 + Math.max(0, ...this.inner().map((file) => file.depth()));
   }
 
   /** Instances in a row from this one up. */
   private height(): number {
-    let most = 0;
-    for (const watcher of this.watchedBy) most = Math.max(most, watcher.height());
-    return most + 1;
+    return 1 + Math.max(0, ...this.watchedBy.map((file) => file.height()));
   }
 
   /** Instances that watch this one. */
   private get watchedBy(): EpollFile[] {
     return [...this.watchers].flatMap((watcher) => instances.get(watcher) ?? []);
-  }
-
-  constructor() {
-    super();
-    instances.set(this.forget, this);
   }
 }
 

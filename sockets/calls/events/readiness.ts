@@ -5,6 +5,7 @@ import type { FileTable } from "../file-table.ts";
 import type { Sleeper, Wait } from "../process.ts";
 import type { EpollEvent, PollEntry } from "../socket-calls.ts";
 import { EpollFile } from "./epoll-file.ts";
+import type { KernelWatch } from "./kernel-watch.ts";
 import { type DescriptorSet, isSelected, putSelected, selectEntries } from "./select.ts";
 
 /** Always told, whether asked for or not. */
@@ -16,9 +17,12 @@ export class Readiness {
   private readonly descriptors: FileTable;
   private readonly sleeper: Sleeper;
 
-  constructor(descriptors: FileTable, sleeper: Sleeper) {
+  private readonly watch: KernelWatch;
+
+  constructor(descriptors: FileTable, sleeper: Sleeper, watch: KernelWatch) {
     this.descriptors = descriptors;
     this.sleeper = sleeper;
+    this.watch = watch;
   }
 
   poll(entries: readonly PollEntry[], timeoutMs: number): number {
@@ -39,7 +43,7 @@ export class Readiness {
 
   /** The file of epoll_create1(2), or -errno. */
   createEpoll(flags: number): EpollFile | number {
-    return (flags & ~EPOLL_CLOEXEC) !== 0 ? -ERRNO.EINVAL : new EpollFile();
+    return (flags & ~EPOLL_CLOEXEC) !== 0 ? -ERRNO.EINVAL : new EpollFile(this.watch);
   }
 
   control(epoll: number, operation: number, fd: number, event: EpollEvent | null): number {
