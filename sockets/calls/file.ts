@@ -5,8 +5,8 @@
  * The operations here are those of a file that is no socket.
  */
 import { ERRNO } from "af-xdp-bindings";
-import { O_ASYNC, O_RDWR, POLLNVAL } from "./constants.ts";
-import { codeOf, fcntlOwner, Owner } from "./events/signals.ts";
+import { O_ASYNC, O_RDWR, POLL_PRI, POLLNVAL } from "./constants.ts";
+import { fcntlOwner, Owner } from "./events/signals.ts";
 import type { FileTable } from "./file-table.ts";
 import type { AddressBuffer, Message } from "./message.ts";
 import { WaitQueue } from "./wait-queue.ts";
@@ -17,7 +17,7 @@ export abstract class File {
    * give more.
    */
   readonly queue = new WaitQueue(
-    (events) => this.signal(events),
+    (code) => this.signal(code),
     () => this.watched(),
   );
   /** O_RDWR, O_NONBLOCK, O_ASYNC and the like, as fcntl(F_GETFL) tells them. */
@@ -63,11 +63,15 @@ export abstract class File {
     this.queue.wake(POLLNVAL);
   }
 
-  /** O_ASYNC: the kernel's kill_fasync(). */
-  private signal(events: number): void {
-    if ((this.status & O_ASYNC) === 0 || this.owner_ === null) return;
-    const code = codeOf(events);
-    if (code !== 0) this.owner_.notify(this.asyncFd, code);
+  /** As kill_fasync(). `code`: POLL_IN and its kin. */
+  private signal(code: number): void {
+    if ((this.status & O_ASYNC) !== 0) this.owner_?.notify(this.asyncFd, code);
+  }
+
+  /** As sk_send_sigurg(): urgent data have come. SIGURG, and with O_ASYNC what tells of POLLPRI. */
+  protected signalUrgent(): void {
+    this.owner_?.urgent();
+    this.signal(POLL_PRI);
   }
 
   /** Somebody begins to wait in the event loop. */

@@ -1,5 +1,7 @@
 /** Who waits for something to change at a file: wait queues as the kernel's (include/linux/wait.h). */
 
+import { codeOf } from "./events/signals.ts";
+
 /**
  * Called when a file's state has changed; `events` are the POLL bits that may be new, 0 where it is not known which. An exclusive
  * waker returns whether it has made use of that: then no other exclusive one is called.
@@ -9,15 +11,15 @@ export type Waker = (events: number) => boolean;
 export class WaitQueue {
   private readonly wakers = new Set<Waker>();
   private readonly exclusive = new Set<Waker>();
-  private readonly first: ((events: number) => void) | null;
+  private readonly signal: ((code: number) => void) | null;
   private readonly watched: (() => void) | null;
 
   /**
-   * @param first called at each wake-up, before the others and whether there are any: for signals
+   * @param signal called with the si_code (POLL_IN …) of each wake-up that signals tell of
    * @param watched called when somebody begins to wait in the event loop: for files that have to be asked
    */
-  constructor(first: ((events: number) => void) | null = null, watched: (() => void) | null = null) {
-    this.first = first;
+  constructor(signal: ((code: number) => void) | null = null, watched: (() => void) | null = null) {
+    this.signal = signal;
     this.watched = watched;
   }
 
@@ -35,9 +37,12 @@ export class WaitQueue {
     return this.wakers.size + this.exclusive.size === 0;
   }
 
-  /** Wakes everybody, and of the exclusive ones the first that makes use of it. A waker may add and remove wakers. */
-  wake(events: number): void {
-    this.first?.(events);
+  /**
+   * Wakes everybody, and of the exclusive ones the first that makes use of it. A waker may add and remove wakers.
+   * @param code si_code of the signal, where O_ASYNC asks for one; 0 for what the kernel sends none for
+   */
+  wake(events: number, code = codeOf(events)): void {
+    if (code !== 0) this.signal?.(code);
     if (this.wakers.size > 0) for (const waker of [...this.wakers]) waker(events);
     if (this.exclusive.size > 0) for (const waker of [...this.exclusive]) if (waker(events)) break;
   }
