@@ -64,11 +64,14 @@ export class SocketBinder extends PortBinder {
   }
 }
 
-/** Has reads of the socket drive its device's NAPI. Returns 0, or -EPERM without CAP_NET_ADMIN. */
-export function setBusyPoll(fd: number): number {
-  const result = sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_BUSY_POLL, BUSY_POLL_USECS);
-  if (result < 0) return result;
-  sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_PREFER_BUSY_POLL, 1);
-  sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET);
-  return 0;
+/**
+ * Has reads of the socket drive its device's NAPI, preferred to its interrupts and as many packets at a time as a read
+ * takes. Returns 0, or -EPERM and what without CAP_NET_ADMIN stays as it was: all (older kernels), or the preference and the number (6.18).
+ */
+export function setBusyPoll(fd: number): { result: number; option: "SO_BUSY_POLL" | "SO_PREFER_BUSY_POLL" } {
+  const polls = sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_BUSY_POLL, BUSY_POLL_USECS);
+  if (polls < 0) return { result: polls, option: "SO_BUSY_POLL" };
+  const prefers = sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_PREFER_BUSY_POLL, 1);
+  const budget = sys.setsockoptInt(fd, SOL_SOCKET, abi.SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET);
+  return { result: Math.min(prefers, budget), option: "SO_PREFER_BUSY_POLL" };
 }

@@ -26,9 +26,9 @@ export class SocketSide {
     config.interface = null;
     // Lcores run the module; the other threads read their sockets themselves.
     if (config.module === null) config.cpus = [];
-    if (config.poll === "busy" && config.cpus.length > 0) checkBusyPoll(notice);
     const netns = openNetns(config.netns);
     try {
+      if (config.poll === "busy" && config.cpus.length > 0) netns.run(() => checkBusyPoll(notice));
       return new SocketSide(netns, reason);
     } catch (error) {
       netns.close();
@@ -51,13 +51,16 @@ export class SocketSide {
   }
 }
 
+const WITHOUT = {
+  SO_BUSY_POLL: "lcores spin on their sockets, the device's NAPI is not driven",
+  SO_PREFER_BUSY_POLL: "reads drive the device's NAPI, and so do its interrupts, as before",
+} as const;
+
+/** Tries on a socket of its own whether those of lcores may busy poll, and says so where not. */
 function checkBusyPoll(notice: (text: string) => void): void {
   const fd = sys.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
   if (fd < 0) return;
-  if (setBusyPoll(fd) < 0) {
-    notice(
-      "poll busy: SO_BUSY_POLL needs CAP_NET_ADMIN; lcores spin on their sockets, the device's NAPI is not driven",
-    );
-  }
+  const { result, option } = setBusyPoll(fd);
+  if (result < 0) notice(`poll busy: ${option} needs CAP_NET_ADMIN; ${WITHOUT[option]}`);
   sys.close(fd);
 }
