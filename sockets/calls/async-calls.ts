@@ -1,8 +1,7 @@
 /** The calls that may wait, awaited: the event loop goes on meanwhile, whether the descriptor has O_NONBLOCK or not. */
 import { ERRNO } from "af-xdp-bindings";
-import { MSG_DONTWAIT } from "./constants.ts";
 import type { File } from "./file.ts";
-import type { AddressBuffer, Message } from "./message.ts";
+import { type AddressBuffer, type Message, messageOf, nameOf } from "./message.ts";
 import { isConnecting, type SocketProcess } from "./process.ts";
 import type { EpollEvent } from "./socket-calls.ts";
 
@@ -18,32 +17,24 @@ export class AsyncCalls {
     return this.retry(
       fd,
       (file) => file.sendTimeoutMs,
-      () => this.process.sendmsg(fd, message, flags | MSG_DONTWAIT),
+      () => this.process.trySendmsg(fd, message, flags),
     );
   }
 
   sendto(fd: number, data: Uint8Array, flags = 0, address: Uint8Array | null = null): Promise<number> {
-    return this.retry(
-      fd,
-      (file) => file.sendTimeoutMs,
-      () => this.process.sendto(fd, data, flags | MSG_DONTWAIT, address),
-    );
+    return this.sendmsg(fd, { ...messageOf(data), name: nameOf(address) }, flags);
   }
 
   recvmsg(fd: number, message: Message, flags = 0): Promise<number> {
     return this.retry(
       fd,
       (file) => file.receiveTimeoutMs,
-      () => this.process.recvmsg(fd, message, flags | MSG_DONTWAIT),
+      () => this.process.tryRecvmsg(fd, message, flags),
     );
   }
 
   recvfrom(fd: number, into: Uint8Array, flags = 0, address: AddressBuffer | null = null): Promise<number> {
-    return this.retry(
-      fd,
-      (file) => file.receiveTimeoutMs,
-      () => this.process.recvfrom(fd, into, flags | MSG_DONTWAIT, address),
-    );
+    return this.recvmsg(fd, { ...messageOf(into), name: address }, flags);
   }
 
   accept4(fd: number, address: AddressBuffer | null = null, flags = 0): Promise<number> {

@@ -41,6 +41,7 @@ export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const SCM_RIGHTS = 1;
 export const SCM_CREDENTIALS = 2;
 export const SCM_SECURITY = 3;
+export const SCM_PIDFD = 4;
 
 export const POLLIN = 0x1;
 export const POLLPRI = 0x2;
@@ -89,6 +90,8 @@ export const SIOCSPGRP = 0x8902;
 export const FIOGETOWN = 0x8903;
 export const SIOCGPGRP = 0x8904;
 export const SIOCATMARK = 0x8905;
+/** The inode that a pathname socket is bound to. */
+export const SIOCUNIXFILE = 0x89e0;
 export const SIOCGSTAMP = 0x8906;
 export const SIOCGSTAMPNS = 0x8907;
 

@@ -55,6 +55,11 @@ export abstract class File {
     return this;
   }
 
+  /** Descriptors of it, and of those in flight. */
+  get referenceCount(): number {
+    return this.references;
+  }
+
   drop(): void {
     if (--this.references > 0) return;
     for (const watcher of [...this.watchers]) watcher(this);
@@ -112,8 +117,11 @@ export abstract class File {
     return -ERRNO.ENOTSOCK;
   }
 
-  /** The next connection as a file with a reference of the caller's, or -errno. `address` is filled with the peer's. */
-  accept(_address: AddressBuffer | null): File | number {
+  /**
+   * The next connection as a file with a reference of the caller's, or -errno. `address` is filled with the peer's.
+   * @param _waits whether the caller waits when this gives -EAGAIN
+   */
+  accept(_address: AddressBuffer | null, _waits: boolean): File | number {
     return -ERRNO.ENOTSOCK;
   }
 
@@ -129,13 +137,19 @@ export abstract class File {
     return -ERRNO.ENOTSOCK;
   }
 
-  /** `descriptors`: those of the caller, which control messages name (SCM_RIGHTS). */
+  /**
+   * `descriptors`: those of the caller, which control messages name (SCM_RIGHTS). `flags` have MSG_DONTWAIT where the caller does not
+   * wait when this gives -EAGAIN, and nowhere else.
+   */
   send(_message: Message, _flags: number, _descriptors: FileTable): number {
     return -ERRNO.ENOTSOCK;
   }
 
-  /** Files that came along get descriptors there. */
-  receive(_message: Message, _flags: number, _descriptors: FileTable): number {
+  /**
+   * Files that came along get descriptors there. `flags` as for send().
+   * @param _already bytes of a stream that the same call has got before: what must not be told together with them is left, 0
+   */
+  receive(_message: Message, _flags: number, _descriptors: FileTable, _already: number): number {
     return -ERRNO.ENOTSOCK;
   }
 

@@ -50,6 +50,10 @@ export const messageOf = (...iov: Uint8Array[]): Message => ({
   flags: 0,
 });
 
+/** An address to send to as a message has it. */
+export const nameOf = (address: Uint8Array | null): AddressBuffer | null =>
+  address === null ? null : { bytes: address, length: address.length };
+
 /** Bytes of all parts. */
 export function lengthOf(iov: readonly Uint8Array[]): number {
   let length = 0;

@@ -46,7 +46,7 @@ import { KernelWatch } from "./events/kernel-watch.ts";
 import { Readiness } from "./events/readiness.ts";
 import type { File } from "./file.ts";
 import { FileTable } from "./file-table.ts";
-import { type AddressBuffer, lengthOf, type Message, messageOf, partsFrom } from "./message.ts";
+import { type AddressBuffer, lengthOf, type Message, messageOf, nameOf, partsFrom } from "./message.ts";
 import type { EpollEvent, PollEntry, SocketCalls } from "./socket-calls.ts";
 
 /** A protocol family: makes its sockets. */
@@ -163,23 +163,23 @@ export class SocketProcess implements SocketCalls {
     return this.acceptWith(fd, address, flags, true);
   }
 
-  /** accept4() as if the descriptor had O_NONBLOCK. */
+  /** accept4() tried once for a caller who waits otherwise. */
   tryAccept(fd: number, address: AddressBuffer | null, flags: number): number {
     return this.acceptWith(fd, address, flags, false);
   }
 
-  private acceptWith(fd: number, address: AddressBuffer | null, flags: number, mayWait: boolean): number {
+  private acceptWith(fd: number, address: AddressBuffer | null, flags: number, sleeps: boolean): number {
     if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) !== 0) return -ERRNO.EINVAL;
     return this.with(fd, (file) => {
+      const waits = !sleeps || !isNonBlocking(file, 0);
       let accepted: File | null = null;
       const attempt = (): number => {
-        const result = file.accept(address);
+        const result = file.accept(address, waits);
         if (typeof result === "number") return result;
         accepted = result;
         return 0;
       };
-      const waits = mayWait && !isNonBlocking(file, 0);
-      const result = this.waitFor(file, waits ? POLLIN : 0, file.receiveTimeoutMs, attempt);
+      const result = this.waitFor(file, waits && sleeps ? POLLIN : 0, file.receiveTimeoutMs, attempt);
       return accepted === null ? result : this.install(accepted, flags);
     });
   }
@@ -205,9 +205,7 @@ export class SocketProcess implements SocketCalls {
   }
 
   sendto(fd: number, data: Uint8Array, flags: number, address: Uint8Array | null): number {
-    const message = messageOf(data);
-    if (address !== null) message.name = { bytes: address, length: address.length };
-    return this.sendmsg(fd, message, flags);
+    return this.sendmsg(fd, { ...messageOf(data), name: nameOf(address) }, flags);
   }
 
   recvfrom(fd: number, into: Uint8Array, flags: number, address: AddressBuffer | null): number {
@@ -222,6 +220,24 @@ export class SocketProcess implements SocketCalls {
 
   recvmsg(fd: number, message: Message, flags: number): number {
     return this.with(fd, (file) => (file.isSocket ? this.receive(file, message, flags) : -ERRNO.ENOTSOCK));
+  }
+
+  /** sendmsg() tried once for a caller who waits otherwise: a stream takes what it has room for. */
+  trySendmsg(fd: number, message: Message, flags: number): number {
+    return this.with(fd, (file) => {
+      if (!file.isSocket) return -ERRNO.ENOTSOCK;
+      file.refresh();
+      return this.sendPart(file, message, flags & ~MSG_DONTWAIT, 0);
+    });
+  }
+
+  /** recvmsg() tried once for a caller who waits otherwise. */
+  tryRecvmsg(fd: number, message: Message, flags: number): number {
+    return this.with(fd, (file) => {
+      if (!file.isSocket) return -ERRNO.ENOTSOCK;
+      file.refresh();
+      return file.receive(message, flags & ~MSG_DONTWAIT, this.descriptors, 0);
+    });
   }
 
   read(fd: number, into: Uint8Array): number {
@@ -346,13 +362,13 @@ export class SocketProcess implements SocketCalls {
   /** Sends all of it where it may wait: a stream takes what it has room for. */
   private send(file: File, message: Message, flags: number): number {
     const waits = !isNonBlocking(file, flags);
+    const told = waits ? flags : flags | MSG_DONTWAIT;
     const total = file.isStream ? lengthOf(message.iov) : 0;
     let part = message;
     let sent = 0;
     for (;;) {
-      const attempt = (): number => file.send(part, flags, this.descriptors);
+      const attempt = (): number => this.sendPart(file, part, told, sent);
       const result = this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, attempt);
-      if (result === -ERRNO.EPIPE && sent === 0 && file.isStream && (flags & MSG_NOSIGNAL) === 0) this.raisePipe();
       if (result < 0) return sent > 0 ? sent : result;
       sent += result;
       if (!waits || sent >= total || result === 0) return sent;
@@ -361,9 +377,16 @@ export class SocketProcess implements SocketCalls {
     }
   }
 
+  private sendPart(file: File, message: Message, flags: number, sent: number): number {
+    const result = file.send(message, flags, this.descriptors);
+    if (result === -ERRNO.EPIPE && sent === 0 && file.isStream && (flags & MSG_NOSIGNAL) === 0) this.raisePipe();
+    return result;
+  }
+
   /** Receives: a stream as much as SO_RCVLOWAT or MSG_WAITALL want, where it may wait. */
   private receive(file: File, message: Message, flags: number): number {
     const waits = !isNonBlocking(file, flags) && (flags & MSG_ERRQUEUE) === 0;
+    const told = waits ? flags : flags | MSG_DONTWAIT;
     const room = lengthOf(message.iov);
     const gathers = file.isStream && (flags & (MSG_PEEK | MSG_OOB)) === 0;
     const wanted = gathers ? Math.min(room, (flags & MSG_WAITALL) !== 0 ? room : file.receiveLowWater) : 0;
@@ -371,12 +394,11 @@ export class SocketProcess implements SocketCalls {
     let part = message;
     let received = 0;
     for (;;) {
-      const attempt = (): number => file.receive(part, flags, this.descriptors);
+      const attempt = (): number => file.receive(part, told, this.descriptors, received);
       const result = this.waitFor(file, waits ? POLLIN | POLLPRI : 0, deadline - performance.now(), attempt);
       if (result < 0) return received > 0 ? received : result;
       received += result;
-      // Control messages end what one call gives: the next bytes belong to others.
-      if (!waits || received >= wanted || result === 0 || message.controlLength > 0) return received;
+      if (!waits || received >= wanted || result === 0) return received;
       part = { ...message, name: null, control: null, iov: partsFrom(message.iov, received) };
     }
   }
