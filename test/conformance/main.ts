@@ -1,0 +1,101 @@
+/**
+ * npm run conformance: plays every scenario on kernel sockets and on ours, and says where they differ. Exit code 0 when each difference
+ * has a reason, 1 when one has none, 2 for what is asked for wrongly.
+ */
+import Table from "cli-table3";
+import { Command, InvalidArgumentError } from "commander";
+import pc from "picocolors";
+import { EXPLAINED } from "./explained.ts";
+import { type Playable, playOn, Results } from "./run.ts";
+import { MADE, WRITTEN } from "./scenarios.ts";
+import { kernelSide, SIDES, type SideName } from "./sides.ts";
+
+/** Of the scenarios made by the dozen, one in so many is played unless --long is given, a different one of each dozen. */
+const SAMPLE = 4;
+/** Differences printed in full. */
+const SHOWN = 40;
+
+interface Flags {
+  readonly long: boolean;
+  readonly only?: RegExp;
+  readonly side: readonly SideName[];
+}
+
+const regex = (text: string): RegExp => {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+};
+
+function sideName(text: string, before: readonly SideName[]): SideName[] {
+  if (!(text in SIDES)) throw new InvalidArgumentError(`one of ${Object.keys(SIDES).join(", ")}`);
+  return [...before, text as SideName];
+}
+
+async function main(): Promise<number> {
+  const command = new Command("conformance")
+    .description("plays every scenario on kernel sockets and on ours, and says where they differ")
+    .option("--long", "all generated scenarios, not one in four", false)
+    .option("--only <regex>", "scenarios whose names match", regex)
+    .option("--side <name>", `play on this one alone: ${Object.keys(SIDES).join(", ")}; may be repeated`, sideName, [])
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+    .parse();
+  const { long, only, side } = command.opts<Flags>();
+  const made = long ? MADE : MADE.filter((_, i) => i % SAMPLE === Math.floor(i / SAMPLE) % SAMPLE);
+  const wanted = [...WRITTEN, ...made].filter(({ name }) => only === undefined || only.test(name));
+  if (wanted.length === 0) {
+    console.error(`conformance: no scenario matches ${only}: try --only .`);
+    return 2;
+  }
+  const results = new Results();
+  const names = side.length > 0 ? side : (Object.keys(SIDES) as SideName[]);
+  for (const name of names) await playSide(name, wanted, results);
+  return report(results, only === undefined && side.length === 0 && long);
+}
+
+async function playSide(name: SideName, scenarios: readonly Playable[], results: Results): Promise<void> {
+  const started = performance.now();
+  const before = results.scenarios;
+  const kernel = kernelSide();
+  const side = await SIDES[name]();
+  try {
+    for (const scenario of scenarios) {
+      if (scenario.inet && side.peer === null) continue;
+      playOn(scenario, kernel, side, EXPLAINED, results);
+    }
+  } finally {
+    await side.close();
+    await kernel.close();
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  console.log(pc.dim(`${name}: ${results.scenarios - before} scenarios in ${seconds} s`));
+}
+
+function report(results: Results, complete: boolean): number {
+  const table = new Table({
+    head: ["item", "scenarios", "lines", "explained", "unexplained"],
+    style: { head: ["bold"] },
+  });
+  const items = [...results.byItem].toSorted(([a], [b]) => (a < b ? -1 : 1));
+  for (const [item, { scenarios, lines, explained, unexplained }] of items) {
+    table.push([item, scenarios, lines, explained || "", unexplained > 0 ? pc.red(unexplained) : ""]);
+  }
+  console.log(table.toString());
+  const unexplained = results.differences.filter(({ because }) => because === null);
+  for (const { side, scenario, kernel, ours } of unexplained.slice(0, SHOWN)) {
+    console.log(`${pc.bold(scenario)} (${side})\n  kernel ${kernel || "nothing"}\n  ours   ${ours || "nothing"}`);
+  }
+  if (unexplained.length > SHOWN) console.log(`… and ${unexplained.length - SHOWN} more`);
+  // A reason that nothing needs any more would hide what comes back.
+  const idle = complete ? EXPLAINED.filter((each) => !results.differences.some(({ because }) => because === each)) : [];
+  for (const { reason } of idle) console.log(`no difference needs this reason: ${reason}`);
+  const explained = results.differences.length - unexplained.length;
+  console.log(
+    `${results.scenarios} scenarios, ${results.lines} lines compared, ${explained} differences explained, ${unexplained.length} unexplained`,
+  );
+  return unexplained.length + idle.length > 0 ? 1 : 0;
+}
+
+process.exit(await main());

@@ -1,0 +1,85 @@
+/** Plays scenarios on the kernel's sockets and on another side, and compares. */
+import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
+import { type Difference, differences } from "./compare.ts";
+import type { Explanation } from "./explained.ts";
+import type { Places } from "./generate.ts";
+import { Trace } from "./trace.ts";
+import { TracedCalls } from "./traced-calls.ts";
+
+/** Sockets to play on: those of the host under test, and of its peer. */
+export interface Side {
+  readonly name: string;
+  readonly calls: SocketCalls;
+  readonly peer: SocketCalls | null;
+  readonly places: Places;
+}
+
+export interface Playable {
+  readonly name: string;
+  /** Whether it needs two hosts. */
+  readonly inet: boolean;
+  play(stage: { calls: SocketCalls; peer: SocketCalls; places: Places; trace: Trace }): void;
+}
+
+/** How often something was looked at. */
+export interface Tally {
+  scenarios: number;
+  lines: number;
+  explained: number;
+  unexplained: number;
+}
+
+export class Results {
+  scenarios = 0;
+  lines = 0;
+  readonly differences: Difference[] = [];
+  readonly byItem = new Map<string, Tally>();
+
+  add(trace: Trace, found: readonly Difference[]): void {
+    this.scenarios++;
+    this.lines += trace.lines.length;
+    this.differences.push(...found);
+    for (const item of trace.items) {
+      let tally = this.byItem.get(item);
+      if (tally === undefined) {
+        tally = { scenarios: 0, lines: 0, explained: 0, unexplained: 0 };
+        this.byItem.set(item, tally);
+      }
+      tally.scenarios++;
+      for (const line of trace.lines) if (mentions(line, item)) tally.lines++;
+      for (const { kernel, ours, because } of found) {
+        if (!mentions(kernel, item) && !mentions(ours, item)) continue;
+        if (because === null) tally.unexplained++;
+        else tally.explained++;
+      }
+    }
+  }
+}
+
+const mentions = (line: string, item: string): boolean =>
+  line.includes(` ${item}(`) || line.includes(` ${item},`) || line.includes(`, ${item})`);
+
+function traceOf(scenario: Playable, side: Side): Trace {
+  const trace = new Trace();
+  const peer = side.peer ?? side.calls;
+  scenario.play({
+    calls: new TracedCalls(side.calls, trace, "a"),
+    peer: new TracedCalls(peer, trace, "b"),
+    places: side.places,
+    trace,
+  });
+  return trace;
+}
+
+/** Plays one scenario on both. */
+export function playOn(
+  scenario: Playable,
+  kernel: Side,
+  side: Side,
+  explanations: readonly Explanation[],
+  results: Results,
+): void {
+  const expected = traceOf(scenario, kernel);
+  const got = traceOf(scenario, side);
+  results.add(expected, differences(side.name, scenario.name, expected.lines, got.lines, explanations));
+}

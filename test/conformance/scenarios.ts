@@ -1,0 +1,25 @@
+/** Every scenario there is: written ones, and those made by the dozen. */
+import { EVENT_SCENARIOS, type LocalScenario } from "../calls/event-scenarios.ts";
+import { SIGNAL_SCENARIOS } from "../calls/signal-scenarios.ts";
+import { GENERATED } from "./generate.ts";
+import type { Playable } from "./run.ts";
+
+/** Scenarios of one host. What they record goes into the trace. */
+const local = (scenarios: readonly LocalScenario[]): Playable[] =>
+  scenarios.map(({ name, play }) => ({
+    name,
+    inet: false,
+    play({ calls, trace }) {
+      play(calls, (what, value) => trace.add(`${what}: ${JSON.stringify(value)}`));
+    },
+  }));
+
+export const WRITTEN: readonly Playable[] = [...local(EVENT_SCENARIOS), ...local(SIGNAL_SCENARIOS)];
+
+export const MADE: readonly Playable[] = GENERATED.map(({ name, inet, play }) => ({
+  name,
+  inet,
+  play({ calls, places }) {
+    play(calls, places);
+  },
+}));

@@ -1,0 +1,76 @@
+/** What scenarios are played on. */
+
+import { AF_INET, AF_INET6, AF_UNIX } from "../../sockets/calls/constants.ts";
+import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
+import { raisePipe } from "../../sockets/calls/events/signals.ts";
+import { KernelCalls } from "../../sockets/calls/kernel-calls.ts";
+import { KernelFamily } from "../../sockets/calls/kernel-file.ts";
+import { SocketProcess } from "../../sockets/calls/process.ts";
+import { plainSleeper } from "../../sockets/calls/sleep.ts";
+import { addressWords } from "../../sockets/fib.ts";
+import { writeSockaddr } from "../../sockets/sockaddr.ts";
+import { ip } from "../../sockets/wire/address.ts";
+import { type Host, VethPair } from "../support/hosts.ts";
+import type { Places } from "./generate.ts";
+import type { Side } from "./run.ts";
+
+/** A port under which sockets of generated scenarios are bound, and the peer's, where nobody is. */
+const OWN_PORT = 5000;
+const NOBODY_PORT = 9;
+
+function sockaddr(address: Uint8Array, port: number): Uint8Array {
+  const bytes = new Uint8Array(28);
+  const [w0, w1, w2, w3] = addressWords(address);
+  const family = address.length === 4 ? AF_INET : AF_INET6;
+  return bytes.subarray(0, writeSockaddr(new DataView(bytes.buffer), family, w0, w1, w2, w3, port));
+}
+
+const placesOf = (own: Pick<Host, "ipv4" | "ipv6">, peer: Pick<Host, "ipv4" | "ipv6">): Places => ({
+  own4: sockaddr(own.ipv4, OWN_PORT),
+  own6: sockaddr(own.ipv6, OWN_PORT),
+  peer4: sockaddr(peer.ipv4, NOBODY_PORT),
+  peer6: sockaddr(peer.ipv6, NOBODY_PORT),
+});
+
+/** Something to play on, and to be closed. */
+export interface OpenSide extends Side {
+  close(): Promise<void>;
+}
+
+/** Sockets of the kernel on two hosts. */
+export function kernelSide(): OpenSide {
+  const pair = new VethPair();
+  return {
+    name: "kernel",
+    calls: new KernelCalls((body) => pair.a.ns.run(body)),
+    peer: new KernelCalls((body) => pair.b.ns.run(body)),
+    places: placesOf(pair.a, pair.b),
+    async close() {
+      pair.close();
+    },
+  };
+}
+
+/** Files of the kernel in a process of ours: descriptors, waiting, poll and epoll are ours, the sockets are not. */
+export function kernelFilesSide(): OpenSide {
+  const watch = new KernelWatch();
+  const families = new Map([[AF_UNIX, new KernelFamily(AF_UNIX, watch)]]);
+  const process = new SocketProcess(families, plainSleeper, raisePipe, watch);
+  const nowhere = { ipv4: ip("0.0.0.0"), ipv6: ip("::") };
+  return {
+    name: "kernel files",
+    calls: process,
+    peer: null,
+    places: placesOf(nowhere, nowhere),
+    async close() {
+      process.exit();
+    },
+  };
+}
+
+/** What scenarios are played on besides the kernel. */
+export const SIDES = {
+  "kernel files": async (): Promise<OpenSide> => kernelFilesSide(),
+};
+
+export type SideName = keyof typeof SIDES;
