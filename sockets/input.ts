@@ -25,6 +25,7 @@ import {
   ipv4Protocol,
   ipv4TotalLength,
 } from "./wire/ipv4.ts";
+import { checkOptions4, OPTIONS_OK } from "./wire/ipv4-options.ts";
 import {
   checkIpv6,
   IPV6_DST,
@@ -289,6 +290,14 @@ export class Input {
             ? C.IpInTruncatedPkts
             : C.IpInHdrErrors,
       );
+      return;
+    }
+    if (ipv4HeaderLength(bytes, ip) > IPV4_HEADER && checkOptions4(bytes, ip) !== OPTIONS_OK) {
+      if (this.isOwn4(readInt32(bytes, ip + IPV4_DST))) {
+        this.divert(portNumber, frame, length, HOST_INPUT, C.IpInHdrErrors);
+      } else {
+        this.drop(frame, C.IpInHdrErrors);
+      }
       return;
     }
     if (ipv4IsFragment(bytes, ip)) {

@@ -27,6 +27,7 @@ export const HOST_COUNTERS = [
   ["IcmpOutEchoReps", "ICMP echo replies sent"],
   ["IcmpOutDestUnreachs", "ICMP destination unreachable sent"],
   ["IcmpOutTimeExcds", "ICMP time exceeded sent, for datagrams of which fragments were missing"],
+  ["IcmpOutParmProbs", "ICMP parameter problems sent, for IPv4 options that were malformed"],
   [
     "IcmpOutRateLimitGlobal",
     "not sent: an ICMP error beyond the rate allowed to all hosts together, of either version",

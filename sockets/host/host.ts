@@ -32,6 +32,7 @@ import {
 } from "../wire/ethernet.ts";
 import {
   ICMP_DEST_UNREACH,
+  ICMP_PARAMETERPROB,
   ICMP_PORT_UNREACH,
   ICMP_PROT_UNREACH,
   ICMPV6_DEST_UNREACH,
@@ -44,8 +45,6 @@ import {
 } from "../wire/icmp.ts";
 import {
   checkIpv4,
-  IPOPT_END,
-  IPOPT_NOOP,
   IPPROTO_ICMP,
   IPPROTO_IGMP,
   IPV4_BAD_CHECKSUM,
@@ -54,11 +53,11 @@ import {
   IPV4_OK,
   IPV4_TRUNCATED,
   ipv4Destination,
-  ipv4HeaderLength,
   ipv4IsFragment,
   ipv4Protocol,
   writeMulticastMac4,
 } from "../wire/ipv4.ts";
+import { checkOptions4, OPTIONS_OK, OPTIONS_PROBLEM, optionsProblem } from "../wire/ipv4-options.ts";
 import {
   checkIpv6,
   IPV6_DST,
@@ -103,9 +102,6 @@ export const HOST_GROUPS = 2;
 /** A packet of HostConfig.protocols for an address, group or broadcast address. */
 export const HOST_TRANSPORT = 3;
 
-/** Options of IPv4 that would route a packet by its sender's wish: such packets are dropped, as net.ipv4.conf.*.accept_source_route. */
-const IPOPT_LSRR = 131;
-const IPOPT_SSRR = 137;
 /** The least time between two calls of events.changed: a publication costs every lcore a copy. */
 const CHANGE_INTERVAL_MS = 10;
 
@@ -235,7 +231,7 @@ export class Host {
     const length = frame.length - ETH_HEADER;
     const type = etherType(bytes, PACKET_AT);
     if (type === ETH_P_IP && checkIpv4(this.rx, PACKET_AT, length) === IPV4_OK) {
-      this.icmp4.sendError(bytes, PACKET_AT, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, now);
+      this.icmp4.sendError(bytes, PACKET_AT, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0, now);
     }
     if (type === ETH_P_IPV6 && checkIpv6(bytes, PACKET_AT, length) === IPV6_OK) {
       this.icmp6.sendError(bytes, PACKET_AT, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0, now);
@@ -363,7 +359,11 @@ export class Host {
     const verdict = checkIpv4(this.rx, PACKET_AT, length);
     if (verdict === IPV4_BAD_CHECKSUM) return this.drop(C.IpInCsumErrors);
     if (verdict !== IPV4_OK) return this.drop(verdict === IPV4_TRUNCATED ? C.IpInTruncatedPkts : C.IpInHdrErrors);
-    if (hasSourceRoute(bytes, PACKET_AT)) return this.drop(C.IpInHdrErrors);
+    const options = checkOptions4(bytes, PACKET_AT);
+    if (options === OPTIONS_PROBLEM) {
+      this.icmp4.sendError(bytes, PACKET_AT, ICMP_PARAMETERPROB, 0, optionsProblem.pointer << 24, now);
+    }
+    if (options !== OPTIONS_OK) return this.drop(C.IpInHdrErrors);
     const protocol = ipv4Protocol(bytes, PACKET_AT);
     const isFragment = ipv4IsFragment(bytes, PACKET_AT);
     if (protocol === IPPROTO_IGMP && !isFragment) return HOST_GROUPS;
@@ -377,7 +377,7 @@ export class Host {
       return HOST_TAKEN;
     }
     if (settings.protocols.includes(protocol)) return HOST_TRANSPORT;
-    this.icmp4.sendError(bytes, PACKET_AT, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, now);
+    this.icmp4.sendError(bytes, PACKET_AT, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0, now);
     return this.drop(C.IpInUnknownProtos);
   }
 
@@ -463,16 +463,4 @@ export class Host {
 
 function isListenerDiscovery(type: number): boolean {
   return (type >= ICMPV6_MGM_QUERY && type <= ICMPV6_MGM_REDUCTION) || type === ICMPV6_MLD2_REPORT;
-}
-
-/** Whether the options of a checked IPv4 header have a source route, or cannot be read. */
-function hasSourceRoute(bytes: Uint8Array, ip: number): boolean {
-  const end = ip + ipv4HeaderLength(bytes, ip);
-  for (let at = ip + IPV4_HEADER; at < end && bytes[at] !== IPOPT_END; ) {
-    if (bytes[at] === IPOPT_LSRR || bytes[at] === IPOPT_SSRR) return true;
-    const size = bytes[at] === IPOPT_NOOP ? 1 : at + 1 < end ? bytes[at + 1] : 0;
-    if (size === 0 || (size < 2 && bytes[at] !== IPOPT_NOOP) || at + size > end) return true;
-    at += size;
-  }
-  return false;
 }

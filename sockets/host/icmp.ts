@@ -2,7 +2,7 @@
  * ICMP (RFC 792) as a host has it (RFC 1122, section 3.2.2): echo requests answered, errors about our packets passed on, errors
  * about others' packets sent. What Linux has a choice in is as it is there by default (net/ipv4/icmp.c): no answer to a
  * broadcast; as much of a packet quoted as 576 bytes hold. But a timestamp request gets no answer (RFC 1122, section 3.2.2.8,
- * leaves it open), nor a header whose options cannot be read.
+ * leaves it open), and what we send has no options, where Linux gives back the routes and times that it recorded.
  *
  * Redirects are counted and not obeyed: whoever can send one can turn our packets to himself, and all that an honest one
  * saves is a hop. Servers switch them off.
@@ -100,8 +100,12 @@ export class Icmp4 {
     this.dispatch(bytes, ip, icmp, length, now);
   }
 
-  /** Says that the packet at `ip` found no socket, no protocol, or not all of its fragments. Not if none may be told. */
-  sendError(bytes: Uint8Array, ip: number, type: number, code: number, now: number): void {
+  /**
+   * Says what the packet at `ip` was dropped for: no socket, no protocol, not all of its fragments, an option. Not if none
+   * may be told.
+   * @param rest second word of the ICMP header
+   */
+  sendError(bytes: Uint8Array, ip: number, type: number, code: number, rest: number, now: number): void {
     const { counters } = this.link;
     if (!this.mayTell(bytes, ip)) return;
     const limited = this.limit.take(this.source, RATELIMIT_4_MS, now);
@@ -111,16 +115,16 @@ export class Icmp4 {
     }
     const { at, views } = this.message;
     const quote = Math.min(ipv4TotalLength(bytes, ip), ERROR_QUOTE_MAX, this.link.mtu - IPV4_HEADER - ICMP_HEADER);
-    writeIcmp(views.bytes, at, type, code, 0);
+    writeIcmp(views.bytes, at, type, code, rest);
     views.bytes.set(bytes.subarray(ip, ip + quote), at + ICMP_HEADER);
     const tos = (ipv4Tos(bytes, ip) & TOS_MASK) | PREC_INTERNETCONTROL;
-    counters[type === ICMP_TIME_EXCEEDED ? C.IcmpOutTimeExcds : C.IcmpOutDestUnreachs]++;
+    counters[counterOf(type)]++;
     this.transmit(ICMP_HEADER + quote, tos, now);
   }
 
   /** sendError() for a datagram whose first fragment is at `ip`. */
   sendReassemblyTimeout(bytes: Uint8Array, ip: number, now: number): void {
-    this.sendError(bytes, ip, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, now);
+    this.sendError(bytes, ip, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0, now);
   }
 
   private dispatch(bytes: Uint8Array, ip: number, icmp: number, length: number, now: number): void {
@@ -203,4 +207,9 @@ export class Icmp4 {
       first !== 0 && first !== 127 && first < 224 && !this.addresses.isBroadcast(words) && !this.addresses.isOwn(words)
     );
   }
+}
+
+function counterOf(type: number): number {
+  if (type === ICMP_TIME_EXCEEDED) return C.IcmpOutTimeExcds;
+  return type === ICMP_PARAMETERPROB ? C.IcmpOutParmProbs : C.IcmpOutDestUnreachs;
 }

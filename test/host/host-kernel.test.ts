@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import type { VethPair } from "../../engine/host/hosts.ts";
+import { Random } from "../../queues/random.ts";
 import { HOST_TRANSPORT } from "../../sockets/host/host.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { run } from "../faults/serving.ts";
@@ -51,6 +52,10 @@ const secondHop = (): Uint8Array =>
   });
 const withOptions = (...options: number[]): Uint8Array =>
   ip4({ source: V4.peer, destination: OWN4, protocol: 1, payload: icmp4(8, 0, 5, [1, 2, 3]), options });
+const udpPayload = (): Uint8Array => datagram().subarray(20);
+/** With a record route whose pointer is wrong. */
+const wrongly = (protocol: number, payload: Uint8Array, fields: object = {}): Uint8Array =>
+  ip4({ source: V4.peer, destination: OWN4, protocol, payload, options: [1, 7, 7, 2, 0, 0, 0, 0], ...fields });
 const damaged = (packet: Uint8Array, at: number): Uint8Array => {
   packet[at] ^= 0x10;
   return packet;
@@ -79,6 +84,39 @@ const CASES: [string, number, Uint8Array][] = [
   ["echo request of which the IPv4 checksum is wrong", 0, to(damaged(V4.echo(), 10))],
   ["echo request with options that do nothing", 1, to(withOptions(1, 1, 1, 0))],
   ["echo request with a source route", 0, to(withOptions(131, 7, 4, 198, 18, 0, 9, 0))],
+  ...[
+    ["leaves its header", [7, 40, 4, 0]],
+    ["has no length", [1, 1, 1, 7]],
+    ["has the length 1", [7, 1, 0, 0]],
+    ["record route: no pointer", [7, 2, 0, 0]],
+    ["record route: pointer before the first", [7, 7, 3, 0, 0, 0, 0, 0]],
+    ["record route: no room for an address", [7, 7, 5, 0, 0, 0, 0, 0]],
+    ["time stamp: no flags", [68, 3, 5, 0]],
+    ["time stamp: pointer before the first", [68, 8, 4, 0, 0, 0, 0, 0]],
+    ["time stamp: no room for an address and a time", [68, 8, 5, 1, 0, 0, 0, 0]],
+    ["time stamp: no room for a time", [68, 8, 6, 0, 0, 0, 0, 0]],
+    ["time stamp: more than 15 hosts found no room", [68, 8, 9, 0xf0, 0, 0, 0, 0]],
+    ["source route: no pointer", [131, 2, 0, 0]],
+    ["source route: pointer before the first", [137, 7, 3, 198, 18, 0, 9, 0]],
+    ["two source routes", [131, 3, 4, 137, 3, 4, 0, 0]],
+    ["router alert: too short", [148, 3, 0, 0]],
+  ].map(([name, options]): [string, number, Uint8Array] => [
+    `IPv4 option ${name}`,
+    1,
+    to(withOptions(...(options as number[]))),
+  ]),
+  ["IPv4 option that is wrong, in a datagram", 1, to(wrongly(17, udpPayload()))],
+  ["IPv4 option that is wrong, in an unknown protocol", 1, to(wrongly(253, pattern(40, 3)))],
+  ["IPv4 option that is wrong, in an error", 0, to(wrongly(1, icmp4(3, 3, 0, datagram())))],
+  ["IPv4 option that is wrong, in a first fragment", 1, to(wrongly(17, pattern(64, 1), { fragment: 0x2000 }))],
+  ["IPv4 option that is wrong, in a later fragment", 0, to(wrongly(17, pattern(64, 1), { fragment: 8 }))],
+  [
+    "IPv4 option that is wrong, in a broadcast",
+    0,
+    to(wrongly(17, udpPayload(), { destination: "198.18.0.255" }), BROADCAST),
+  ],
+  ["IPv4 option that is wrong, in a packet of 1400 bytes", 1, to(wrongly(17, pattern(1400, 1)))],
+  ["IPv4 option that is wrong, with a type of service", 1, to(wrongly(17, udpPayload(), { tos: 0x1c }))],
   ["echo request to the network's broadcast", 0, to(V4.echo([], { destination: "198.18.0.255" }), BROADCAST)],
   ["echo request to 255.255.255.255", 0, to(V4.echo([], { destination: "255.255.255.255" }), BROADCAST)],
   ["echo request to 224.0.0.1", 0, to(V4.echo([], { destination: "224.0.0.1" }), Uint8Array.of(1, 0, 0x5e, 0, 0, 1))],
@@ -162,8 +200,6 @@ const DIFFERENCES: [string, Uint8Array][] = [
   ["echo request from the broadcast address", to(V4.echo([], { source: "198.18.0.255" }))],
   // RFC 1122, section 3.2.2.8: may be left unanswered, and tells the time to whoever wants to guess by it.
   ["timestamp request", to(V4.icmp([13, 0, 0], Array(12).fill(0)))],
-  // RFC 1122, section 3.2.1.8, would have the sender told; here it is counted, and that is all.
-  ["IPv4 option that leaves its header", to(withOptions(7, 40, 4, 0))],
 ];
 
 function fragment(packet: Uint8Array): Uint8Array {
@@ -204,6 +240,7 @@ describe.skipIf(requires("netns", "veth") !== "")("a host and a kernel, given", 
     a.ns.run(() => {
       // How many errors there may be is another test's.
       for (const path of ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"]) writeFileSync(`/proc/sys/net/${path}`, "0");
+      for (const name of ["msgs_per_sec", "msgs_burst"]) writeFileSync(`/proc/sys/net/ipv4/icmp_${name}`, "100000");
     });
     wire = new PacketSocket(b.ns, b.ifindex);
   });
@@ -213,7 +250,7 @@ describe.skipIf(requires("netns", "veth") !== "")("a host and a kernel, given", 
   });
 
   /** What the kernel sends for a frame, and an echo request after it: all up to the echo reply. */
-  async function kernelSays(frame: Uint8Array): Promise<string[]> {
+  async function kernelFrames(frame: Uint8Array): Promise<Uint8Array[]> {
     while (wire.receive() !== null);
     wire.send(frame);
     wire.send(to(V4.icmp([8, 0, LAST], [])));
@@ -227,8 +264,10 @@ describe.skipIf(requires("netns", "veth") !== "")("a host and a kernel, given", 
       }
       return false;
     });
-    return frames.map(settled);
+    return frames;
   }
+
+  const kernelSays = async (frame: Uint8Array): Promise<string[]> => (await kernelFrames(frame)).map(settled);
 
   test.each(CASES)("%s", async (_, answers, frame) => {
     const host = withGateway();
@@ -247,6 +286,23 @@ describe.skipIf(requires("netns", "veth") !== "")("a host and a kernel, given", 
     expect(withGateway().take(frame)).toEqual([]);
   });
 
+  test("options by chance: the same are refused, with the same words", async () => {
+    const random = new Random(0x0707);
+    const seen = new Set<string>();
+    for (let i = 0; i < 400; i++) {
+      const frame = to(withOptions(...chanceOptions(random)));
+      const host = withGateway();
+      host.verdict(frame);
+      const ours = problemIn(host.frames[0]);
+      const said = await kernelFrames(frame);
+      // What is not a refusal may have the kernel's routes and times in it; where they find no room it says nothing.
+      expect([frame.toHex(), ours]).toEqual([frame.toHex(), problemIn(said[0])]);
+      if (host.frames.length === 0) expect(said).toEqual([]);
+      seen.add(ours !== "" ? "refused" : said.length === 0 ? "dropped" : "answered");
+    }
+    expect(seen.size).toBe(3);
+  });
+
   test("have the same addresses", () => {
     const shown = run(hosts.a, "ip", "-o", "addr", "show", "dev", hosts.a.name);
     expect([shown.includes(`${OWN4}/24`), shown.includes(`${OWN6}/64`), shown.includes(`${LOCAL6}/64`)]).toEqual([
@@ -260,3 +316,21 @@ describe.skipIf(requires("netns", "veth") !== "")("a host and a kernel, given", 
 /** Group reports, which a kernel sends when it pleases. */
 const isChatter = (frame: Uint8Array): boolean =>
   (frame[12] === 0x86 && frame[IP + 6] === 0) || (frame[12] === 8 && frame[13] === 0 && frame[IP + 9] === 2);
+
+/** The parameter problem in a frame as hex, without the options that the kernel may have put before it; "" where it is none. */
+function problemIn(frame: Uint8Array | undefined): string {
+  if (frame === undefined) return "";
+  const icmp = IP + (frame[IP] & 15) * 4;
+  return frame[icmp] === 12 ? frame.subarray(icmp).toHex() : "";
+}
+
+/** One option that may be malformed, among others that do nothing. */
+function chanceOptions(random: Random): number[] {
+  const type = [7, 68, 131, 134, 137, 148, 130, 136, 94, 222][random.below(10)];
+  const before = Array<number>(random.below(3)).fill(1);
+  const size = random.below(12);
+  const body = Array.from({ length: Math.max(0, size - 2) }, (_, i) => random.below(i === 0 ? 14 : 256));
+  const options = [...before, type, size, ...body, ...(random.below(2) === 0 ? [] : [130, 4, 0, 0])];
+  while (options.length % 4 !== 0) options.push(random.below(2));
+  return options;
+}

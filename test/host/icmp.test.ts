@@ -475,8 +475,12 @@ test("an IPv4 header with options: the message begins after them; a source route
   ]);
   expect(host.packet(echo([131, 7, 4, 198, 18, 0, 9, 0]), GATEWAY_MAC)).toEqual([]);
   expect(host.packet(echo([137, 7, 4, 198, 18, 0, 9, 0]), GATEWAY_MAC)).toEqual([]);
-  expect(host.packet(echo([7, 40, 4, 0]), GATEWAY_MAC)).toEqual([]);
-  expect(host.count("IpInHdrErrors")).toBe(3);
+  // One that cannot be read: its sender is told, as often as of any other error.
+  const told = `${GATEWAY_MAC.toHex()} < ${OWN4} > ${V4.peer} icmp 12/0 60`;
+  const malformed = (): string[] => host.packet(echo([7, 40, 4, 0]), GATEWAY_MAC);
+  expect(Array.from({ length: 10 }, malformed).flat()).toEqual(Array(6).fill(told));
+  expect([host.count("IcmpOutParmProbs"), host.count("IcmpOutRateLimitHost")]).toEqual([6, 4]);
+  expect(host.count("IpInHdrErrors")).toBe(12);
 });
 
 test("an EtherType that lies about its packet is no packet", () => {

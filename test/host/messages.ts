@@ -133,11 +133,12 @@ function describeArp(frame: Uint8Array): string {
 
 function describe4(packet: Uint8Array): string {
   if (u16(packet, 2) !== packet.length) throw new Error(`length ${u16(packet, 2)} of ${packet.length}`);
-  if (onesSum(packet, 0, 20) !== 0xffff) throw new Error("header checksum");
+  const header = (packet[0] & 15) * 4;
+  if (onesSum(packet, 0, header) !== 0xffff) throw new Error("header checksum");
   const ends = `${formatIp(packet.slice(12, 16))} > ${formatIp(packet.slice(16, 20))}`;
   if (packet[9] !== 1) return `${ends} protocol ${packet[9]} ${packet.length}`;
-  if (onesSum(packet, 20) !== 0xffff) throw new Error("ICMP checksum");
-  return `${ends} icmp ${packet[20]}/${packet[21]} ${packet.length}`;
+  if (onesSum(packet, header) !== 0xffff) throw new Error("ICMP checksum");
+  return `${ends} icmp ${packet[header]}/${packet[header + 1]} ${packet.length}`;
 }
 
 function describe6(packet: Uint8Array): string {

@@ -1,9 +1,11 @@
 /** One lcore's stack: frames in, datagrams to sockets, answers out; both IP versions, every branch under its counter. */
 import { describe, expect, test } from "bun:test";
 import { ERRNO } from "af-xdp-bindings";
+import { HostStack } from "../../engine/host-stack.ts";
 import type { Datagram } from "../../sockets/datagram.ts";
 import { type UdpOptions, UdpSocket } from "../../sockets/udp-socket.ts";
 import { ip } from "../../sockets/wire/address.ts";
+import { arp, describe as describeFrame } from "../host/messages.ts";
 import { MAC_A, MAC_B, parseUdpFrame, type UdpFrame, udpFrame } from "../support/frames.ts";
 import { hostFib, IFINDEX, Rig } from "./rig.ts";
 
@@ -364,6 +366,39 @@ describe("families", () => {
         port: 40000,
       });
     }
+  });
+});
+
+describe("IPv4 options that no host takes", () => {
+  const malformed = (destination = "198.18.0.1"): Uint8Array =>
+    udpFrame({ destination, options: [7, 7, 2, 0, 0, 0, 0, 0] });
+  const routed = (): Uint8Array => udpFrame({ options: [131, 7, 4, 198, 18, 0, 9, 0] });
+
+  test("are dropped beside the kernel's stack", () => {
+    const rig = new Rig();
+    const { got } = listen(rig, { port: 9000 });
+    rig.turn([malformed(), routed()]);
+    expect([got, rig.counter("IpInHdrErrors")]).toEqual([[], 2]);
+    expect(rig.missing()).toBe(0);
+  });
+
+  test("go to the host protocols, which tell who sent them; others' do not", () => {
+    const rig = new Rig({ lcores: 2, threads: 0, hostThread: 1 });
+    const own = { ifindex: IFINDEX, mac: MAC_A, mtu: 1500, partialChecksums: false, gateways: [], dad: false };
+    const host = new HostStack({ ...own, addresses: ["198.18.0.1/24"] }, rig.lcores[1].stack, rig.fib, 1, 0, () => {});
+    rig.lcores[0].stack.useHost(1);
+    host.tick(0);
+    rig.settle();
+    const { got } = listen(rig, { port: 9000 });
+    rig.input([malformed(), routed(), malformed("198.18.0.99")]);
+    const asked = rig.settle().map(describeFrame);
+    // Who sent it is asked for first.
+    expect(asked).toEqual(["ffffffffffff < who has 198.18.0.2, tell 198.18.0.1"]);
+    rig.input([arp({ operation: "reply", sender: "198.18.0.2", senderMac: MAC_B, target: "198.18.0.1", to: MAC_A })]);
+    const told = rig.settle().map(describeFrame);
+    expect(told).toEqual([expect.stringContaining("198.18.0.1 > 198.18.0.2 icmp 12/0")]);
+    expect([got, rig.counter("IpInHdrErrors"), rig.counter("IpInHdrErrors", 1)]).toEqual([[], 1, 2]);
+    expect(rig.counter("IcmpOutParmProbs", 1)).toBe(1);
   });
 });
 
