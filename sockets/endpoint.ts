@@ -346,8 +346,10 @@ export abstract class Endpoint {
   /** Resolves when something may have come. */
   abstract arrival(): Promise<void>;
 
-  /** A socket now wants datagrams by handler rather than from its queue; -1 leaves it to the queue. */
-  abstract setHandler(socket: UdpSocket, handler: ((datagram: Datagram) => void) | null): void;
+  /** A socket now wants datagrams by handler, those in its queue first; with null they are queued. */
+  setHandler(socket: UdpSocket, handler: ((datagram: Datagram) => void) | null): void {
+    if (handler !== null) this.drainQueue(socket, handler);
+  }
 
   /** Ends every wait for arrivals on this thread, so that waiters look again. */
   abstract wakeWaiters(): void;

@@ -4,14 +4,12 @@
  * The kernel resolves the neighbour on the way, so the next datagram usually takes the fast path.
  */
 import { ERRNO, sys } from "af-xdp-bindings";
-import { MessageHeader } from "./msghdr.ts";
+import { MessageHeader, MSG_DONTWAIT, MSG_NOSIGNAL } from "./msghdr.ts";
 import { SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from "./options.ts";
 import { refusesFragments, tosOf, ttlOf } from "./send-word.ts";
 import { writeSockaddr } from "./sockaddr.ts";
 import { AF_INET, F_CHILD, FAMILY, FLAGS, LOCAL, PLACEHOLDER, SEGMENT, type SocketTable } from "./table.ts";
 
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 const FLAGS_OF_SEND = MSG_DONTWAIT | MSG_NOSIGNAL;
 /** The longest payload over IPv4: 65,535 bytes less the headers. */
 const PAYLOAD_MAX = 65507;

@@ -16,6 +16,10 @@ import {
 } from "./options.ts";
 import { SOCKADDR_IN6_BYTES } from "./sockaddr.ts";
 
+/** Flags of send(2) and recv(2). */
+export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+
 export const MSG_NAME = 0;
 export const MSG_NAMELEN = 8;
 export const MSG_IOV = 16;
@@ -31,12 +35,15 @@ export const IOVEC_BYTES = 16;
 /** struct cmsghdr: u64 length, i32 level, i32 type, then the data; the next one begins at a multiple of 8. */
 const CMSG_LEVEL = 8;
 const CMSG_TYPE = 12;
-const CMSG_DATA = 16;
+export const CMSG_DATA = 16;
 /** struct in_pktinfo { i32 interface; be32 source; be32 destination }, struct in6_pktinfo { u8 address[16]; u32 interface }. */
-const PKTINFO_BYTES = 12;
-const PKTINFO6_BYTES = 20;
+export const PKTINFO_BYTES = 12;
+export const PKTINFO6_BYTES = 20;
 
 const CONTROL_BYTES = 512;
+
+/** CMSG_SPACE(3) of `bytes` of data. */
+export const controlSpace = (bytes: number): number => (CMSG_DATA + bytes + 7) & ~7;
 
 /** Writes a 64-bit address without a BigInt: addresses are below 2^53. */
 export function putAddress(view: DataView, at: number, address: number): void {
@@ -181,7 +188,7 @@ export class MessageHeader {
     this.controlView.setUint32(at + 4, 0, true);
     this.controlView.setInt32(at + CMSG_LEVEL, level, true);
     this.controlView.setInt32(at + CMSG_TYPE, type, true);
-    this.controlLength = at + ((CMSG_DATA + bytes + 7) & ~7);
+    this.controlLength = at + controlSpace(bytes);
     return at + CMSG_DATA;
   }
 }

@@ -386,9 +386,8 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   override setHandler(socket: UdpSocket, handler: Handler | null): void {
-    if (handler === null) return;
-    this.pump();
-    this.drainQueue(socket, handler);
+    if (handler !== null) this.pump();
+    super.setHandler(socket, handler);
   }
 
   override watchWritable(socket: UdpSocket): void {

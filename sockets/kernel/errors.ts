@@ -3,12 +3,11 @@ import { sys } from "af-xdp-bindings";
 import { EXCERPT_MAX, MSG_ERRQUEUE, readErrorControl } from "../error-message.ts";
 import { ErrorReport, loadError } from "../error-queue.ts";
 import { MESSAGE_WORDS } from "../message.ts";
-import { MessageHeader } from "../msghdr.ts";
+import { MessageHeader, MSG_DONTWAIT } from "../msghdr.ts";
 import { readSockaddr } from "../sockaddr.ts";
 import type { UdpSocket } from "../udp-socket.ts";
 import type { KernelSocket } from "./socket.ts";
 
-const MSG_DONTWAIT = 0x40;
 /** Errors read from one socket at a time. */
 const READ_MAX = 64;
 

@@ -2,6 +2,7 @@
 import { ERRNO } from "af-xdp-bindings";
 import { C } from "../counters.ts";
 import type { Datagram } from "../datagram.ts";
+import { CMSG_DATA, PKTINFO_BYTES, PKTINFO6_BYTES } from "../msghdr.ts";
 import { IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO } from "../options.ts";
 import { SOCKADDR_IN_BYTES, SOCKADDR_IN6_BYTES } from "../sockaddr.ts";
 import {
@@ -27,8 +28,8 @@ import { PKTINFO_SPACE, PKTINFO6_SPACE } from "./receiver.ts";
 import { Sender, type SenderOwner } from "./sender.ts";
 
 /** Bytes of struct in_pktinfo and in6_pktinfo with the struct cmsghdr before them. */
-const PKTINFO_LEN = 28;
-const PKTINFO6_LEN = 36;
+const PKTINFO_LEN = CMSG_DATA + PKTINFO_BYTES;
+const PKTINFO6_LEN = CMSG_DATA + PKTINFO6_BYTES;
 
 export class KernelOutput {
   readonly sender: Sender;

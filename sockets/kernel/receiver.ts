@@ -4,6 +4,7 @@
  * TOS only where the socket asked for them (IP_RECVTTL, IP_RECVTOS), else 0.
  */
 import { ERRNO, sys } from "af-xdp-bindings";
+import { controlSpace, MSG_DONTWAIT, PKTINFO_BYTES, PKTINFO6_BYTES } from "../msghdr.ts";
 import {
   IP_PKTINFO,
   IP_TOS,
@@ -44,15 +45,14 @@ import type { KernelSocket } from "./socket.ts";
 /** Datagrams a call: as many as a burst of a queue. */
 export const BATCH = 64;
 
-const MSG_DONTWAIT = 0x40;
 /** Words of struct cmsghdr { u64 length; i32 level; i32 type }, then the data. */
 const CMSG_LEVEL = 2;
 const CMSG_TYPE = 3;
 const CMSG_DATA = 4;
 const CMSG_HEADER_BYTES = 16;
 /** CMSG_SPACE of struct in_pktinfo { i32 interface; be32 source; be32 destination }, and of struct in6_pktinfo. */
-export const PKTINFO_SPACE = 32;
-export const PKTINFO6_SPACE = 40;
+export const PKTINFO_SPACE = controlSpace(PKTINFO_BYTES);
+export const PKTINFO6_SPACE = controlSpace(PKTINFO6_BYTES);
 /** Words of a sockaddr_in6 that are the address, and its third as it is in a mapped one: ::ffff:0:0/96. */
 const SIN6_ADDRESS = 2;
 const MAPPED = 0xffff0000 | 0;

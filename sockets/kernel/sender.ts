@@ -4,14 +4,13 @@
  */
 import { ERRNO, sys } from "af-xdp-bindings";
 import { C } from "../counters.ts";
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from "../msghdr.ts";
 import type { KernelFrames } from "./frames.ts";
 import { CONTROL, CONTROLLEN, MESSAGE_WORDS, MessageBlock, MMSGHDR_BYTES, NAME, NAMELEN } from "./messages.ts";
 import { BATCH } from "./receiver.ts";
 
 /** Datagrams that may wait: those of a turn, and those of sockets whose send buffers are full. */
 const CAPACITY = 1024;
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 const FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL;
 
 /** Who hears what became of datagrams after their send had returned. */

@@ -5,13 +5,12 @@
  * blocks waits for its sockets itself.
  */
 import { check, sys } from "af-xdp-bindings";
-import type { Datagram } from "../datagram.ts";
-import { type Shared, TX_HEADROOM } from "../endpoint.ts";
+import type { Shared } from "../endpoint.ts";
 import { ThreadEndpoint } from "../thread.ts";
-import type { Handler, UdpSocket } from "../udp-socket.ts";
-import { UDP_HEADER } from "../wire/udp.ts";
+import type { UdpSocket } from "../udp-socket.ts";
+import { onKernelSockets } from "./end.ts";
 import { EPOLLIN, EPOLLONESHOT, Epoll } from "./epoll.ts";
-import { type KernelFrames, PAYLOAD_MAX } from "./frames.ts";
+import type { KernelFrames } from "./frames.ts";
 import { KernelIo } from "./io.ts";
 
 const EFD_NONBLOCK_CLOEXEC = 0x80800;
@@ -21,9 +20,9 @@ const DROPS_INTERVAL_MS = 1000;
 /** The longest a blocked thread sleeps at a time: it may be asked to wait for ever. */
 const BLOCK_MAX_MS = 3_600_000;
 
-export class KernelThread extends ThreadEndpoint {
-  private readonly frames: KernelFrames;
-  private readonly io: KernelIo;
+export class KernelThread extends onKernelSockets(ThreadEndpoint) {
+  protected override readonly frames: KernelFrames;
+  protected override readonly io: KernelIo;
   /** Of the control thread, which watches this thread's. */
   private readonly watcher: Epoll;
   /** Wakes the thread where it blocks. */
@@ -77,10 +76,6 @@ export class KernelThread extends ThreadEndpoint {
     return count > 0 ? count : this.poll();
   }
 
-  override flush(): void {
-    this.io.flush();
-  }
-
   override block(timeoutMs: number): void {
     const { mesh } = this.shared;
     this.io.flush();
@@ -128,50 +123,9 @@ export class KernelThread extends ThreadEndpoint {
     }
   }
 
-  override senderOf(_socket: UdpSocket): number {
-    return 0;
-  }
-
-  override payloadMax(_lcore: number): number {
-    return PAYLOAD_MAX;
-  }
-
-  override get sendsItself(): boolean {
-    return false;
-  }
-
-  override hasFrame(socket: UdpSocket): boolean {
-    return this.io.out.canSend(socket.id);
-  }
-
-  /** What was sent before leaves before. */
-  override sendByKernel(
-    socket: UdpSocket,
-    address: number,
-    length: number,
-    w0: number,
-    w1: number,
-    w2: number,
-    w3: number,
-    port: number,
-    segment = 0,
-  ): number {
-    this.io.flush();
-    return super.sendByKernel(socket, address, length, w0, w1, w2, w3, port, segment);
-  }
-
-  override takeFrame(_lcore: number): number {
-    const payload = this.frames.take();
-    return payload < 0 ? -1 : payload - TX_HEADROOM;
-  }
-
-  override returnFrame(_lcore: number, frame: number): void {
-    this.io.free(frame);
-  }
-
   override commitFrame(
     socket: UdpSocket,
-    _lcore: number,
+    lcore: number,
     frame: number,
     length: number,
     w0: number,
@@ -180,60 +134,9 @@ export class KernelThread extends ThreadEndpoint {
     w3: number,
     port: number,
   ): number {
-    const result = this.io.out.send(socket.id, frame + TX_HEADROOM, length, w0, w1, w2, w3, port);
+    const result = super.commitFrame(socket, lcore, frame, length, w0, w1, w2, w3, port);
     if (this.io.out.sender.count > 0) this.flushSoon();
     return result;
-  }
-
-  protected override sendReply(datagram: Datagram, length: number): number {
-    return this.io.out.reply(datagram, length);
-  }
-
-  protected override free(_home: number, frame: number): void {
-    this.io.free(frame);
-  }
-
-  override opened(socket: UdpSocket): void {
-    this.io.opened(socket);
-  }
-
-  override flowOpened(flow: UdpSocket): void {
-    this.io.flowOpened(flow);
-  }
-
-  override closing(socket: UdpSocket): void {
-    this.io.closing(socket);
-  }
-
-  override setHandler(socket: UdpSocket, handler: Handler | null): void {
-    this.io.setHandler(socket, handler);
-    super.setHandler(socket, handler);
-  }
-
-  override watchErrors(socket: UdpSocket): void {
-    this.io.watchErrors(socket);
-    super.watchErrors(socket);
-  }
-
-  override lookForErrors(socket: UdpSocket): void {
-    this.io.lookForErrors(socket);
-  }
-
-  override interfaceOf(datagram: Datagram): number {
-    return this.frames.interfaceOf(datagram.l4 + UDP_HEADER);
-  }
-
-  override incomingCpu(socket: UdpSocket): number {
-    return this.io.incomingCpu(socket);
-  }
-
-  override incomingNapiId(socket: UdpSocket): number {
-    return this.io.incomingNapiId(socket);
-  }
-
-  override countDrops(socket: UdpSocket | null): void {
-    if (socket === null) this.io.countAllDrops();
-    else this.io.countDropsAt(socket);
   }
 
   override close(): void {

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { EngineOptions, PollPolicy } from "../../engine/config.ts";
 import { getAffinity, setAffinity } from "../../engine/host/affinity.ts";
+import { ORDER } from "../engine/modules/order.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
 import { Bed, ends, missingFor, module, PROVIDERS } from "./bed.ts";
 
@@ -42,6 +43,19 @@ describe.each(PROVIDERS)("provider %s", (provider) => {
         });
       },
     );
+
+    test("what a module sends one by one, and then in segments, arrives in this order", async () => {
+      const bed = await start({ module: module("order"), data: { port: PORT } });
+      const { client, server } = ends(bed.hosts, 4);
+      const peer = bed.peer(client);
+      // The first datagram to somebody leaves by itself; those of the second round are gathered.
+      for (let round = 0; round < 2; round++) {
+        peer.send("x", server, PORT);
+        const texts: string[] = [];
+        for (let i = 0; i < ORDER.length; i++) texts.push((await peer.receive()).text);
+        expect(texts).toEqual(ORDER);
+      }
+    });
 
     test("what a module throws in a handler stops the engine and is told", async () => {
       const bed = await start({ module: module("throws"), data: { where: "handler", port: PORT } });
