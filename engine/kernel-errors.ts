@@ -5,6 +5,7 @@
  */
 import { ERRNO, sys } from "af-xdp-bindings";
 import type { FramePool } from "../queues/pool.ts";
+import { C } from "../sockets/counters.ts";
 import { EXCERPT_MAX, MSG_ERRQUEUE, readErrorControl } from "../sockets/error-message.ts";
 import { ErrorReport, isIcmp } from "../sockets/error-queue.ts";
 import { ErrorReporter } from "../sockets/error-reporter.ts";
@@ -12,7 +13,7 @@ import { MessageHeader } from "../sockets/msghdr.ts";
 import { SO_ERROR, SOL_SOCKET } from "../sockets/options.ts";
 import { readSockaddr } from "../sockets/sockaddr.ts";
 import type { Stack } from "../sockets/stack.ts";
-import { LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
+import { GENERATION, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
 import type { FrameViews } from "../sockets/wire/views.ts";
 
 const MSG_DONTWAIT = 0x40;
@@ -31,6 +32,9 @@ export class KernelErrors {
   private readonly base: number;
   private readonly report = new ErrorReport();
   private readonly local = new Int32Array(4);
+  /** Of the socket whose error is at hand: another one may have its id, and another port, soon after. */
+  private generation = 0;
+  private port = 0;
   private readonly onPathMtu: PathMtuListener;
 
   constructor(table: SocketTable, stack: Stack, pool: FramePool, views: FrameViews, onPathMtu: PathMtuListener) {
@@ -63,6 +67,8 @@ export class KernelErrors {
     return this.table.mutex.hold(() => {
       const fd = this.table.get(id, PLACEHOLDER);
       if (fd < 0) return fd;
+      this.generation = this.table.get(id, GENERATION);
+      this.port = this.table.get(id, LOCAL_PORT);
       const length = this.header.receive(fd, this.base + frame, EXCERPT_MAX, MSG_ERRQUEUE | MSG_DONTWAIT);
       // An error for which the queue had no room: the flag alone would be reported for ever.
       if (length < 0) sys.getsockoptInt(fd, SOL_SOCKET, SO_ERROR, new Int32Array(1));
@@ -78,14 +84,21 @@ export class KernelErrors {
       return;
     }
     if (isIcmp(report.origin) && report.errno === ERRNO.EMSGSIZE) this.onPathMtu(report.remote);
+    const { lookup } = this.stack;
+    if (lookup.isStale()) this.stack.control();
+    if (lookup.generation(id) !== this.generation) {
+      // Closed since it was read.
+      this.stack.counters[C.StaleMessages]++;
+      this.pool.give(frame);
+      return;
+    }
     this.reporter.report(this.ownerOf(id), report, frame, length);
   }
 
   /** The flow that the error is about, where the placeholder's socket has flows. */
   private ownerOf(id: number): number {
-    const { report, stack, table } = this;
-    if (stack.lookup.isStale()) stack.control();
-    const found = stack.lookup.connectedTo(this.local, table.get(id, LOCAL_PORT), report.remote, report.remotePort);
+    const { report } = this;
+    const found = this.stack.lookup.connectedTo(this.local, this.port, report.remote, report.remotePort);
     return found >= 0 ? found : id;
   }
 }

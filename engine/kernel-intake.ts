@@ -24,7 +24,7 @@ import {
 import { readSockaddr } from "../sockets/sockaddr.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { STAMP_BYTES, writeStamp } from "../sockets/stamp.ts";
-import { LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
+import { GENERATION, LOCAL, LOCAL_PORT, PLACEHOLDER, type SocketTable } from "../sockets/table.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "../sockets/wire/ethernet.ts";
 import { IPPROTO_UDP, IPV4_HEADER, writeIpv4 } from "../sockets/wire/ipv4.ts";
 import { IPV6_DST, IPV6_HEADER, IPV6_SRC } from "../sockets/wire/ipv6.ts";
@@ -51,6 +51,8 @@ export class KernelIntake {
   private readonly epoch: number;
   private readonly remote = new Int32Array(4);
   private readonly local = new Int32Array(4);
+  /** Of the socket whose datagram is at hand: another one may have its id soon after. */
+  private generation = 0;
   /** Of the datagram at hand: interface, TTL or hop limit, TOS or traffic class, and time of arrival (0: none). */
   private ifindex = 0;
   private ttl = 0;
@@ -90,7 +92,9 @@ export class KernelIntake {
   private receive(id: number, payload: number): number {
     return this.table.mutex.hold(() => {
       const fd = this.table.get(id, PLACEHOLDER);
-      return fd < 0 ? fd : this.header.receive(fd, this.base + payload, this.pool.frameSize - HEADROOM, MSG_DONTWAIT);
+      if (fd < 0) return fd;
+      this.generation = this.table.get(id, GENERATION);
+      return this.header.receive(fd, this.base + payload, this.pool.frameSize - HEADROOM, MSG_DONTWAIT);
     });
   }
 
@@ -123,7 +127,7 @@ export class KernelIntake {
     if (this.seconds > this.epoch) {
       writeStamp(bytes, frame - STAMP_BYTES, (this.seconds - this.epoch) * NS_PER_S + this.nanoseconds);
     }
-    this.stack.inject(id, frame, payload + length - frame, ip, udp);
+    this.stack.inject(id, this.generation, frame, payload + length - frame, ip, udp);
   }
 
   /** What the control messages say; the address it was sent to may also be the socket's own. */

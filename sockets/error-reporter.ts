@@ -3,12 +3,14 @@ import type { FramePool } from "../queues/pool.ts";
 import type { RingProducer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
 import type { ErrorReport } from "./error-queue.ts";
+import type { Lookup } from "./lookup.ts";
 import { M_GENERATION, M_KIND, M_SOCKET, MSG_ERROR } from "./message.ts";
-import { GENERATION, type SocketTable } from "./table.ts";
+import type { SocketTable } from "./table.ts";
 
 /** What the reporter needs of its lcore. */
 export interface ReporterOwner {
   readonly table: SocketTable;
+  readonly lookup: Lookup;
   readonly counters: Float64Array;
   readonly pool: FramePool;
   /** Frames that each thread holds. */
@@ -27,9 +29,9 @@ export class ErrorReporter {
     this.owner = owner;
   }
 
-  /** Tells the socket. The excerpt lies in a frame of the own pool, which is given away whatever happens; -1 for none. */
+  /** Tells a socket that the owner's lookup knows by the id. The excerpt lies in a frame of the own pool, which is given away whatever happens; -1 for none. */
   report(socket: number, report: ErrorReport, frame: number, length: number): void {
-    const { counters, outstanding, pool, table, toThread } = this.owner;
+    const { counters, lookup, outstanding, pool, table, toThread } = this.owner;
     const thread = table.home[socket];
     const ring = toThread[thread];
     const slot = ring?.claim() ?? -1;
@@ -42,7 +44,7 @@ export class ErrorReporter {
     const { words } = ring;
     words[slot + M_KIND] = MSG_ERROR;
     words[slot + M_SOCKET] = socket;
-    words[slot + M_GENERATION] = table.get(socket, GENERATION);
+    words[slot + M_GENERATION] = lookup.generation(socket);
     report.store(words, slot, frame, excerpt);
     if (excerpt > 0) outstanding[thread]++;
     else if (frame >= 0) pool.give(frame);

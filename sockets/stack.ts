@@ -161,12 +161,13 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
 
   /**
    * Delivers a datagram that came by another way than a port to a socket already known: the control thread's, for what
-   * the kernel passed on.
+   * the kernel passed on. `generation` is the socket's when the datagram came; one that has its id since gets nothing.
    */
-  inject(socket: number, frame: number, length: number, ip: number, udp: number): void {
+  inject(socket: number, generation: number, frame: number, length: number, ip: number, udp: number): void {
     if (this.lookup.isStale()) this.control();
     this.counters[C.UdpInViaKernel]++;
-    this.deliver(socket, 0, frame, length, ip, udp);
+    if (this.lookup.generation(socket) !== generation) this.drop(frame, C.UdpNoPorts);
+    else this.deliver(socket, 0, frame, length, ip, udp);
   }
 
   /** Receiver.deliver: to the handler, the queue or the thread of the socket. */
