@@ -94,6 +94,12 @@ export class HostGroups {
     if (hasNew6) this.mld.announce(now);
   }
 
+  /** The link is there again: a switch may have forgotten who is a member of what. */
+  announce(now: number): void {
+    this.igmp.announce(now);
+    this.mld.announce(now);
+  }
+
   /** MSG_GROUP. */
   request(words: Int32Array, at: number, now: number): void {
     const socket = words[at + M_SOCKET];

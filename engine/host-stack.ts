@@ -105,9 +105,16 @@ export class HostStack implements HostReceiver, HostEvents {
     return this.host.fib().addresses.map(({ address }) => address);
   }
 
-  /** The link has been down: begins anew, as at the start. */
+  /** The link was switched off, and is on again: begins anew, as at the start. */
   restart(now: number): void {
     this.host.restart(now);
+    this.groups.announce(now);
+  }
+
+  /** The link was without carrier for a while. */
+  reconnect(now: number): void {
+    this.host.reconnect(now);
+    this.groups.announce(now);
   }
 
   /** Timers. Returns when it is to be called next. */

@@ -12,7 +12,7 @@ import { Stack } from "../sockets/stack.ts";
 import { formatIp, formatMac } from "../sockets/wire/address.ts";
 import type { ControlStart } from "./control-worker.ts";
 import { getAffinity, moveThreadsOff } from "./host/affinity.ts";
-import { HostLinkWatch } from "./host-link-watch.ts";
+import { HostLinkWatch, LINK_RECONNECTED, LINK_SAME, LINK_SWITCHED_ON } from "./host-link-watch.ts";
 import { HostStack } from "./host-stack.ts";
 import { InterfaceHook, ProgramWatch } from "./program-watch.ts";
 import { describeError, type FromThread } from "./protocol.ts";
@@ -134,7 +134,9 @@ class HostThread {
   }
 
   private follow(): void {
-    if (this.watch?.follow()) this.host.restart(performance.now());
+    const change = this.watch?.follow() ?? LINK_SAME;
+    if (change === LINK_SWITCHED_ON) this.host.restart(performance.now());
+    if (change === LINK_RECONNECTED) this.host.reconnect(performance.now());
   }
 
   /** Moves every other thread of this process off the lcores' CPUs, where there are others. */

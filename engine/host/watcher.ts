@@ -71,6 +71,8 @@ export class HostWatcher {
   private readonly events: RtnlEvents;
   private readonly listener: RtnlListener;
   private readonly linkTable = new Map<number, Link>();
+  /** Flags that each link was without at some time, see lostFlags(). */
+  private readonly lostTable = new Map<number, number>();
   private readonly addressTable = new Map<string, Address>();
   private readonly neighbourTable = new Map<string, Neighbour>();
   private readonly routeTable = new RouteTable();
@@ -133,6 +135,16 @@ export class HostWatcher {
 
   link(ifindex: number): Link | null {
     return this.linkTable.get(ifindex) ?? null;
+  }
+
+  /**
+   * Flags (IFF_...) that a link has been without at some time since this was last asked, though they may be there again: events
+   * that come together are taken in together.
+   */
+  lostFlags(ifindex: number): number {
+    const lost = this.lostTable.get(ifindex) ?? 0;
+    this.lostTable.delete(ifindex);
+    return lost;
   }
 
   linkByName(name: string): Link | null {
@@ -247,8 +259,13 @@ export class HostWatcher {
     const state = IFF_UP | IFF_RUNNING | IFF_LOWER_UP;
     // IPv4 routes that vanish with a link (or come to life again) are not announced: fib_sync_down_dev.
     if (removed || before === undefined || ((before.flags ^ link.flags) & state) !== 0) this.routesStale = true;
-    if (removed) this.linkTable.delete(link.ifindex);
-    else this.linkTable.set(link.ifindex, link);
+    if (removed) {
+      this.linkTable.delete(link.ifindex);
+      this.lostTable.delete(link.ifindex);
+    } else {
+      this.linkTable.set(link.ifindex, link);
+      this.lostTable.set(link.ifindex, (this.lostTable.get(link.ifindex) ?? 0) | ~link.flags);
+    }
     this.changed |= CHANGED_LINKS;
   }
 

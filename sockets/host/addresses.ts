@@ -153,6 +153,15 @@ export class Addresses {
     this.link.changed();
   }
 
+  /** Removes the addresses that were made from routers' prefixes. */
+  forgetMade(): void {
+    for (let i = this.list.length - 1; i >= 0; i--) {
+      if (this.list[i].origin !== AUTOCONF) continue;
+      this.list.splice(i, 1);
+      this.link.changed();
+    }
+  }
+
   /** Takes an address into another state. */
   enter(own: OwnAddress, state: number): void {
     if (own.state === state) return;

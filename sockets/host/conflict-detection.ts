@@ -38,6 +38,14 @@ export class ConflictDetection {
     own.stepAt = probe ? now + this.link.between(0, PROBE_WAIT_MS) : now;
   }
 
+  /** The link is there again: one in use is announced, one that is being asked for is asked for anew. */
+  resume(own: OwnAddress, now: number): void {
+    if (own.state === TENTATIVE) this.start(own, true, now);
+    if (!own.isUsable) return;
+    own.stepsLeft = ANNOUNCE_NUM;
+    own.stepAt = now;
+  }
+
   /** Sends what is due. Returns when the next is. */
   tick(now: number): number {
     let next = Number.POSITIVE_INFINITY;

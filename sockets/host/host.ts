@@ -184,20 +184,35 @@ export class Host {
   }
 
   /**
-   * Begins with the addresses anew, and forgets neighbours and routers: the link has been down, and may be another one. The
-   * first tick() does it by itself.
+   * Begins with the addresses anew, and forgets neighbours, routers and what routers gave: the link was switched off, and is on
+   * again (addrconf_ifdown(), net/ipv6/addrconf.c). The first tick() does it by itself.
    */
   restart(now: number): void {
     const { settings } = this;
     this.isStarted = true;
-    this.arp.neighbours.clear();
-    this.discovery.neighbours.clear();
+    this.forgetNeighbours();
     this.routers.clear();
+    this.own.forgetMade();
     for (const own of this.own.list) {
       if (own.isIpv4) this.conflicts.start(own, settings.dad, now);
       else this.duplicates.start(own, settings.dad, now);
     }
     if (settings.acceptRa) this.routers.start(now);
+  }
+
+  /**
+   * The link has a carrier again. As in Linux neighbours are forgotten (arp_evict_nocarrier, ndisc_evict_nocarrier), and all
+   * addresses and routers are kept; other than there, addresses are announced (RFC 5227, section 2.3) and routers asked (RFC 4861,
+   * section 6.3.7), since it may be another link.
+   */
+  reconnect(now: number): void {
+    if (!this.isStarted) return;
+    this.forgetNeighbours();
+    for (const own of this.own.list) {
+      if (own.isIpv4) this.conflicts.resume(own, now);
+      else this.duplicates.resume(own, now);
+    }
+    if (this.settings.acceptRa) this.routers.start(now);
   }
 
   /** Timers. Returns when it is to be called next; a call before that is harmless. */
@@ -296,6 +311,11 @@ export class Host {
    */
   used(words: Int32Array, now: number): void {
     (isMapped(words) ? this.arp : this.discovery).neighbours.used(words, now);
+  }
+
+  private forgetNeighbours(): void {
+    this.arp.neighbours.clear();
+    this.discovery.neighbours.clear();
   }
 
   private announceChange(now: number): void {

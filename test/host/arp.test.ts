@@ -193,7 +193,24 @@ describe("RFC 5227", () => {
     expect([host.count("AddressConflicts"), host.addresses()]).toEqual([3, [`${OWN4} preferred`]]);
   });
 
-  test("a link that comes back is asked again", () => {
+  test("without carrier for a while, before it is known to be ours: asked for anew, and used when nobody answers", () => {
+    const host = start();
+    host.pass(3 * SECOND);
+    host.host.reconnect(host.now);
+    expect(host.addresses()).toEqual([`${OWN4} tentative`]);
+    expect(host.pass(20 * SECOND).map(({ text }) => text)).toEqual([probe, probe, probe, announcement, announcement]);
+    expect(host.addresses()).toEqual([`${OWN4} preferred`]);
+  });
+
+  test("without carrier for a while, in use: used all the time, and announced", () => {
+    const host = start();
+    host.pass(20 * SECOND);
+    host.host.reconnect(host.now);
+    expect(host.addresses()).toEqual([`${OWN4} preferred`]);
+    expect(host.pass(20 * SECOND).map(({ text }) => text)).toEqual([announcement, announcement]);
+  });
+
+  test("a link that was switched off is asked again", () => {
     const host = start();
     host.pass(20 * SECOND);
     host.host.restart(host.now);

@@ -356,10 +356,42 @@ describe("not believed", () => {
   });
 });
 
-test("a link that comes back: what routers said is forgotten, and they are asked again", () => {
-  const host = start();
-  hear(host, { hopLimit: 9, options: [...mtu(1300), ...prefix("2001:db8:2::", FOREVER, FOREVER, ON_LINK, 48)] });
-  host.host.restart(host.now);
-  expect([host.host.hopLimit, host.routes().filter((route) => /mtu|via|:2::/.test(route))]).toEqual([64, []]);
-  expect(host.pass(SECOND).some(({ text }) => text.includes("RS"))).toBe(true);
+describe("a link that comes back", () => {
+  const heard = (): HostScript => {
+    const host = start();
+    hear(host, { hopLimit: 9, options: [...macOption(1, MAC_R), ...mtu(1300), ...prefix("2001:db8:1::", HOUR)] });
+    host.pass(5 * SECOND);
+    return host;
+  };
+  const learned = (host: HostScript): string[] => host.routes().filter((route) => /mtu|via|:1::/.test(route));
+
+  test("switched off and on: what routers said and gave is forgotten, and they are asked again", () => {
+    const host = heard();
+    expect(host.addresses()).toContain(`${MADE} preferred`);
+    host.host.restart(host.now);
+    expect([host.host.hopLimit, learned(host), host.addresses().length]).toEqual([64, [], 3]);
+    expect(host.pass(SECOND).some(({ text }) => text.includes("RS"))).toBe(true);
+    hear(host, { options: prefix("2001:db8:1::", HOUR) });
+    host.pass(5 * SECOND);
+    expect(host.addresses()).toContain(`${MADE} preferred`);
+  });
+
+  test("without carrier for a while: what routers said is kept, they are asked, neighbours forgotten, addresses announced", () => {
+    const host = heard();
+    const [routes, addresses] = [host.routes(), host.addresses()];
+    expect(host.state(R)).not.toBe("none");
+    host.host.reconnect(host.now);
+    expect([host.host.hopLimit, host.routes(), host.addresses(), host.state(R)]).toEqual([
+      9,
+      routes,
+      addresses,
+      "none",
+    ]);
+    const said = host.pass(3 * SECOND).map(({ text }) => text);
+    const announcement = `ffffffffffff < who has ${OWN4}, tell ${OWN4}`;
+    expect(said.filter((text) => text === announcement)).toHaveLength(2);
+    for (const own of [OWN6, LOCAL6, MADE]) expect(said.some((text) => text.includes(`NA ${own}`))).toBe(true);
+    expect(said.filter((text) => text.includes("RS"))).toHaveLength(1);
+    expect(host.addresses()).toEqual(addresses);
+  });
 });

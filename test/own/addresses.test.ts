@@ -4,11 +4,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Engine } from "../../engine/engine.ts";
-import { ip } from "../../sockets/wire/address.ts";
+import { writeInterfaceId } from "../../sockets/host/addresses.ts";
+import { formatIp, ip } from "../../sockets/wire/address.ts";
 import { storeChecksum, sum } from "../../sockets/wire/checksum.ts";
 import { writeIpv4 } from "../../sockets/wire/ipv4.ts";
 import { FrameViews, readInt32 } from "../../sockets/wire/views.ts";
 import { ipRun } from "../engine/host/iproute2.ts";
+import { be32, framed, icmp6, macOption } from "../host/messages.ts";
 import { PacketSocket } from "../host/packet-socket.ts";
 import { type Host, makeHosts, requires } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
@@ -161,6 +163,42 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("beside a kernel", () 
     await until("an answer", () => runOn(a, "ping", "-n", "-c1", "-W1", OWN4).exitCode === 0);
   });
 
+  test("a carrier that comes back leaves what a router gave; switched off and on, it is forgotten", async () => {
+    const { a, b } = await startOnVeth(cleanUp);
+    const made = madeOf(ip("2001:db8:7::"), b.mac);
+    const advertise = (): void => {
+      // A socket of its own: one whose interface was down has that error waiting.
+      const wire = new PacketSocket(a.ns, a.ifindex);
+      const prefix = [3, 4, 64, 0xc0, ...be32(3600), ...be32(3600), 0, 0, 0, 0, ...ip("2001:db8:7::")];
+      const body = [...be32(0), ...be32(0), ...macOption(1, a.mac), ...prefix];
+      wire.send(framed(b.mac, a.mac, icmp6("fe80::e", "ff02::1", [134, 0, 1800], body, 255)));
+      wire.close();
+    };
+    const answers = (address: string): boolean => runOn(a, "ping", "-n", "-c1", "-W1", address).exitCode === 0;
+    const addresses = (): void => {
+      for (const own of ["2001:db8:7::1/64", `${a.ipv6Text}/64`])
+        runOn(a, "ip", "addr", "replace", own, "dev", a.name, "nodad");
+    };
+    addresses();
+    await until("the address", () => {
+      advertise();
+      return answers(made);
+    });
+    ipRun(a.ns, "link", "set", a.name, "down");
+    ipRun(a.ns, "link", "set", a.name, "up");
+    addresses();
+    await until("an answer", () => answers(OWN6));
+    expect(answers(made)).toBe(true);
+    ipRun(b.ns, "link", "set", b.name, "down");
+    ipRun(b.ns, "link", "set", b.name, "up");
+    await until("an answer", () => answers(OWN6));
+    await until("none", () => !answers(made));
+    await until("the address again", () => {
+      advertise();
+      return answers(made);
+    });
+  });
+
   test("the interface is deleted, or gets another MAC address: the engine ends and says so", async () => {
     const first = await startOnVeth(cleanUp);
     ipRun(first.a.ns, "link", "del", first.a.name);
@@ -170,6 +208,13 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("beside a kernel", () 
     await expect(second.engine.closed).rejects.toThrow(/ENODEV.*MAC address was changed/s);
   });
 });
+
+/** The address that a station with this MAC address makes of a prefix. */
+function madeOf(prefix: Uint8Array, mac: Uint8Array): string {
+  const address = prefix.slice();
+  writeInterfaceId(address, mac);
+  return formatIp(address);
+}
 
 /** An ICMP redirect of a datagram of ours to 198.19.0.1: by way of 198.18.0.99. */
 function redirect(to: Uint8Array, from: Uint8Array, port: number): Uint8Array {
