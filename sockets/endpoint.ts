@@ -362,6 +362,11 @@ export abstract class Endpoint {
   /** A socket's onError was set or taken away. */
   watchErrors(_socket: UdpSocket): void {}
 
+  /** Calls a socket's onError: now, or where that would be in the middle of a send, when it is over. */
+  tellError(socket: UdpSocket, errno: number): void {
+    socket.onError?.(errno);
+  }
+
   /** Brings what the network has reported for a socket up to date, where it waits in a socket of the kernel. */
   lookForErrors(_socket: UdpSocket): void {}
 

@@ -76,7 +76,10 @@ export abstract class SocketControl {
     this.endpoint.watchWritable(this.self);
   }
 
-  /** Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError). */
+  /**
+   * Called when an ICMP error came for the socket: it is pending (takeError) or in the error queue (receiveError); and on
+   * kernel sockets, when what had been gathered could not be sent. Never in the middle of a send.
+   */
   get onError(): ((errno: number) => void) | null {
     return this.onError_;
   }
@@ -255,7 +258,7 @@ export abstract class SocketControl {
   tell(errno: number, pending: boolean): void {
     if (pending) this.pending = errno;
     this.endpoint.wakeWaiters();
-    this.onError?.(errno);
+    if (this.onError_ !== null) this.endpoint.tellError(this.self, errno);
   }
 
   /** Whether an ICMP message for what the placeholder has sent is certain to be for this socket, and reported to it. */

@@ -353,8 +353,9 @@ export class UdpSocket extends SocketControl {
     return this.take(datagram) ? datagram.length : this.nothing();
   }
 
-  /** -EAGAIN, unless looking for datagrams has brought an error to light. */
+  /** -EAGAIN, unless looking for datagrams has brought an error to light, or somebody who was called has closed it. */
   private nothing(): number {
+    if (this.closed) return -ERRNO.EBADF;
     return this.pending !== 0 ? -this.takeError() : -ERRNO.EAGAIN;
   }
 

@@ -7,6 +7,7 @@ import type { Datagram } from "../datagram.ts";
 import { type Endpoint, TX_HEADROOM } from "../endpoint.ts";
 import type { Handler, UdpSocket } from "../udp-socket.ts";
 import { UDP_HEADER } from "../wire/udp.ts";
+import { ErrorCalls } from "./error-calls.ts";
 import { type KernelFrames, PAYLOAD_MAX } from "./frames.ts";
 import type { KernelIo } from "./io.ts";
 
@@ -19,6 +20,7 @@ export function onKernelSockets<Base extends EndpointClass>(base: Base) {
     /** The only memory of `shared`. */
     protected abstract readonly frames: KernelFrames;
     protected abstract readonly io: KernelIo;
+    protected readonly errorCalls = new ErrorCalls(this.sockets);
 
     override flush(): void {
       this.io.flush();
@@ -111,6 +113,10 @@ export function onKernelSockets<Base extends EndpointClass>(base: Base) {
     override watchErrors(socket: UdpSocket): void {
       this.io.watchErrors(socket);
       super.watchErrors(socket);
+    }
+
+    override tellError(socket: UdpSocket, errno: number): void {
+      this.errorCalls.add(socket, errno);
     }
 
     override lookForErrors(socket: UdpSocket): void {

@@ -60,6 +60,8 @@ export class KernelIo implements SenderOwner {
   private handling = false;
   /** Sockets that wait for frames. */
   private readonly starved: KernelSocket[] = [];
+  /** Sends that have failed after they had returned. */
+  failures = 0;
   /** The socket that was last read by receive*(). */
   private draining: UdpSocket | null = null;
   private readonly option = new Int32Array(MEMINFO_WORDS);
@@ -405,6 +407,7 @@ export class KernelIo implements SenderOwner {
   }
 
   sendFailed(fd: number, errno: number, lost: boolean): void {
+    this.failures++;
     if (lost) this.out.forgetReached();
     const state = this.states.get(fd);
     // What was lost has been counted; the next one may well leave, to somebody else.

@@ -44,7 +44,7 @@ export class KernelStack extends onKernelSockets(Endpoint) {
   input(_port: number, _burst: Burst): void {}
 
   override poll(): number {
-    const work = this.io.poll();
+    const work = this.io.poll() + this.errorCalls.make();
     if (this.blocked.size > 0) this.resumeBlocked();
     return work;
   }
@@ -55,6 +55,7 @@ export class KernelStack extends onKernelSockets(Endpoint) {
 
   /** Whoever may write to a socket of this lcore wakes it through epoll: nothing is to be announced. */
   prepareWait(): boolean {
+    if (this.errorCalls.due) return false;
     this.io.prepareWait();
     this.io.countAllDrops();
     return true;

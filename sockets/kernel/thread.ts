@@ -32,6 +32,7 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
   private readonly timespec = new Int32Array(4);
   private readonly drained = new BigUint64Array(1);
   private immediatePending = false;
+  private callsPending = false;
   private dropsAt = 0;
   private gone = false;
 
@@ -67,6 +68,7 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
       board.commit(this.thread, this.counters);
       if (handled > 0) this.wakeWaiters();
     }
+    handled += this.errorCalls.make();
     if (this.blocked.size > 0) this.resumeBlocked();
     return handled;
   }
@@ -78,7 +80,7 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
 
   override block(timeoutMs: number): void {
     const { mesh } = this.shared;
-    this.io.flush();
+    if (this.flushFails() || this.errorCalls.due) return;
     this.io.prepareWait();
     mesh.setEventfd(this.thread, this.eventfd);
     if (!mesh.isStopped()) {
@@ -92,12 +94,30 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
   }
 
   override arrival(): Promise<void> {
+    return this.flushFails() ? Promise.resolve() : super.arrival();
+  }
+
+  /** Sends what is gathered. Whether that has failed for some socket: whoever was about to wait is to look again. */
+  private flushFails(): boolean {
+    const { failures } = this.io;
     this.io.flush();
-    return super.arrival();
+    return this.io.failures !== failures;
+  }
+
+  override tellError(socket: UdpSocket, errno: number): void {
+    super.tellError(socket, errno);
+    if (this.callsPending) return;
+    this.callsPending = true;
+    // Where it is not for a poll() to make them, which may be soon or never.
+    queueMicrotask(() => {
+      this.callsPending = false;
+      if (!this.stopped) this.errorCalls.make();
+    });
   }
 
   /** The control thread waits for this thread's sockets from now on, once; what is there already it sees at once. */
   protected override prepareWait(): boolean {
+    if (this.errorCalls.due) return false;
     this.io.prepareWait();
     this.watcher.watch(this.io.epoll.fd, EPOLLONESHOT, EPOLLIN | EPOLLONESHOT, this.thread);
     return true;
