@@ -1,17 +1,28 @@
 /** What the host's kernel bounds socket options by: sysctls of net.core, and the privileges of this process. */
 import { readFileSync } from "node:fs";
 
+const CAP_SETGID = 6;
+const CAP_SETUID = 7;
 const CAP_NET_ADMIN = 12;
 const CAP_NET_RAW = 13;
-/** Default of rmem_max and wmem_max on a kernel with 4 KiB pages (net/core/sock.c, SK_WMEM_MAX), where /proc says nothing. */
+const CAP_SYS_ADMIN = 21;
+/** Default of rmem_max, wmem_max and their defaults on a kernel with 4 KiB pages (net/core/sock.c, SK_WMEM_MAX), where /proc says nothing. */
 const BUFFER_MAX = 212992;
 
 export interface Limits {
   /** net.core.rmem_max and wmem_max, bytes. */
   readonly rcvbufMax: number;
   readonly sndbufMax: number;
+  /** net.core.rmem_default and wmem_default, bytes. */
+  readonly rcvbufDefault: number;
+  readonly sndbufDefault: number;
+  /** net.core.busy_read, microseconds. */
+  readonly busyRead: number;
   readonly netAdmin: boolean;
   readonly netRaw: boolean;
+  readonly sysAdmin: boolean;
+  readonly setUid: boolean;
+  readonly setGid: boolean;
 }
 
 let limits: Limits | null = null;
@@ -21,8 +32,14 @@ export function hostLimits(): Limits {
   limits ??= {
     rcvbufMax: sysctl("rmem_max"),
     sndbufMax: sysctl("wmem_max"),
+    rcvbufDefault: sysctl("rmem_default"),
+    sndbufDefault: sysctl("wmem_default"),
+    busyRead: Number(text("/proc/sys/net/core/busy_read")) || 0,
     netAdmin: capable(CAP_NET_ADMIN),
     netRaw: capable(CAP_NET_RAW),
+    sysAdmin: capable(CAP_SYS_ADMIN),
+    setUid: capable(CAP_SETUID),
+    setGid: capable(CAP_SETGID),
   };
   return limits;
 }

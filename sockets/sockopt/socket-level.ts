@@ -32,16 +32,16 @@ import { TX_NO_CHECK } from "../send-word.ts";
 import { DEVICE, F_BROADCAST, F_REUSEADDR, F_REUSEPORT, F_RXQ_OVFL, F_TIMESTAMP, SNDBUF } from "../table.ts";
 import { bindToDevice, changeSteeredFlag, flagOf, KERNEL_SENDS, sendFlag, tableFlag } from "./effects.ts";
 import { ENGINE, flag, number, option, readOnly, refused, writeBytes } from "./rules.ts";
-import { socketLevel } from "./socket-rules.ts";
+import {
+  MEMINFO_DROPS,
+  MEMINFO_RCVBUF,
+  MEMINFO_RMEM_ALLOC,
+  MEMINFO_SNDBUF,
+  MEMINFO_WMEM_ALLOC,
+  MEMINFO_WORDS,
+  socketLevel,
+} from "./socket-rules.ts";
 import type { UdpOption, UdpPart } from "./udp-target.ts";
-
-/** SK_MEMINFO_VARS: words of SO_MEMINFO (include/uapi/linux/sock_diag.h). */
-const MEMINFO_WORDS = 9;
-const MEMINFO_RMEM_ALLOC = 0;
-const MEMINFO_RCVBUF = 1;
-const MEMINFO_WMEM_ALLOC = 2;
-const MEMINFO_SNDBUF = 3;
-const MEMINFO_DROPS = 8;
 
 const so = (name: number, label: string, ...parts: UdpPart[]): UdpOption => option(SOL_SOCKET, name, label, ...parts);
 

@@ -5,6 +5,7 @@ import { IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVPKTINFO } from "../optio
 import { TX_VIA_KERNEL, withFlag } from "../send-word.ts";
 import { AF_INET, F_CHILD, FAMILY, FLAGS, IPPROTO_UDP, PLACEHOLDER, SNDBUF } from "../table.ts";
 import type { UdpSocket } from "../udp-socket.ts";
+import { interfaceIndex } from "./devices.ts";
 import { changeSendWord } from "./effects.ts";
 import { hostLimits, type Limits } from "./limits.ts";
 import { AS_GIVEN, readInt } from "./rules.ts";
@@ -12,10 +13,6 @@ import { findOption } from "./table.ts";
 import type { UdpOption, UdpTarget } from "./udp-target.ts";
 
 const SOCK_DGRAM = 2;
-const SIOCGIFINDEX = 0x8933;
-/** struct ifreq: the name, then the index. */
-const IFNAMSIZ = 16;
-const IFREQ_BYTES = 40;
 /** The longest value whose beginning or length an effect asks for: IP options are 40 bytes. */
 const VALUE_BYTES = 256;
 
@@ -136,13 +133,7 @@ export class SocketOptions implements UdpTarget {
 
   /** Index of an interface by name in the engine's namespace, or -errno. */
   interfaceIndex(name: string): number {
-    const { placeholder } = this;
-    const request = new Uint8Array(IFREQ_BYTES);
-    const text = new TextEncoder().encode(name);
-    if (placeholder < 0 || text.length >= IFNAMSIZ) return -ERRNO.ENODEV;
-    request.set(text);
-    const result = sys.ioctl(placeholder, SIOCGIFINDEX, sys.addressOf(request));
-    return result < 0 ? result : new DataView(request.buffer).getInt32(IFNAMSIZ, true);
+    return this.placeholder < 0 ? -ERRNO.ENODEV : interfaceIndex(this.placeholder, name);
   }
 
   /** The kernel has taken a value: what it made of it goes to the packet path. */

@@ -63,6 +63,14 @@ const SOCK_SNDBUF_LOCK = 1;
 const SOCK_RCVBUF_LOCK = 2;
 const BUF_LOCK_MASK = SOCK_SNDBUF_LOCK | SOCK_RCVBUF_LOCK;
 
+/** SK_MEMINFO_VARS: words of SO_MEMINFO (include/uapi/linux/sock_diag.h). */
+export const MEMINFO_WORDS = 9;
+export const MEMINFO_RMEM_ALLOC = 0;
+export const MEMINFO_RCVBUF = 1;
+export const MEMINFO_WMEM_ALLOC = 2;
+export const MEMINFO_SNDBUF = 3;
+export const MEMINFO_DROPS = 8;
+
 const common = (name: number, label: string, ...parts: OptionPart[]): Option =>
   option(SOL_SOCKET, name, label, ...parts);
 
