@@ -256,7 +256,7 @@ export abstract class UnixSocket extends File {
       case SIOCINQ:
         return this.state === LISTENING ? -ERRNO.EINVAL : putInt(argument, this.readable());
       case SIOCATMARK:
-        return putInt(argument, Number(this.atMark()));
+        return this.isStream ? putInt(argument, Number(this.atMark())) : -ERRNO.EOPNOTSUPP;
       case SIOCUNIXFILE:
         // There is an inode behind no name.
         return this.options.limits.netAdmin ? -ERRNO.ENOENT : -ERRNO.EPERM;
