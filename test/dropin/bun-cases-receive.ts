@@ -448,7 +448,11 @@ export const receiveCases: Cases = {
 
   "without handlers datagrams are gone": async (side) => {
     const socket = await side.open();
+    const after = await side.listener();
     sendAll(side, ["0", "1"], socket.port);
+    // The event loop takes from the sockets in the order in which datagrams came.
+    sendAll(side, ["after"], after.socket.port);
+    await side.until("what came later", () => after.seen.length > 0);
     await side.silence();
     const seen: string[] = [];
     socket.reload({ socket: { data: (_: unknown, data: Buffer) => void seen.push(String(data)) } });

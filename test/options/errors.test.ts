@@ -7,7 +7,7 @@ import { PacketSocket } from "../host/packet-socket.ts";
 import { framed } from "../host/packets.ts";
 import { type Host, makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { KernelUdp } from "../support/kernel-udp.ts";
-import { type Caller, EngineCaller, KernelCaller, wantErrors } from "./errors.ts";
+import { type Caller, EngineCaller, heardOf, KernelCaller, wantErrors } from "./errors.ts";
 
 setDefaultTimeout(60_000);
 
@@ -15,13 +15,12 @@ const FAMILIES = [4, 6] as const;
 const missing = requires("veth", "af_xdp", "bpf");
 /** Nobody has it at the peer. */
 const CLOSED = 9;
-/** What an ICMP message needs to arrive and be reported, with room for a busy machine. */
+/** What an ICMP message needs to arrive at the host's kernel, with room for a busy machine. */
 const SETTLE_MS = 60;
 /** An address of the network where nobody is, and how long the kernel asks for it: one question, with the wait set below. */
 const NOBODY = { 4: "198.18.0.77", 6: "2001:db8::77" };
 const ASK_MS = 100;
 
-const settle = (): Promise<void> => Bun.sleep(SETTLE_MS);
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 function sysctl(host: Host, ...settings: string[]): void {
@@ -50,6 +49,11 @@ describe.skipIf(missing !== "").each(FAMILIES)("errors, IPv%i", (family) => {
     await engine?.close();
     hosts?.close();
   });
+
+  async function settle(): Promise<void> {
+    await Bun.sleep(SETTLE_MS);
+    await heardOf(engine);
+  }
 
   const callers = (): Caller[] => [
     new KernelCaller(hosts.b.ns, family),

@@ -1,5 +1,6 @@
 /** The same story of network errors told by a socket of the kernel and by one of the engine. */
 import { check, ERRNO, errnoName, sys } from "af-xdp-bindings";
+import type { Engine } from "../../engine/engine.ts";
 import type { NetNs } from "../../engine/host/netns.ts";
 import type { QueuedError } from "../../sockets/error-queue.ts";
 import { addressBytes, addressWords } from "../../sockets/fib.ts";
@@ -9,6 +10,7 @@ import { readSockaddr, writeSockaddr } from "../../sockets/sockaddr.ts";
 import { AF_INET, AF_INET6 } from "../../sockets/table.ts";
 import type { UdpSocket } from "../../sockets/udp-socket.ts";
 import { formatIp, ip } from "../../sockets/wire/address.ts";
+import { until } from "../support/kernel-udp.ts";
 import { int, KernelParty, verdict } from "./parties.ts";
 
 const MSG_DONTWAIT = 0x40;
@@ -187,4 +189,17 @@ export class EngineCaller implements Caller {
 export function wantErrors(caller: Caller, family: 4 | 6, value = 1): void {
   if (family === 4) caller.set(IPPROTO_IP, IP_RECVERR, value);
   else caller.set(IPPROTO_IPV6, IPV6_RECVERR, value);
+}
+
+/**
+ * Waits until the engine has heard of what its host's kernel knows by now: changes of routes, and errors of what was sent.
+ * The control thread takes them in as they came and passes them on in this order, so an error that comes after them, that
+ * of a datagram to a closed port of the host itself, is heard of last.
+ */
+export async function heardOf(engine: Engine): Promise<void> {
+  const socket = engine.udp({ address: "127.0.0.1" });
+  socket.setsockopt(IPPROTO_IP, IP_RECVERR, 1);
+  socket.send("is all told?", 9, "127.0.0.1");
+  await until("what the kernel tells", () => socket.receiveError() !== null);
+  socket.close();
 }
