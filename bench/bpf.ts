@@ -1,5 +1,5 @@
 /** Compiled BPF programs: what one costs a packet. */
-import { Assembler, r0, r1, r2, r3, r4, r6, r10 } from "af-xdp-bindings";
+import { Assembler, type MapReference, r0, r1, r2, r3, r4, r6, r10 } from "af-xdp-bindings";
 import { compileClassic, decodeClassic } from "../sockets/bpf/classic.ts";
 import { compileExtended } from "../sockets/bpf/extended/compile.ts";
 import { META, META_WORDS, REUSEPORT_MD } from "../sockets/bpf/extended/context.ts";
@@ -20,17 +20,9 @@ export function filterPass(frames: Uint8Array, slots: number, slot: number, leng
   };
 }
 
-/** Runs a program of type sk_reuseport that selects by the payload's first byte; returns how many of `count` were selected. */
-export function selectionPass(
-  frames: Uint8Array,
-  slots: number,
-  slot: number,
-  udp: number,
-  length: number,
-): (count: number) => number {
-  const sockets = createSharedMap({ type: "reuseport_sockarray", valueSize: 4, maxEntries: SOCKETS });
-  for (let i = 0; i < SOCKETS; i++) sockets.setSocket(i, i + 1);
-  const code = new Assembler()
+/** A program of type sk_reuseport: the lowest bits of the payload's first byte are the number of the socket; too short: 0. */
+export const selectByFirstByte = (sockets: MapReference): Assembler =>
+  new Assembler()
     .mov(r6, r1)
     .load64(r2, r6, REUSEPORT_MD.data)
     .load64(r3, r6, REUSEPORT_MD.data_end)
@@ -50,6 +42,18 @@ export function selectionPass(
     .mov(r0, 1)
     .label("out")
     .exit();
+
+/** Runs a program of type sk_reuseport that selects by the payload's first byte; returns how many of `count` were selected. */
+export function selectionPass(
+  frames: Uint8Array,
+  slots: number,
+  slot: number,
+  udp: number,
+  length: number,
+): (count: number) => number {
+  const sockets = createSharedMap({ type: "reuseport_sockarray", valueSize: 4, maxEntries: SOCKETS });
+  for (let i = 0; i < SOCKETS; i++) sockets.setSocket(i, i + 1);
+  const code = selectByFirstByte(sockets);
   const program = compileExtended(code.assemble(), { type: "sk_reuseport", maps: [sockets] });
   const context = new Int32Array(META_WORDS);
   return (count) => {

@@ -4,6 +4,7 @@
  */
 import { ERRNO } from "af-xdp-bindings";
 import type { FramePool } from "../queues/pool.ts";
+import { EXCERPT_MAX } from "../sockets/error-message.ts";
 import { ErrorReport, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6 } from "../sockets/error-queue.ts";
 import { ErrorReporter } from "../sockets/error-reporter.ts";
 import type { IcmpReport } from "../sockets/host/host.ts";
@@ -12,9 +13,6 @@ import type { Stack } from "../sockets/stack.ts";
 import { IPPROTO_UDP } from "../sockets/table.ts";
 import { IPV6_DST, IPV6_HEADER, IPV6_SRC } from "../sockets/wire/ipv6.ts";
 import { writeInt32 } from "../sockets/wire/views.ts";
-
-/** Longest excerpt that is passed on: what ICMP may quote (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4). */
-const EXCERPT_MAX = 1280;
 
 export class HostErrors {
   private readonly stack: Stack;

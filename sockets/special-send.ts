@@ -14,8 +14,9 @@ import { IPV4_HEADER } from "./wire/ipv4.ts";
 import { IPV6_HEADER } from "./wire/ipv6.ts";
 import { UDP_HEADER } from "./wire/udp.ts";
 
-const HEADERS4 = IPV4_HEADER + UDP_HEADER;
-const HEADERS6 = IPV6_HEADER + UDP_HEADER;
+/** IP without options, and UDP. */
+export const HEADERS4 = IPV4_HEADER + UDP_HEADER;
+export const HEADERS6 = IPV6_HEADER + UDP_HEADER;
 /** The longest payloads: an IPv4 packet has 65,535 bytes with its header, a UDP datagram over IPv6 with its own. */
 const PAYLOAD_MAX4 = 65535 - HEADERS4;
 const PAYLOAD_MAX6 = 65535 - UDP_HEADER;

@@ -33,11 +33,9 @@ import {
   MSG_SENT,
 } from "./message.ts";
 import { refusesFragments, TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
+import { HEADERS4, HEADERS6 } from "./special-send.ts";
 import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
-import { IPV4_HEADER } from "./wire/ipv4.ts";
-import { IPV6_HEADER } from "./wire/ipv6.ts";
-import { UDP_HEADER } from "./wire/udp.ts";
 
 /** Messages handled from one ring before the next ring has its turn. */
 const DRAIN_MAX = 256;
@@ -55,8 +53,6 @@ const JOIN_MS = 1000;
 const KEEP_ALIVE_MS = 1 << 30;
 /** How soon a full placeholder is tried again. */
 const KERNEL_RETRY_MS = 1;
-const HEADERS4 = IPV4_HEADER + UDP_HEADER;
-const HEADERS6 = IPV6_HEADER + UDP_HEADER;
 /** The longest awaitRoom() waits, milliseconds: an lcore sends all it lends in a tenth of one, unless it sleeps. */
 const ROOM_MS = 10;
 

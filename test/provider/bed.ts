@@ -14,6 +14,16 @@ export const PROVIDERS: readonly Provider[] = ["engine", "kernel"];
 export const missingFor = (provider: Provider): string =>
   provider === "kernel" ? requires("netns", "veth") : requires("netns", "veth", "af_xdp", "bpf");
 
+/** Runs the program that follows as a user without any capability. */
+export const NOBODY = [
+  "setpriv",
+  "--reuid=65534",
+  "--regid=65534",
+  "--clear-groups",
+  "--bounding-set=-all",
+  "--inh-caps=-all",
+];
+
 export const module = (name: string): URL => new URL(`../engine/modules/${name}.ts`, import.meta.url);
 
 /** Addresses of both hosts in one family. */

@@ -11,7 +11,7 @@ import { Cli } from "../engine/cli/cli.ts";
 import type { DescriptorsData } from "../engine/modules/descriptors.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
 import { KernelUdp } from "../support/kernel-udp.ts";
-import { module } from "./bed.ts";
+import { module, NOBODY } from "./bed.ts";
 
 setDefaultTimeout(30_000);
 
@@ -19,14 +19,6 @@ const missing = requires("netns", "veth");
 const SOL_SOCKET = 1;
 const CPUS = getAffinity(0).slice(0, 2);
 const BUDGET = fileURLToPath(new URL("./budget.ts", import.meta.url));
-const WITHOUT_CAPABILITIES = [
-  "setpriv",
-  "--reuid=65534",
-  "--regid=65534",
-  "--clear-groups",
-  "--bounding-set=-all",
-  "--inh-caps=-all",
-];
 
 /** SO_BUSY_POLL, SO_PREFER_BUSY_POLL. */
 function read(fd: number): number[] {
@@ -40,7 +32,7 @@ function read(fd: number): number[] {
 /** SO_BUSY_POLL_BUDGET of each: see budget.ts. */
 async function budgets(fds: readonly number[]): Promise<number[]> {
   const args = fds.map((_, i) => String(3 + i));
-  const child = Bun.spawn([...WITHOUT_CAPABILITIES, process.execPath, BUDGET, ...args], {
+  const child = Bun.spawn([...NOBODY, process.execPath, BUDGET, ...args], {
     stdio: ["ignore", "pipe", "inherit", ...fds],
   });
   return JSON.parse(await new Response(child.stdout as ReadableStream).text());

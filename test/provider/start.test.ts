@@ -8,7 +8,7 @@ import { Engine } from "../../engine/engine.ts";
 import { lcore } from "../engine/cli/cli.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
-import { module } from "./bed.ts";
+import { module, NOBODY } from "./bed.ts";
 
 setDefaultTimeout(120_000);
 
@@ -16,14 +16,6 @@ const missing = requires("veth", "af_xdp", "bpf");
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SERVE = fileURLToPath(new URL("./serve.ts", import.meta.url));
 const CLI = fileURLToPath(new URL("../../engine/cli/main.ts", import.meta.url));
-const NOBODY = [
-  "setpriv",
-  "--reuid=65534",
-  "--regid=65534",
-  "--clear-groups",
-  "--bounding-set=-all",
-  "--inh-caps=-all",
-];
 const PORT = 9000;
 
 describe.skipIf(missing !== "")("", () => {

@@ -1,8 +1,9 @@
 /** What the verifier refuses, and that reuseport programs, maps and loops do what they say. */
 import { describe, expect, test } from "bun:test";
-import { Assembler, r0, r1, r2, r3, r4, r6, r10, SysError } from "af-xdp-bindings";
+import { Assembler, r0, r1, r2, r3, r6, r10, SysError } from "af-xdp-bindings";
+import { selectByFirstByte } from "../../../bench/bpf.ts";
 import { compileExtended, type ExtendedProgram } from "../../../sockets/bpf/extended/compile.ts";
-import { META, META_WORDS, type ProgramTypeName, REUSEPORT_MD } from "../../../sockets/bpf/extended/context.ts";
+import { META, META_WORDS, type ProgramTypeName } from "../../../sockets/bpf/extended/context.ts";
 import { BPF_NOEXIST, createSharedMap, openSharedMap } from "../../../sockets/bpf/maps/index.ts";
 
 const array = createSharedMap({ type: "array", valueSize: 8, maxEntries: 2 });
@@ -79,26 +80,7 @@ test("a loop that ends", () => {
 });
 
 test("a reuseport program selects by the packet and the map, and counts", () => {
-  const code = new Assembler()
-    .mov(r6, r1)
-    .load64(r2, r6, REUSEPORT_MD.data)
-    .load64(r3, r6, REUSEPORT_MD.data_end)
-    .mov(r0, 0)
-    .mov(r4, r2)
-    .add(r4, 9)
-    .jgt(r4, r3, "out")
-    .load8(r4, r2, 8)
-    .store32(r10, -8, r4)
-    .mov(r1, r6)
-    .mapFd(r2, sockets)
-    .mov(r3, r10)
-    .add(r3, -8)
-    .mov(r4, 0)
-    .call("sk_select_reuseport")
-    .mov(r0, 1)
-    .label("out")
-    .exit();
-  const run = compile(code, "sk_reuseport");
+  const run = compile(selectByFirstByte(sockets), "sk_reuseport");
   sockets.setSocket(2, 77);
   const context = new Int32Array(META_WORDS);
   const packet = new Uint8Array(20);
