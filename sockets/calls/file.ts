@@ -5,7 +5,7 @@
  * The operations here are those of a file that is no socket.
  */
 import { ERRNO } from "af-xdp-bindings";
-import { O_ASYNC, O_RDWR, POLL_PRI, POLLNVAL } from "./constants.ts";
+import { O_ASYNC, O_RDWR, POLL_OUT, POLL_PRI, POLLNVAL, POLLOUT } from "./constants.ts";
 import { fcntlOwner, Owner } from "./events/signals.ts";
 import type { FileTable } from "./file-table.ts";
 import type { AddressBuffer, Message } from "./message.ts";
@@ -27,6 +27,7 @@ export abstract class File {
   private owner_: Owner | null = null;
   /** The descriptor by which O_ASYNC was set. */
   private asyncFd = -1;
+  private noSpace = false;
   /** Descriptors of it, in flight over AF_UNIX too. */
   private references = 1;
   /** Whether the process may have bytes left to send or receive after one operation: streams. It also gets SIGPIPE then. */
@@ -68,8 +69,24 @@ export abstract class File {
     this.queue.wake(POLLNVAL);
   }
 
+  /** Somebody has found no room to send: whoever has O_ASYNC is told of it once (SOCKWQ_ASYNC_NOSPACE). */
+  foundNoSpace(): void {
+    this.noSpace = true;
+  }
+
+  /** poll() for a caller that may be told by a signal later. */
+  pollNow(): number {
+    const events = this.poll();
+    if ((events & POLLOUT) === 0) this.noSpace = true;
+    return events;
+  }
+
   /** As kill_fasync(). `code`: POLL_IN and its kin. */
   private signal(code: number): void {
+    if (code === POLL_OUT) {
+      if (!this.noSpace) return;
+      this.noSpace = false;
+    }
     if ((this.status & O_ASYNC) !== 0) this.owner_?.notify(this.asyncFd, code);
   }
 

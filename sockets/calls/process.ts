@@ -379,6 +379,8 @@ export class SocketProcess implements SocketCalls {
 
   private sendPart(file: File, message: Message, flags: number, sent: number): number {
     const result = file.send(message, flags, this.descriptors);
+    const isPart = file.isStream && result >= 0 && result < lengthOf(message.iov);
+    if (result === -ERRNO.EAGAIN || isPart) file.foundNoSpace();
     if (result === -ERRNO.EPIPE && sent === 0 && file.isStream && (flags & MSG_NOSIGNAL) === 0) this.raisePipe();
     return result;
   }

@@ -10,7 +10,9 @@ import { KernelFamily, KernelFile } from "../../sockets/calls/kernel-file.ts";
 import { SocketProcess } from "../../sockets/calls/process.ts";
 import { plainSleeper } from "../../sockets/calls/sleep.ts";
 import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
+import { UnixFamily } from "../../sockets/calls/unix/family.ts";
 import { EVENT_SCENARIOS, type LocalScenario } from "./event-scenarios.ts";
+import { SIGNAL_SCENARIOS } from "./signal-scenarios.ts";
 
 const watch = new KernelWatch();
 afterAll(() => watch.close());
@@ -30,6 +32,17 @@ describe("events", () => {
         plainSleeper,
         raisePipe,
       );
+      expect(played(scenario, process)).toEqual(played(scenario, new KernelCalls()));
+      process.exit();
+    },
+  );
+});
+
+describe("events of the process's own sockets", () => {
+  test.each([...EVENT_SCENARIOS, ...SIGNAL_SCENARIOS].map((scenario) => [scenario.name, scenario] as const))(
+    "%s",
+    (_, scenario) => {
+      const process = new SocketProcess(new Map([[AF_UNIX, new UnixFamily()]]), plainSleeper, raisePipe);
       expect(played(scenario, process)).toEqual(played(scenario, new KernelCalls()));
       process.exit();
     },

@@ -2,9 +2,9 @@
  * npm run conformance: plays every scenario on kernel sockets and on ours, and says where they differ. Exit code 0 when each difference
  * has a reason, 1 when one has none, 2 for what is asked for wrongly.
  */
-import Table from "cli-table3";
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
+import { table } from "../../engine/cli/output.ts";
 import { EXPLAINED } from "./explained.ts";
 import { type Playable, playOn, Results } from "./run.ts";
 import { MADE, WRITTEN } from "./scenarios.ts";
@@ -74,15 +74,13 @@ async function playSide(name: SideName, scenarios: readonly Playable[], results:
 }
 
 function report(results: Results, complete: boolean): number {
-  const table = new Table({
-    head: ["item", "scenarios", "lines", "explained", "unexplained"],
-    style: { head: ["bold"] },
-  });
-  const items = [...results.byItem].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  for (const [item, { scenarios, lines, explained, unexplained }] of items) {
-    table.push([item, scenarios, lines, explained || "", unexplained > 0 ? pc.red(unexplained) : ""]);
-  }
-  console.log(table.toString());
+  const heads = ["scenarios", "lines", "explained", "unexplained"].map((head) => ({ head, align: "right" as const }));
+  const rows = [...results.byItem]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([item, { scenarios, lines, explained, unexplained }]) =>
+      [item, scenarios, lines, explained || "", unexplained > 0 ? pc.red(unexplained) : ""].map(String),
+    );
+  console.log(table([{ head: "item", align: "left" }, ...heads], rows));
   const unexplained = results.differences.filter(({ because }) => because === null);
   for (const { side, scenario, kernel, ours } of unexplained.slice(0, SHOWN)) {
     console.log(`${pc.bold(scenario)} (${side})\n  kernel ${kernel || "nothing"}\n  ours   ${ours || "nothing"}`);

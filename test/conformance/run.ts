@@ -12,13 +12,24 @@ export interface Side {
   readonly calls: SocketCalls;
   readonly peer: SocketCalls | null;
   readonly places: Places;
+  /** Takes away the name of a socket of AF_UNIX. Returns 0 or a number that tells the errno. */
+  unlink(path: string): number;
+}
+
+/** What a scenario is given: the calls of both hosts, traced. */
+export interface Stage {
+  readonly calls: SocketCalls;
+  readonly peer: SocketCalls;
+  readonly places: Places;
+  readonly trace: Trace;
+  unlink(path: string): number;
 }
 
 export interface Playable {
   readonly name: string;
   /** Whether it needs two hosts. */
   readonly inet: boolean;
-  play(stage: { calls: SocketCalls; peer: SocketCalls; places: Places; trace: Trace }): void;
+  play(stage: Stage): void;
 }
 
 /** How often something was looked at. */
@@ -67,6 +78,7 @@ function traceOf(scenario: Playable, side: Side): Trace {
     peer: new TracedCalls(peer, trace, "b"),
     places: side.places,
     trace,
+    unlink: (path) => side.unlink(path),
   });
   return trace;
 }

@@ -1,6 +1,10 @@
 /** Every scenario there is: written ones, and those made by the dozen. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { EVENT_SCENARIOS, type LocalScenario } from "../calls/event-scenarios.ts";
 import { SIGNAL_SCENARIOS } from "../calls/signal-scenarios.ts";
+import { UNIX_SCENARIOS } from "../calls/unix/scenarios.ts";
 import { GENERATED } from "./generate.ts";
 import type { Playable } from "./run.ts";
 
@@ -14,7 +18,19 @@ const local = (scenarios: readonly LocalScenario[]): Playable[] =>
     },
   }));
 
-export const WRITTEN: readonly Playable[] = [...local(EVENT_SCENARIOS), ...local(SIGNAL_SCENARIOS)];
+/** Where paths of AF_UNIX lie. */
+const directory = mkdtempSync(join(tmpdir(), "lcore-conformance-"));
+process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+
+const unix: readonly Playable[] = UNIX_SCENARIOS.map(({ name, play }) => ({
+  name,
+  inet: false,
+  play({ calls, trace, unlink }) {
+    play(calls, (what, value) => trace.add(`${what}: ${JSON.stringify(value)}`), { directory, unlink });
+  },
+}));
+
+export const WRITTEN: readonly Playable[] = [...local(EVENT_SCENARIOS), ...local(SIGNAL_SCENARIOS), ...unix];
 
 export const MADE: readonly Playable[] = GENERATED.map(({ name, inet, play }) => ({
   name,

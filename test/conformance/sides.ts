@@ -1,4 +1,5 @@
 /** What scenarios are played on. */
+import { unlinkSync } from "node:fs";
 
 import { AF_INET, AF_INET6, AF_UNIX } from "../../sockets/calls/constants.ts";
 import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
@@ -7,6 +8,7 @@ import { KernelCalls } from "../../sockets/calls/kernel-calls.ts";
 import { KernelFamily } from "../../sockets/calls/kernel-file.ts";
 import { SocketProcess } from "../../sockets/calls/process.ts";
 import { plainSleeper } from "../../sockets/calls/sleep.ts";
+import { UnixFamily } from "../../sockets/calls/unix/family.ts";
 import { addressWords } from "../../sockets/fib.ts";
 import { writeSockaddr } from "../../sockets/sockaddr.ts";
 import { ip } from "../../sockets/wire/address.ts";
@@ -32,6 +34,19 @@ const placesOf = (own: Pick<Host, "ipv4" | "ipv6">, peer: Pick<Host, "ipv4" | "i
   peer6: sockaddr(peer.ipv6, NOBODY_PORT),
 });
 
+const ANY = { ipv4: ip("0.0.0.0"), ipv6: ip("::") };
+const NOWHERE = placesOf(ANY, ANY);
+
+/** unlink(2) of the name of a socket in the file system: 0 or an errno. */
+function unlinkInode(path: string): number {
+  try {
+    unlinkSync(path);
+    return 0;
+  } catch (error) {
+    return (error as { errno: number }).errno;
+  }
+}
+
 /** Something to play on, and to be closed. */
 export interface OpenSide extends Side {
   close(): Promise<void>;
@@ -45,6 +60,7 @@ export function kernelSide(): OpenSide {
     calls: new KernelCalls((body) => pair.a.ns.run(body)),
     peer: new KernelCalls((body) => pair.b.ns.run(body)),
     places: placesOf(pair.a, pair.b),
+    unlink: unlinkInode,
     async close() {
       pair.close();
     },
@@ -56,12 +72,28 @@ export function kernelFilesSide(): OpenSide {
   const watch = new KernelWatch();
   const families = new Map([[AF_UNIX, new KernelFamily(AF_UNIX, watch)]]);
   const process = new SocketProcess(families, plainSleeper, raisePipe, watch);
-  const nowhere = { ipv4: ip("0.0.0.0"), ipv6: ip("::") };
   return {
     name: "kernel files",
     calls: process,
     peer: null,
-    places: placesOf(nowhere, nowhere),
+    places: NOWHERE,
+    unlink: unlinkInode,
+    async close() {
+      process.exit();
+    },
+  };
+}
+
+/** Sockets of AF_UNIX in a process of ours. */
+export function processSide(): OpenSide {
+  const family = new UnixFamily();
+  const process = new SocketProcess(new Map([[AF_UNIX, family]]), plainSleeper, raisePipe);
+  return {
+    name: "process",
+    calls: process,
+    peer: null,
+    places: NOWHERE,
+    unlink: (path) => family.unlink(path),
     async close() {
       process.exit();
     },
@@ -70,6 +102,7 @@ export function kernelFilesSide(): OpenSide {
 
 /** What scenarios are played on besides the kernel. */
 export const SIDES = {
+  process: async (): Promise<OpenSide> => processSide(),
   "kernel files": async (): Promise<OpenSide> => kernelFilesSide(),
 };
 

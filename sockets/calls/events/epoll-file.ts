@@ -112,7 +112,7 @@ export class EpollFile extends File {
     for (const item of this.ready) {
       if (count === events.length) break;
       this.ready.delete(item);
-      const revents = item.file.poll() & item.events & ~PRIVATE;
+      const revents = item.file.pollNow() & item.events & ~PRIVATE;
       if (revents === 0) continue;
       events[count].events = revents;
       events[count].data = item.data;
@@ -127,7 +127,7 @@ export class EpollFile extends File {
   override poll(): number {
     this.lookInside();
     for (const item of this.ready) {
-      if ((item.file.poll() & item.events & ~PRIVATE) !== 0) return POLLIN | POLLRDNORM;
+      if ((item.file.pollNow() & item.events & ~PRIVATE) !== 0) return POLLIN | POLLRDNORM;
       this.ready.delete(item);
     }
     return this.kernelEpoll?.hasEvents() ? POLLIN | POLLRDNORM : 0;
@@ -205,7 +205,7 @@ export class EpollFile extends File {
 
   /** Notes the item if there is something already. */
   private look(item: Item): void {
-    if ((item.file.poll() & item.events & ~PRIVATE) === 0) return;
+    if ((item.file.pollNow() & item.events & ~PRIVATE) === 0) return;
     this.ready.add(item);
     this.queue.wake(POLLIN | POLLRDNORM);
   }

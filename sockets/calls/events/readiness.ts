@@ -86,7 +86,7 @@ export class Readiness {
     const file = this.descriptors.get(fd);
     if (file === null) return POLLNVAL;
     file.refresh();
-    return file.poll() & (events | ALWAYS);
+    return file.pollNow() & (events | ALWAYS);
   }
 
   /** Looks until there is something, or the time (negative: none) is over. */

@@ -60,7 +60,7 @@ const BANDS: Record<number, number> = {
 
 /** Whom a file's signals are for, and which they are: struct fown_struct. */
 export class Owner {
-  private type = F_OWNER_PID;
+  private type = F_OWNER_TID;
   private pid = 0;
   /** F_SETSIG: 0 for SIGIO without more. */
   private signal = 0;
@@ -74,7 +74,7 @@ export class Owner {
 
   setOwnerEx(type: number, pid: number): number {
     if (type !== F_OWNER_TID && type !== F_OWNER_PID && type !== F_OWNER_PGRP) return -ERRNO.EINVAL;
-    if (pid !== 0 && !exists(type, pid)) return -ERRNO.ESRCH;
+    if (pid !== 0 && !isUsed(pid)) return -ERRNO.ESRCH;
     this.type = type;
     this.pid = pid;
     return 0;
@@ -83,7 +83,7 @@ export class Owner {
   /** F_GETOWN. */
   getOwner(): number {
     const { pid } = this.getOwnerEx();
-    return this.type === F_OWNER_PGRP ? -pid : pid;
+    return this.type === F_OWNER_PGRP ? 0 - pid : pid;
   }
 
   /** F_GETOWN_EX: 0 for an owner that is gone. */
@@ -120,7 +120,7 @@ export class Owner {
 
   private send(signal: number, code: number, band: number, fd: number): number {
     const { type, pid } = this;
-    if (type === F_OWNER_PGRP) return sys.sys3(SYS.kill, -pid, signal, 0);
+    if (type === F_OWNER_PGRP) return pid === 1 ? 0 : sys.sys3(SYS.kill, -pid, signal, 0);
     const info = signalInfo(signal, code, band, fd);
     if (type === F_OWNER_TID) {
       return sys.sys6(SYS.rt_tgsigqueueinfo, process.pid, pid, signal, sys.addressOf(info), 0, 0);
@@ -183,11 +183,17 @@ function signalInfo(signal: number, code: number, band: number, fd: number): Dat
   return info;
 }
 
-/** Signal 0 asks whether there is somebody. */
+const alive = (result: number): boolean => result !== -ERRNO.ESRCH;
+const isProcess = (pid: number): boolean => alive(sys.sys3(SYS.kill, pid, 0, 0));
+const isThread = (pid: number): boolean => alive(sys.sys3(SYS.tkill, pid, 0, 0));
+/** kill(-1) is not for a group but for everybody: group 1 counts as one that is not there, and is never sent anything. */
+const isGroup = (pid: number): boolean => pid !== 1 && alive(sys.sys3(SYS.kill, -pid, 0, 0));
+
+/** Whether the number is in use, for whatever, as find_vpid() sees it. Signal 0 asks whether there is somebody. */
+const isUsed = (pid: number): boolean => isThread(pid) || isProcess(pid) || isGroup(pid);
+
+/** Whether there is an owner of the type. */
 function exists(type: number, pid: number): boolean {
-  const result =
-    type === F_OWNER_TID
-      ? sys.sys3(SYS.tkill, pid, 0, 0)
-      : sys.sys3(SYS.kill, type === F_OWNER_PGRP ? -pid : pid, 0, 0);
-  return result !== -ERRNO.ESRCH;
+  if (type === F_OWNER_PGRP) return isGroup(pid);
+  return type === F_OWNER_TID ? isThread(pid) : isProcess(pid);
 }

@@ -125,7 +125,7 @@ export class StreamSocket extends UnixSocket {
     this.queued += packet.data.length;
     if (urgent) {
       this.urgent = packet;
-      if (this.attached) this.owner.urgent();
+      if (this.attached) this.signalUrgent();
     }
     this.tellNews();
   }
