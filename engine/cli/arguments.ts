@@ -1,7 +1,13 @@
-/** Parsers of arguments, as commander calls them: they return the value or throw with what is allowed. */
-import { InvalidArgumentError } from "commander";
+/** Options of several commands; and parsers of arguments, as commander calls them: they return the value or throw with what is allowed. */
+import { InvalidArgumentError, Option } from "commander";
 import { ip } from "../../sockets/wire/address.ts";
 import { parseCpuList } from "../host/cpu-list.ts";
+
+/** `--provider`, of every command that serves sockets. */
+export const providerOption = (): Option =>
+  new Option("--provider <provider>", "AF_XDP, kernel sockets, or the first that can be had")
+    .choices(["auto", "engine", "kernel"])
+    .default("auto");
 
 /** A whole number from `low` to `high`. */
 export function wholeNumber(low: number, high: number): (text: string) => number {

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { type Command, Option } from "commander";
 import type { AttachMode, PollPolicy } from "../config.ts";
 import type { ProviderOption } from "../provider.ts";
-import { address, numberList, port, queueList, words } from "./arguments.ts";
+import { address, numberList, port, providerOption, queueList, words } from "./arguments.ts";
 
 export interface EchoOptions {
   interface?: string;
@@ -32,11 +32,7 @@ export function echoCommand(program: Command): void {
     .command("echo")
     .description("serve UDP echo on an interface over AF_XDP, or where that cannot be had on kernel sockets")
     .option("--interface <if>", "interface to serve; default that of the default route")
-    .addOption(
-      new Option("--provider <provider>", "AF_XDP, kernel sockets, or the first that can be had")
-        .choices(["auto", "engine", "kernel"])
-        .default("auto"),
-    )
+    .addOption(providerOption())
     .requiredOption("--udp <port>", "UDP port", port)
     .option("--address <address>", "address to bind; default every one of the host, IPv4 and IPv6", address)
     .option(

@@ -43,13 +43,18 @@ export async function runDemo(options: DemoOptions): Promise<void> {
   process.stdout.write(options.json ? `${toJson(result)}\n` : `${report(result)}\n${whatNext()}`);
 }
 
-/** AF_XDP where it can be had, else the memory wire with the reason. */
-async function choose(context: DemoContext, { memory }: DemoOptions): Promise<DemoResult> {
+/** AF_XDP where it can be had, else the memory wire with the reason; a provider that is named, or nothing. */
+async function choose(context: DemoContext, { memory, provider }: DemoOptions): Promise<DemoResult> {
   if (memory) return await memoryDemo(context, "as asked for");
   const missing = lacking([...AF_XDP_NEEDS, "CAP_SYS_ADMIN"]);
+  if (provider !== "auto") {
+    const needs = "for its hosts and its load over AF_XDP: run it as root, or without --provider";
+    if (missing.length > 0) throw new CliError(`the demo of a provider needs ${missing.join(", ")} ${needs}`);
+    return await vethDemo(context, provider);
+  }
   if (missing.length > 0) return await memoryDemo(context, `no ${missing.join(", ")}: run it as root for AF_XDP`);
   try {
-    return await vethDemo(context);
+    return await vethDemo(context, "engine");
   } catch (error) {
     if (context.abort.aborted || !(error instanceof SysError)) throw error;
     return await memoryDemo(context, `this machine refuses AF_XDP on veth: ${error.message}`);

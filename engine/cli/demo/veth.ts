@@ -1,6 +1,6 @@
 /**
- * The demo as root: two hosts in network namespaces, joined by a veth pair. In `b` first a server on kernel sockets,
- * then the engine; in `a` a kernel client with one datagram in flight, then lcore's generator at full rate.
+ * The demo as root: two hosts in network namespaces, joined by a veth pair. In `b` first a server on Bun's sockets, then
+ * the engine, over AF_XDP or on kernel sockets; in `a` a kernel client with one datagram in flight, then lcore's generator at full rate.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { Engine, type EngineInfo } from "../../engine.ts";
@@ -8,6 +8,7 @@ import type { GeneratorThreadOptions } from "../../generator-thread.ts";
 import { getAffinity } from "../../host/affinity.ts";
 import { VethPair } from "../../host/hosts.ts";
 import { LATENCY_BUCKETS } from "../../latency.ts";
+import type { Provider } from "../../provider.ts";
 import { type EchoData, wildcard } from "../echo.ts";
 import type { ClientOptions, ClientResult } from "./client.ts";
 import { type DemoResult, type Figures, LOAD } from "./figures.ts";
@@ -18,12 +19,13 @@ const PORT = 7777;
 const CLIENT = new URL("./client.ts", import.meta.url).pathname;
 const KERNEL_SERVER = new URL("./kernel-server.ts", import.meta.url).pathname;
 
-export async function vethDemo(context: DemoContext): Promise<DemoResult> {
+/** @param provider of the server that is compared with Bun.udpSocket */
+export async function vethDemo(context: DemoContext, provider: Provider): Promise<DemoResult> {
   context.step("two network namespaces and a veth pair between them");
   const bed = new Bed(context);
   try {
     const kernel = await bed.kernelServer();
-    const engine = await bed.engine();
+    const engine = await bed.engine(provider);
     return { wire: "veth", how: bed.describe(engine.info), servers: [engine.figures, kernel] };
   } finally {
     bed.close();
@@ -50,10 +52,11 @@ class Bed {
 
   describe(info: EngineInfo): string {
     const scarce = this.alone ? " Both share the only CPU, so the figures are the scheduler's." : "";
-    return (
-      `AF_XDP over veth between two network namespaces, ${info.attach} mode (${info.reason}), ` +
-      `${info.zeroCopy ? "zero-copy" : "copy"}. Servers on CPU ${this.serverCpu}, clients on CPU ${this.clientCpu}.${scarce}`
-    );
+    const how =
+      info.provider === "kernel"
+        ? `Kernel sockets (${info.reason}) over veth between two network namespaces. `
+        : `AF_XDP over veth between two network namespaces, ${info.attach} mode (${info.reason}), ${info.zeroCopy ? "zero-copy" : "copy"}. `;
+    return `${how}Servers on CPU ${this.serverCpu}, clients on CPU ${this.clientCpu}.${scarce}`;
   }
 
   async kernelServer(): Promise<Figures> {
@@ -70,12 +73,13 @@ class Bed {
     }
   }
 
-  async engine(): Promise<{ figures: Figures; info: EngineInfo }> {
+  async engine(provider: Provider): Promise<{ figures: Figures; info: EngineInfo }> {
     const { hosts } = this;
     this.context.step("lcore: one datagram in flight");
     const data: EchoData = { address: wildcard(), port: PORT, lcores: 1 };
     const engine = await Engine.start({
-      interface: hosts.b.name,
+      provider,
+      ...(provider === "engine" ? { interface: hosts.b.name } : {}),
       netns: hosts.b.ns.path,
       cpus: [this.serverCpu],
       poll: this.alone ? "interrupt" : "busy",
