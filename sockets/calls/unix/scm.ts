@@ -81,13 +81,13 @@ export function deliver(
   pidFile: (fd: number) => File,
 ): void {
   const { passesCredentials, passesPidfd, passesSecurity } = wishes;
-  if (message.control === null) {
+  if (message.control === null || message.control.length === 0) {
     if (passesCredentials || passesPidfd || passesSecurity || files.length > 0) message.flags |= MSG_CTRUNC;
     return;
   }
   if (passesCredentials) writer.put(SOL_SOCKET, SCM_CREDENTIALS, encodeCredentials(credentials));
   if (files.length > 0) putFiles(writer, message, files, descriptors);
-  if (!passesPidfd) return;
+  if (!passesPidfd || credentials.pid === 0) return;
   if (writer.left < INT_BYTES) message.flags |= MSG_CTRUNC;
   else writer.put(SOL_SOCKET, SCM_PIDFD, controlInt(openPid(credentials.pid, descriptors, pidFile)));
 }

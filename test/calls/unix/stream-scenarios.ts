@@ -213,7 +213,7 @@ const scripts: readonly (readonly [string, Readonly<{ [what: string]: Step }>])[
       "read 9": read(9),
     },
   ],
-  ["out of band in no room", { "urgent 1": urgent(1), "no room": read(0, MSG_OOB), then: readUrgent, read: read(4) }],
+  ["out of band in no room", { "urgent 1": urgent(1), "no room": read(0, MSG_OOB), again: readUrgent, read: read(4) }],
   [
     "out of band with SO_PEEK_OFF",
     {
