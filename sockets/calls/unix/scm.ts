@@ -87,9 +87,10 @@ export function deliver(
   }
   if (passesCredentials) writer.put(SOL_SOCKET, SCM_CREDENTIALS, encodeCredentials(credentials));
   if (files.length > 0) putFiles(writer, message, files, descriptors);
-  if (!passesPidfd || credentials.pid === 0) return;
+  if (!passesPidfd) return;
   if (writer.left < INT_BYTES) message.flags |= MSG_CTRUNC;
-  else writer.put(SOL_SOCKET, SCM_PIDFD, controlInt(openPid(credentials.pid, descriptors, pidFile)));
+  else if (credentials.pid !== 0)
+    writer.put(SOL_SOCKET, SCM_PIDFD, controlInt(openPid(credentials.pid, descriptors, pidFile)));
 }
 
 /** scm_detach_fds(): as many as have room, and descriptors to be had. */

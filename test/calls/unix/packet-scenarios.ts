@@ -26,7 +26,7 @@ import {
   SO_TIMESTAMPNS_NEW,
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
-import { randomFrom } from "./stream-scenarios.ts";
+import { randomFrom } from "./random.ts";
 import {
   abstractName,
   bytes,

@@ -26,6 +26,7 @@ import {
   SO_SNDTIMEO,
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
+import { randomFrom } from "./random.ts";
 import {
   bytes,
   closeAll,
@@ -300,17 +301,6 @@ const ALPHABET: readonly (readonly [string, Step])[] = [
 ];
 const SEQUENCE = 8;
 const SEQUENCES = 120;
-
-/** A generator of numbers that are the same at each run: xorshift32. */
-export function randomFrom(seed: number): (below: number) => number {
-  let state = seed | 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
 
 const mixed: LocalScenario[] = Array.from({ length: SEQUENCES }, (_, seed) => {
   const random = randomFrom(0x9e37 + seed * 7919);
