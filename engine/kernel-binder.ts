@@ -20,6 +20,7 @@ import {
   SOL_SOCKET,
 } from "../sockets/options.ts";
 import { AF_INET6, F_TIMESTAMP, F_V6ONLY, FAMILY, FLAGS, LOCAL, type SocketTable } from "../sockets/table.ts";
+import type { UdpOptions } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 import { PortBinder } from "./port-binder.ts";
 import { STAMP, V4_ANY, V6_ANY } from "./steering/layout.ts";
@@ -85,17 +86,17 @@ export class KernelBinder extends PortBinder {
     super.close();
   }
 
-  protected override prepare(fd: number, table: SocketTable, id: number): number {
+  protected override prepare(fd: number, table: SocketTable, id: number, wanted: UdpOptions): number {
     const options = table.get(id, FAMILY) === AF_INET6 ? [...TOLD, ...TOLD_IPV6] : [...TOLD];
     if ((table.get(id, FLAGS) & F_TIMESTAMP) !== 0) options.push([SOL_SOCKET, SO_TIMESTAMPNS]);
     for (const [level, name] of options) {
       const result = sys.setsockoptInt(fd, level, name, 1);
       if (result < 0) return result;
     }
-    return super.prepare(fd, table, id);
+    return super.prepare(fd, table, id, wanted);
   }
 
-  protected override bound(fd: number, _table: SocketTable, id: number): number {
+  protected override opened(fd: number, _table: SocketTable, id: number): number {
     // struct epoll_event is packed on x86-64 and aligned on arm64: the data word lies at 4 or 8.
     const event = new Uint8Array(16);
     const view = new DataView(event.buffer);

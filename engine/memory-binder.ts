@@ -1,10 +1,18 @@
-/** Binding on a memory wire: no kernel to ask, so the rules Linux would apply are applied here. */
+/**
+ * Binding on a memory wire, or with addresses of the engine's own: no kernel to ask, so what Linux would say is said here,
+ * with its checks in its order (__inet_bind and __inet6_bind, __ip4_datagram_connect and __ip6_datagram_connect of 6.18).
+ */
 import { ERRNO } from "af-xdp-bindings";
-import type { Binder } from "../sockets/binder.ts";
+import type { Binder, Binding } from "../sockets/binder.ts";
 import { Destinations } from "../sockets/destinations.ts";
 import { addressWords, type Fib } from "../sockets/fib.ts";
+import { readSockaddr, SOCKADDR_IN_BYTES, SOCKADDR_IN6_BYTES, SOCKADDR_IN6_MIN } from "../sockets/sockaddr.ts";
 import {
+  AF_INET,
   AF_INET6,
+  F_ANY_ADDRESS,
+  F_CHOSEN_PORT,
+  F_LATE_PORT,
   F_V6ONLY,
   F_WILDCARD,
   FAMILY,
@@ -12,20 +20,24 @@ import {
   IPPROTO_UDP,
   LOCAL,
   LOCAL_PORT,
+  OPEN,
+  PORT_RANGE,
   REMOTE,
   REMOTE_PORT,
   type SocketTable,
+  STATE,
 } from "../sockets/table.ts";
-import { wordsAt } from "../sockets/text-address.ts";
 
 /** net.ipv4.ip_local_port_range. */
 const EPHEMERAL_FIRST = 32768;
 const EPHEMERAL_LAST = 60999;
+const AF_UNSPEC = 0;
 
 export class MemoryBinder implements Binder {
   private readonly addresses: Int32Array[];
   private readonly fib: Fib | null;
   private readonly destinations: Destinations | null;
+  private readonly words = new Int32Array(4);
 
   /**
    * @param addresses the engine's own, 4 or 16 bytes each
@@ -37,34 +49,111 @@ export class MemoryBinder implements Binder {
     this.destinations = fib === null ? null : new Destinations(fib, new Int32Array(0));
   }
 
-  reserve(table: SocketTable, id: number): number {
-    const mapped = table.get(id, LOCAL + 2) === 0xffff;
-    if (mapped && table.get(id, FAMILY) === AF_INET6 && (table.get(id, FLAGS) & F_V6ONLY) !== 0) return -ERRNO.EINVAL;
-    const words = wordsAt(table, id, LOCAL);
-    if (!table.isAny(id) && !this.isOwn(words) && !isGroup(words)) return -ERRNO.EADDRNOTAVAIL;
-    if (table.get(id, LOCAL_PORT) !== 0) return 0;
-    const count = EPHEMERAL_LAST - EPHEMERAL_FIRST + 1;
+  open(): number {
+    return 0;
+  }
+
+  bind(table: SocketTable, id: number, address: Uint8Array, binding: Binding): number {
+    const { words } = this;
+    const port = table.get(id, FAMILY) === AF_INET ? this.check4(address, words) : this.check6(address, words);
+    if (port < 0) return port;
+    const flags = table.get(id, FLAGS);
+    const isIpv6 = table.get(id, FAMILY) === AF_INET6;
+    const isFree = isAny(words) || this.isOwn(words) || isGroup(words) || (flags & F_ANY_ADDRESS) !== 0;
+    if (!isIpv6 && !isFree) return -ERRNO.EADDRNOTAVAIL;
+    if (table.get(id, STATE) !== OPEN) return -ERRNO.EINVAL;
+    if (isIpv6 && isMapped(words) && (flags & F_V6ONLY) !== 0) return -ERRNO.EINVAL;
+    if (!isFree) return -ERRNO.EADDRNOTAVAIL;
+    this.readNames(table, id, binding);
+    binding.local.set(words);
+    binding.localPort = port;
+    return port === 0 && (flags & F_LATE_PORT) === 0 ? this.choosePort(table, id, binding) : 0;
+  }
+
+  connect(table: SocketTable, id: number, address: Uint8Array, binding: Binding): number {
+    const { words } = this;
+    this.readNames(table, id, binding);
+    const family = table.get(id, FAMILY);
+    if (address.length < 2) return -ERRNO.EINVAL;
+    const told = address[0] | (address[1] << 8);
+    if (told === AF_UNSPEC) return this.disconnect(table, id, binding);
+    if (binding.localPort === 0) {
+      const result = this.choosePort(table, id, binding);
+      if (result < 0) return result;
+    }
+    const isIpv6 = family === AF_INET6 && told !== AF_INET;
+    const v6only = (table.get(id, FLAGS) & F_V6ONLY) !== 0;
+    if (family === AF_INET6 && told === AF_INET && v6only) return -ERRNO.EAFNOSUPPORT;
+    if (address.length < (isIpv6 ? SOCKADDR_IN6_MIN : SOCKADDR_IN_BYTES)) return -ERRNO.EINVAL;
+    if (told !== (isIpv6 ? AF_INET6 : AF_INET)) return -ERRNO.EAFNOSUPPORT;
+    const port = readSockaddr(viewOf(address), words);
+    if (isIpv6 && isMapped(words) && v6only) return -ERRNO.ENETUNREACH;
+    // To the wildcard means to this host itself.
+    const own = isAny(words) ? this.sourceTo(words) : null;
+    if (own !== null) words.set(own);
+    const source = this.sourceTo(words);
+    if (source === null) return -ERRNO.ENETUNREACH;
+    if (isAny(binding.local)) binding.local.set(source);
+    else if (isMapped(binding.local) !== isMapped(words)) return -ERRNO.ENETUNREACH;
+    binding.remote.set(words);
+    binding.remotePort = port;
+    return 0;
+  }
+
+  readNames(table: SocketTable, id: number, binding: Binding): void {
+    for (let i = 0; i < 4; i++) {
+      binding.local[i] = table.get(id, LOCAL + i);
+      binding.remote[i] = table.get(id, REMOTE + i);
+    }
+    binding.localPort = table.get(id, LOCAL_PORT);
+    binding.remotePort = table.get(id, REMOTE_PORT);
+    binding.device = 0;
+  }
+
+  /** __udp_disconnect: what bind(2) did not ask for is given up. */
+  private disconnect(table: SocketTable, id: number, binding: Binding): number {
+    const flags = table.get(id, FLAGS);
+    binding.remote.fill(0);
+    binding.remotePort = 0;
+    if ((flags & F_WILDCARD) !== 0) {
+      const mapped = isMapped(binding.local) && table.get(id, FAMILY) === AF_INET;
+      for (let i = 0; i < 4; i++) binding.local[i] = mapped && i === 2 ? 0xffff : 0;
+    }
+    if ((flags & F_CHOSEN_PORT) !== 0) binding.localPort = 0;
+    return 0;
+  }
+
+  /** A free port in the range of the socket, or of the host. */
+  private choosePort(table: SocketTable, id: number, binding: Binding): number {
+    const range = table.get(id, PORT_RANGE);
+    const first = Math.max(range & 0xffff || EPHEMERAL_FIRST, EPHEMERAL_FIRST);
+    const last = Math.min(range >>> 16 || EPHEMERAL_LAST, EPHEMERAL_LAST);
+    const count = last - first + 1;
     const start = Math.floor(Math.random() * count);
     for (let i = 0; i < count; i++) {
-      const port = EPHEMERAL_FIRST + ((start + i) % count);
+      const port = first + ((start + i) % count);
       if (table.portInUse(IPPROTO_UDP, port)) continue;
-      table.set(id, LOCAL_PORT, port);
+      binding.localPort = port;
       return 0;
     }
     return -ERRNO.EADDRINUSE;
   }
 
-  connect(table: SocketTable, id: number): number {
-    if ((table.get(id, FLAGS) & F_WILDCARD) === 0) return 0;
-    if (table.get(id, REMOTE_PORT) === 0) {
-      const mapped = table.isV4(id);
-      for (let i = 0; i < 4; i++) table.set(id, LOCAL + i, mapped && i === 2 ? 0xffff : 0);
-      return 0;
-    }
-    const own = this.sourceTo(wordsAt(table, id, REMOTE));
-    if (own === null) return -ERRNO.ENETUNREACH;
-    for (let i = 0; i < 4; i++) table.set(id, LOCAL + i, own[i]);
-    return 0;
+  /** The port of a sockaddr for an AF_INET socket, its address in `words`, or what bind(2) says of it. */
+  private check4(address: Uint8Array, words: Int32Array): number {
+    if (address.length < SOCKADDR_IN_BYTES) return -ERRNO.EINVAL;
+    const told = address[0] | (address[1] << 8);
+    const view = viewOf(address);
+    words.set([0, 0, 0xffff, view.getInt32(4)]);
+    // Compatibility: AF_UNSPEC will do for the wildcard.
+    if (told !== AF_INET && (told !== AF_UNSPEC || words[3] !== 0)) return -ERRNO.EAFNOSUPPORT;
+    return view.getUint16(2);
+  }
+
+  private check6(address: Uint8Array, words: Int32Array): number {
+    if (address.length < SOCKADDR_IN6_MIN) return -ERRNO.EINVAL;
+    if ((address[0] | (address[1] << 8)) !== AF_INET6) return -ERRNO.EAFNOSUPPORT;
+    return readSockaddr(viewOf(address), words);
   }
 
   private isOwn(words: Int32Array): boolean {
@@ -92,8 +181,18 @@ export class MemoryBinder implements Binder {
   close(): void {}
 }
 
+const isMapped = (words: Int32Array): boolean => words[0] === 0 && words[1] === 0 && words[2] === 0xffff;
+
+const isAny = (words: Int32Array): boolean =>
+  words[0] === 0 && words[1] === 0 && (words[2] === 0 || words[2] === 0xffff) && words[3] === 0;
+
 /** A multicast address, or the broadcast address of every network: a socket bound to one hears nothing else. */
-function isGroup(words: Int32Array): boolean {
-  const mapped = words[0] === 0 && words[1] === 0 && words[2] === 0xffff;
-  return mapped ? words[3] >>> 28 === 14 || words[3] === -1 : words[0] >>> 24 === 0xff;
+const isGroup = (words: Int32Array): boolean =>
+  isMapped(words) ? words[3] >>> 28 === 14 || words[3] === -1 : words[0] >>> 24 === 0xff;
+
+/** A view of as much of a sockaddr as there may be. */
+function viewOf(address: Uint8Array): DataView {
+  const whole = new Uint8Array(SOCKADDR_IN6_BYTES);
+  whole.set(address.subarray(0, SOCKADDR_IN6_BYTES));
+  return new DataView(whole.buffer);
 }

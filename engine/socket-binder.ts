@@ -22,6 +22,7 @@ import {
   INCOMING_NAPI,
   type SocketTable,
 } from "../sockets/table.ts";
+import type { UdpOptions } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 import { PortBinder } from "./port-binder.ts";
 
@@ -41,11 +42,11 @@ export class SocketBinder extends PortBinder {
 
   override steer(): void {}
 
-  protected override prepare(fd: number, table: SocketTable, id: number): number {
+  protected override prepare(fd: number, table: SocketTable, id: number, options: UdpOptions): number {
     // The kernel chooses in a group by CPU, never by NAPI ID.
     if (table.get(id, INCOMING_NAPI) !== 0) return -ERRNO.EOPNOTSUPP;
     const flags = table.get(id, FLAGS);
-    const result = super.prepare(fd, table, id);
+    const result = super.prepare(fd, table, id, options);
     if (result < 0) return result;
     if ((flags & F_TIMESTAMP) !== 0) sys.setsockoptInt(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
     if (table.get(id, INCOMING_CPU) >= 0) {

@@ -1,23 +1,49 @@
 /**
- * Who else must agree when a port is bound: the kernel, whose placeholder socket holds the port, and the XDP program,
- * whose maps steer it. On a memory wire nobody.
+ * Who else must agree when a socket is opened, bound and connected: the kernel, whose placeholder socket holds the port, and
+ * the XDP program, whose maps steer it. On a memory wire nobody.
+ *
+ * Addresses come as bind(2) and connect(2) take them, a sockaddr of any length and family, so that the kernel finds what is
+ * wrong with one; without a kernel its checks are made here, in its order.
  */
 import type { SocketTable } from "./table.ts";
+import type { UdpOptions } from "./udp-open.ts";
+
+/** What getsockname(2) and getpeername(2) tell of a socket after a call. Addresses are four words, IPv4 mapped. */
+export class Binding {
+  readonly local = new Int32Array(4);
+  /** 0: not bound. */
+  localPort = 0;
+  readonly remote = new Int32Array(4);
+  /** 0: not connected. */
+  remotePort = 0;
+  /** Interface the socket is bound to, 0 for none: a scope id binds it, dissolving a connection unbinds it. */
+  device = 0;
+}
 
 export interface Binder {
   /**
-   * Reserves the address and port in a socket's record (LOCAL, LOCAL_PORT, FAMILY, FLAGS, DEVICE). A port of 0 asks for
-   * a free one, which is written to the record. Sets PLACEHOLDER. Called with the table's mutex held.
-   * @returns 0, or -errno as bind(2) gives it
+   * socket(2): makes the placeholder, with the options in the record (FAMILY, FLAGS, DEVICE) and those given besides. Sets
+   * PLACEHOLDER, and takes over what the kernel has for the others. Called with the table's mutex held.
+   * @returns 0, or -errno as socket(2) and setsockopt(2) give it
    */
-  reserve(table: SocketTable, id: number): number;
+  open(table: SocketTable, id: number, options: UdpOptions): number;
 
   /**
-   * Connects: REMOTE and REMOTE_PORT are set; with F_WILDCARD, chooses the local address and writes it to LOCAL. A
-   * REMOTE_PORT of 0 dissolves the connection. Called with the mutex held.
+   * bind(2). Port 0 asks for a free one. `binding` tells the local address and the interface then. The record is not touched;
+   * the mutex is held.
+   * @returns 0, or -errno as bind(2) gives it
+   */
+  bind(table: SocketTable, id: number, address: Uint8Array, binding: Binding): number;
+
+  /**
+   * connect(2), AF_UNSPEC dissolving the connection. `binding` tells all of both addresses then; after an error the local
+   * one: a socket may have been given a port on the way. The record is not touched; the mutex is held.
    * @returns 0, or -errno as connect(2) gives it
    */
-  connect(table: SocketTable, id: number): number;
+  connect(table: SocketTable, id: number, address: Uint8Array, binding: Binding): number;
+
+  /** What the socket's names are now. The mutex is held. */
+  readNames(table: SocketTable, id: number, binding: Binding): void;
 
   /**
    * Brings what steers the protocol's port up to date with the sockets bound to it now. Called with the mutex held,

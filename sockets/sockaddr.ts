@@ -3,6 +3,8 @@ import { AF_INET, AF_INET6 } from "./table.ts";
 
 export const SOCKADDR_IN_BYTES = 16;
 export const SOCKADDR_IN6_BYTES = 28;
+/** SIN6_LEN_RFC2133: without the scope id, which the kernel takes as well (include/net/ipv6.h). */
+export const SOCKADDR_IN6_MIN = 24;
 
 /**
  * Writes an address given as four words (IPv4 mapped) for a socket of `family`, into `view` (28 bytes). An IPv6 socket
@@ -32,6 +34,17 @@ export function writeSockaddr(
   view.setInt32(20, w3);
   view.setInt32(24, 0);
   return SOCKADDR_IN6_BYTES;
+}
+
+/** The sockaddr of an address of 4 or 16 bytes. */
+export function sockaddrOf(address: Uint8Array, port: number, scope = 0): Uint8Array {
+  const bytes = new Uint8Array(address.length === 4 ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, address.length === 4 ? AF_INET : AF_INET6, true);
+  view.setUint16(2, port);
+  bytes.set(address, address.length === 4 ? 4 : 8);
+  if (address.length === 16) view.setUint32(24, scope, true);
+  return bytes;
 }
 
 /** Reads an address into four words (IPv4 mapped) at `words[0..3]` and returns the port; -1 for another family. */

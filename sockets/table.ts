@@ -34,6 +34,11 @@ export const F_BROADCAST = 32;
 export const F_NO_CHECK6 = 128;
 /** SO_RXQ_OVFL: each datagram tells how many were lost before it. */
 export const F_RXQ_OVFL = 256;
+/** The port was not asked for by bind(2): dissolving a connection gives it up. */
+export const F_CHOSEN_PORT = 1 << 20;
+/** Without a kernel: IP_FREEBIND or IP_TRANSPARENT, and IP_BIND_ADDRESS_NO_PORT. */
+export const F_ANY_ADDRESS = 1 << 21;
+export const F_LATE_PORT = 1 << 22;
 /** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
 export const F_WILDCARD = 64;
 
@@ -73,6 +78,8 @@ export const MULTICAST_IF = 25;
 export const SNDBUF = 26;
 /** IPV6_MULTICAST_IF. */
 export const MULTICAST_IF6 = 27;
+/** Without a kernel: IP_LOCAL_PORT_RANGE, 0 for the host's. */
+export const PORT_RANGE = 28;
 const RECORD_WORDS = 32;
 
 const CONTROL_WORDS = 64;
@@ -295,9 +302,21 @@ export class SocketTable {
     return 0;
   }
 
+  /** Gives up the port, as dissolving the connection of a socket that was never asked to have it does. Mutex held. */
+  unbindLocked(id: number): void {
+    this.unlink(id);
+    const group = this.get(id, GROUP);
+    if (group >= 0) this.leave(group, id);
+    this.set(id, GROUP, -1);
+    this.set(id, LOCAL_PORT, 0);
+    this.set(id, STATE, OPEN);
+    this.changed(id);
+  }
+
   /** Records the remote address that is in the record as connected (or, with port 0, dissolves it). Mutex held. */
   connectLocked(id: number): void {
-    this.set(id, STATE, this.get(id, REMOTE_PORT) === 0 ? BOUND : CONNECTED);
+    const bound = this.get(id, LOCAL_PORT) === 0 ? OPEN : BOUND;
+    this.set(id, STATE, this.get(id, REMOTE_PORT) === 0 ? bound : CONNECTED);
     this.changed(id);
   }
 

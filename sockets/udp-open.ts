@@ -1,9 +1,9 @@
-/** Opening a UDP socket: what it is asked for, checked, and its binding in the table. */
+/** Opening a UDP socket: what it is asked for, checked, and its place in the table. */
 import { check, ERRNO } from "af-xdp-bindings";
 import type { Endpoint } from "./endpoint.ts";
-import { addressWords } from "./fib.ts";
 import { TX_DEVICE, withFlag, withTos } from "./send-word.ts";
 import {
+  AF_INET,
   DEVICE,
   F_CHILD,
   F_REUSEADDR,
@@ -24,7 +24,6 @@ import {
   SEGMENT,
   UID,
 } from "./table.ts";
-import { formatIp } from "./wire/address.ts";
 
 export interface UdpOptions {
   /** Local address; default the IPv4 wildcard, "::" for the IPv6 one. */
@@ -53,8 +52,10 @@ export interface UdpOptions {
 }
 
 /** net.core.rmem_default and wmem_default on a 4 KiB-page host. */
-export const RCVBUF_DEFAULT = 212992;
+const RCVBUF_DEFAULT = 212992;
 const SNDBUF_DEFAULT = 212992;
+/** net.ipv4.ip_default_ttl where nobody has set it: of a wire without a kernel. */
+const TTL_DEFAULT = 64;
 /** SOCK_MIN_RCVBUF (include/net/sock.h), rounded as getsockopt shows it. */
 const RCVBUF_MIN = 2304;
 
@@ -76,53 +77,52 @@ export function validate(options: UdpOptions): void {
   whole("tos", 0, 255);
 }
 
-/** A place in the table for a socket of the thread. Throws SysError ENFILE when there is none. */
-export function createRecord(endpoint: Endpoint, family: number, rcvbuf = RCVBUF_DEFAULT): number {
-  const { table, thread } = endpoint;
-  const id = table.create(family, IPPROTO_UDP, thread, Math.max(rcvbuf, RCVBUF_MIN), SNDBUF_DEFAULT);
-  return check(id, "socket", {
-    ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'`,
-  });
-}
-
-/** Binds to an address of 4 or 16 bytes, as bind(2) and the options say. Throws SysError. */
-export function bindRecord(endpoint: Endpoint, id: number, bytes: Uint8Array, options: UdpOptions): void {
+/** socket(2): a place in the table for a socket of the thread, opened as the options say. Throws SysError. */
+export function openRecord(endpoint: Endpoint, family: number, options: UdpOptions): number {
   const { table, shared } = endpoint;
+  const id = createRecord(endpoint, family, options.receiveBuffer);
   const result = table.mutex.hold(() => {
-    const words = addressWords(bytes);
     // The IPv6 wildcard is all zero; the IPv4 one keeps its mapped form, so that families are told apart.
-    for (let i = 0; i < 4; i++) table.set(id, LOCAL + i, words[i]);
-    table.set(id, LOCAL_PORT, options.port ?? 0);
+    if (family === AF_INET) table.set(id, LOCAL + 2, 0xffff);
     table.set(
       id,
       FLAGS,
-      (options.reuseAddress ? F_REUSEADDR : 0) |
+      F_WILDCARD |
+        (options.reuseAddress ? F_REUSEADDR : 0) |
         (options.reusePort ? F_REUSEPORT : 0) |
         (options.ipv6Only ? F_V6ONLY : 0) |
-        (table.isAny(id) ? F_WILDCARD : 0) |
         (options.timestamps ? F_TIMESTAMP : 0),
     );
     table.set(id, UID, process.geteuid?.() ?? 0);
     table.set(id, DEVICE, options.device ?? 0);
     table.set(id, INCOMING_CPU, options.incomingCpu ?? -1);
     table.set(id, INCOMING_NAPI, options.incomingNapiId ?? 0);
-    const word = withFlag(withTos(options.ttl ?? 64, options.tos ?? 0), TX_DEVICE, table.get(id, DEVICE) !== 0);
+    const word = withFlag(
+      withTos(options.ttl ?? TTL_DEFAULT, options.tos ?? 0),
+      TX_DEVICE,
+      table.get(id, DEVICE) !== 0,
+    );
     table.ttlTos[id] = word;
     table.ttlTos6[id] = word;
-    let reserved = shared.binder.reserve(table, id);
-    if (reserved === 0) reserved = table.bindLocked(id);
-    if (reserved === 0) shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), null);
-    return reserved;
+    const opened = shared.binder.open(table, id, options);
+    if (opened < 0) table.closeLocked(id);
+    return opened;
   });
-  const where = `bind(${formatIp(bytes)}, ${options.port ?? 0})`;
-  check(result, where, {
-    EADDRINUSE: "another socket, of the engine or of the kernel, holds this port (ss -lunp shows whose)",
-    EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
-    EADDRNOTAVAIL: "no interface has this address",
-    ENOSPC: "too many reuseport groups, or members of one",
-    EINVAL: "an IPv4-mapped address on an IPv6-only socket",
+  check(result, "socket", {
+    EMFILE: "each socket has one of the kernel's beside it: raise the limit of descriptors (ulimit -n)",
+    ENODEV: "there is no interface with this index",
+    EOPNOTSUPP: "the kernel chooses in a reuseport group by CPU, not by NAPI ID",
   });
-  endpoint.tableChanged();
+  return id;
+}
+
+/** A place in the table for a socket of the thread. Throws SysError ENFILE when there is none. */
+function createRecord(endpoint: Endpoint, family: number, rcvbuf = RCVBUF_DEFAULT): number {
+  const { table, thread } = endpoint;
+  const id = table.create(family, IPPROTO_UDP, thread, Math.max(rcvbuf, RCVBUF_MIN), SNDBUF_DEFAULT);
+  return check(id, "socket", {
+    ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'`,
+  });
 }
 
 /** The record of a connected child that shares its parent's binding: see UdpSocket.flow. Throws SysError. */

@@ -7,9 +7,10 @@
 import { check, ERRNO, SysError } from "af-xdp-bindings";
 import type { Datagram } from "./datagram.ts";
 import { type Endpoint, TX_HEADROOM } from "./endpoint.ts";
-import { addressWords } from "./fib.ts";
+import { addressBytes, addressWords } from "./fib.ts";
 import { DatagramQueue } from "./queue.ts";
 import { SendFrame } from "./send-frame.ts";
+import { SOCKADDR_IN_BYTES, sockaddrOf } from "./sockaddr.ts";
 import { SocketControl } from "./socket-control.ts";
 import {
   AF_INET,
@@ -18,21 +19,24 @@ import {
   CONNECTED,
   DROPS,
   F_CHILD,
+  F_V6ONLY,
+  F_WILDCARD,
   FAMILY,
   FLAGS,
   GENERATION,
   IPPROTO_UDP,
   LOCAL,
   LOCAL_PORT,
+  OPEN,
   PLACEHOLDER,
   REMOTE,
   REMOTE_PORT,
   STATE,
 } from "./table.ts";
 import { addressAt, isPort, parseCached, type SocketAddress, wordsAt } from "./text-address.ts";
-import { connectRecord } from "./udp-connect.ts";
-import { bindRecord, createFlow, createRecord, type UdpOptions, validate } from "./udp-open.ts";
-import { ip } from "./wire/address.ts";
+import { bindRecord, connectRecord } from "./udp-connect.ts";
+import { createFlow, openRecord, type UdpOptions, validate } from "./udp-open.ts";
+import { formatIp, ip } from "./wire/address.ts";
 
 export { SendFrame } from "./send-frame.ts";
 export type { SocketAddress } from "./text-address.ts";
@@ -52,21 +56,27 @@ export class UdpSocket extends SocketControl {
   /** Opens a socket and binds it as `options` say; use `Engine.udp` or `Lcore.udp`. Throws SysError. */
   static open(endpoint: Endpoint, options: UdpOptions): UdpSocket {
     const bytes = ip(options.address ?? "0.0.0.0");
-    const family = bytes.length === 4 ? AF_INET : AF_INET6;
+    const port = options.port ?? 0;
+    const socket = UdpSocket.create(endpoint, bytes.length === 4 ? AF_INET : AF_INET6, options);
+    const bound = socket.bindTo(sockaddrOf(bytes, port));
+    if (bound < 0) socket.close();
+    check(bound, `bind(${formatIp(bytes)}, ${port})`, {
+      EADDRINUSE: "another socket, of the engine or of the kernel, holds this port (ss -lunp shows whose)",
+      EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
+      EADDRNOTAVAIL: "no interface has this address",
+      ENOSPC: "too many reuseport groups, or members of one",
+      EINVAL: "an IPv4-mapped address on an IPv6-only socket",
+    });
+    return socket;
+  }
+
+  /** socket(2): a socket that is not bound yet, AF_INET or AF_INET6. Of the options all but address and port. Throws SysError. */
+  static create(endpoint: Endpoint, family: number, options: UdpOptions = {}): UdpSocket {
     validate(options);
     check(endpoint.closed ? -ERRNO.EBADF : 0, "socket", {
       EBADF: "the engine has stopped, or this thread has left it",
     });
-    const id = createRecord(endpoint, family, options.receiveBuffer);
-    const socket = new UdpSocket(endpoint, id);
-    try {
-      socket.bind(bytes, options);
-    } catch (error) {
-      socket.close();
-      throw error;
-    }
-    endpoint.opened(socket);
-    return socket;
+    return new UdpSocket(endpoint, openRecord(endpoint, family, options));
   }
 
   private readonly family: number;
@@ -76,7 +86,8 @@ export class UdpSocket extends SocketControl {
   private constructor(endpoint: Endpoint, id: number) {
     super(endpoint, id);
     this.family = endpoint.table.get(id, FAMILY);
-    this.speaks = this.oneFamily();
+    this.speaks = SPEAKS_BOTH;
+    this.familyChanged();
     this.generation = endpoint.table.get(id, GENERATION);
     endpoint.sockets.set(id, this);
     endpoint.retain(1);
@@ -165,18 +176,27 @@ export class UdpSocket extends SocketControl {
    * Connects: only datagrams from this address are received, and send() needs no destination. Throws SysError.
    */
   connect(port: number, address: string): void {
-    const words = Int32Array.from(this.wordsOf(address, "connect"));
+    const bytes = this.remoteBytes(address, "connect");
     if (!isPort(port)) throw new RangeError(`connect: port ${port}: a whole number from 1 to 65535`);
-    check(this.setRemote(words, port), `connect(${address}, ${port})`, {
+    check(this.connectTo(sockaddrOf(bytes, port)), `connect(${address}, ${port})`, {
       ENETUNREACH: "no route leads there",
       EHOSTUNREACH: "no route leads there",
       EISCONN: "it is a flow of another socket",
     });
   }
 
-  /** Dissolves the connection (connect with AF_UNSPEC). */
+  /** Dissolves the connection (connect with AF_UNSPEC); the port stays. Throws SysError: EADDRINUSE when somebody else has it now. */
   disconnect(): void {
-    check(this.setRemote(new Int32Array(4), 0), "connect(AF_UNSPEC)");
+    const { port } = this;
+    check(this.connectTo(new Uint8Array(SOCKADDR_IN_BYTES)), "connect(AF_UNSPEC)");
+    // The kernel gives up a port that it chose itself (__udp_disconnect in net/ipv4/udp.c): it is asked for.
+    if (this.port === port) return;
+    const words = wordsAt(this.endpoint.table, this.id, LOCAL);
+    const address = this.family === AF_INET ? addressBytes(words[0], words[1], words[2], words[3]) : bytesOf(words);
+    check(this.bindTo(sockaddrOf(address, port)), `bind(${formatIp(address)}, ${port})`, {
+      EADDRINUSE:
+        "dissolving a connection frees a port that was not asked for, and another socket was quicker to take it",
+    });
   }
 
   /**
@@ -460,16 +480,36 @@ export class UdpSocket extends SocketControl {
     endpoint.wakeWaiters();
   }
 
-  private bind(bytes: Uint8Array, options: UdpOptions): void {
-    const { endpoint, id } = this;
-    bindRecord(endpoint, id, bytes, options);
-    const { table } = endpoint;
-    this.speaks =
-      table.get(id, FAMILY) === AF_INET || !table.isAny(id) || options.ipv6Only ? this.oneFamily() : SPEAKS_BOTH;
+  /** bind(2). Returns 0 or -errno. */
+  bindTo(address: Uint8Array): number {
+    if (this.closed) return -ERRNO.EBADF;
+    const fresh = this.isUnbound;
+    const result = bindRecord(this.endpoint, this.id, address);
+    this.familyChanged();
+    if (fresh && !this.isUnbound) this.endpoint.opened(this);
+    return result;
   }
 
-  private oneFamily(): number {
-    return this.endpoint.table.isV4(this.id) ? SPEAKS_V4 : SPEAKS_V6;
+  /** connect(2), AF_UNSPEC dissolving the connection. Returns 0 or -errno. */
+  connectTo(address: Uint8Array): number {
+    if (this.closed) return -ERRNO.EBADF;
+    const result = connectRecord(this.endpoint, this.id, address);
+    this.familyChanged();
+    return result;
+  }
+
+  /** Whether it has no port yet. */
+  get isUnbound(): boolean {
+    return this.endpoint.table.get(this.id, STATE) === OPEN;
+  }
+
+  /** Looks again which addresses it may send to: it was bound, or IPV6_V6ONLY was set. */
+  familyChanged(): void {
+    const { endpoint, id } = this;
+    const { table } = endpoint;
+    const flags = table.get(id, FLAGS);
+    const both = this.family === AF_INET6 && (flags & F_WILDCARD) !== 0 && (flags & F_V6ONLY) === 0;
+    this.speaks = both && (flags & F_CHILD) === 0 ? SPEAKS_BOTH : table.isV4(id) ? SPEAKS_V4 : SPEAKS_V6;
   }
 
   /** SendFrame.send: the destination is checked as for sendTo. */
@@ -510,11 +550,8 @@ export class UdpSocket extends SocketControl {
     return 0;
   }
 
-  private setRemote(words: Int32Array, port: number): number {
-    return this.closed ? -ERRNO.EBADF : connectRecord(this.endpoint, this.id, words, port);
-  }
-
-  private wordsOf(address: string, call: string): Int32Array {
+  /** The address to connect to, in the socket's family. */
+  private remoteBytes(address: string, call: string): Uint8Array {
     const bytes = ip(address);
     if (this.closed) throw new SysError(ERRNO.EBADF, call, "the socket is closed");
     if (this.family === AF_INET && bytes.length === 16) {
@@ -525,8 +562,16 @@ export class UdpSocket extends SocketControl {
     if (this.speaks !== SPEAKS_BOTH && mapped !== (this.speaks === SPEAKS_V4)) {
       throw new SysError(ERRNO.ENETUNREACH, call, "the socket is bound to the other IP version");
     }
-    return words;
+    return this.family === AF_INET ? bytes : bytesOf(words);
   }
+}
+
+/** The 16 bytes of an address, IPv4 mapped. */
+function bytesOf(words: Int32Array): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  words.forEach((word, i) => void view.setInt32(4 * i, word));
+  return bytes;
 }
 
 const failedReceive = (result: number): SysError =>

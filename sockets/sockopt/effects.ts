@@ -41,7 +41,7 @@ export function changeSteeredFlag(target: UdpTarget, bit: number, on: boolean): 
   const { endpoint, id } = target.socket;
   const { table, shared } = endpoint;
   table.mutex.hold(() => {
-    if ((table.get(id, FLAGS) & F_CHILD) === 0)
+    if ((table.get(id, FLAGS) & F_CHILD) === 0 && table.get(id, LOCAL_PORT) !== 0)
       shared.binder.steer(table, IPPROTO_UDP, table.get(id, LOCAL_PORT), null);
   });
 }

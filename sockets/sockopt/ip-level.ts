@@ -51,24 +51,36 @@ import {
   SOL_SOCKET,
 } from "../options.ts";
 import { PMTUDISC_OMIT, PMTUDISC_WANT, tosOf, withMtuDiscover, withTos, withTtl } from "../send-word.ts";
-import { AF_INET, FAMILY, MULTICAST_IF, PLACEHOLDER } from "../table.ts";
-import { changeMulticast, changeSendWord, KERNEL_SENDS, KERNEL_SENDS_WITH } from "./effects.ts";
+import { AF_INET, F_ANY_ADDRESS, F_LATE_PORT, FAMILY, MULTICAST_IF, PLACEHOLDER, PORT_RANGE } from "../table.ts";
+import { changeMulticast, changeSendWord, KERNEL_SENDS, KERNEL_SENDS_WITH, tableFlag } from "./effects.ts";
 import { filter, filter4, membership, membership4, sourceMembership, sourceMembership4 } from "./groups.ts";
-import { ENGINE, flag, number, OF_FLOW, option, ranged, readOnly, refused, strictFlag, writeBytes } from "./rules.ts";
+import {
+  ENGINE,
+  flag,
+  number,
+  OF_FLOW,
+  option,
+  ranged,
+  readInt,
+  readOnly,
+  refused,
+  strictFlag,
+  writeBytes,
+  writeInt,
+} from "./rules.ts";
 import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
 
 const TTL_DEFAULT = 64;
 /** IPTOS_TOS_MASK, and ip_tos2prio (net/ipv4/route.c): best effort 0, bulk 2, interactive bulk 4, interactive 6. */
 const IPTOS_TOS_MASK = 0x1e;
 const TOS_TO_PRIORITY: readonly number[] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
+const INT_BYTES = 4;
 const IN_ADDR_BYTES = 4;
 const IP_MREQ_BYTES = 8;
 const IP_MREQN_BYTES = 12;
 
 const ip = (name: number, label: string, ...parts: UdpPart[]): UdpOption => option(IPPROTO_IP, name, label, ...parts);
 const isV4 = ({ socket }: UdpTarget): boolean => socket.endpoint.table.get(socket.id, FAMILY) === AF_INET;
-/** Of the socket's behaviour at bind(2), which is behind it. */
-const bindOnly: UdpPart[] = [flag({ least: 1 })];
 
 /** IP_MULTICAST_IF: struct in_addr, ip_mreq or ip_mreqn; the address is told. */
 const multicastInterface: UdpPart = {
@@ -90,6 +102,20 @@ const multicastInterface: UdpPart = {
     new DataView(bytes.buffer).setInt32(0, target.value(this));
     return writeBytes(out, bytes);
   },
+};
+
+/** Two ports, the lower one first; 0 leaves it to the host. */
+const portRange: UdpPart = {
+  set(this: UdpOption, target, bytes) {
+    if (bytes.length !== INT_BYTES) return -ERRNO.EINVAL;
+    const value = readInt(bytes, IPPROTO_IP);
+    const low = value & 0xffff;
+    const high = value >>> 16;
+    if (low !== 0 && high !== 0 && low > high) return -ERRNO.EINVAL;
+    target.socket.endpoint.table.set(target.socket.id, PORT_RANGE, value);
+    return 0;
+  },
+  get: ({ socket }, out) => writeInt(IPPROTO_IP, out, socket.endpoint.table.get(socket.id, PORT_RANGE)),
 };
 
 /** Without a kernel: another TOS is another SO_PRIORITY (__ip_sock_set_tos). */
@@ -142,7 +168,7 @@ export const IP_LEVEL: readonly UdpOption[] = [
     ...readOnly(() => 0),
     get: ({ socket }, out) => socket.pathMtu(IPPROTO_IP, out),
   }),
-  ip(IP_FREEBIND, "IP_FREEBIND", ...bindOnly),
+  ip(IP_FREEBIND, "IP_FREEBIND", flag({ least: 1 }), tableFlag(F_ANY_ADDRESS)),
   ip(IP_TRANSPARENT, "IP_TRANSPARENT"),
   ip(IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", ENGINE, flag()),
   ip(IP_MINTTL, "IP_MINTTL", ranged(0, 255, { least: 1 })),
@@ -151,7 +177,7 @@ export const IP_LEVEL: readonly UdpOption[] = [
     "IP_NODEFRAG",
     readOnly(() => 0),
   ),
-  ip(IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT", flag()),
+  ip(IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT", flag(), tableFlag(F_LATE_PORT)),
   ip(IP_MULTICAST_IF, "IP_MULTICAST_IF", multicastInterface),
   ip(
     IP_MULTICAST_TTL,
@@ -172,7 +198,7 @@ export const IP_LEVEL: readonly UdpOption[] = [
     effect: (target, value) => changeMulticast(target, 9, 1, value),
   }),
   ip(IP_UNICAST_IF, "IP_UNICAST_IF", KERNEL_SENDS),
-  ip(IP_LOCAL_PORT_RANGE, "IP_LOCAL_PORT_RANGE"),
+  ip(IP_LOCAL_PORT_RANGE, "IP_LOCAL_PORT_RANGE", portRange),
   ip(IP_ADD_MEMBERSHIP, "IP_ADD_MEMBERSHIP", membership4(GROUP_JOIN)),
   ip(IP_DROP_MEMBERSHIP, "IP_DROP_MEMBERSHIP", membership4(GROUP_LEAVE)),
   ip(IP_UNBLOCK_SOURCE, "IP_UNBLOCK_SOURCE", sourceMembership4(GROUP_UNBLOCK)),

@@ -51,10 +51,19 @@ import {
   MCAST_UNBLOCK_SOURCE,
 } from "../options.ts";
 import { PMTUDISC_OMIT, PMTUDISC_WANT, TX_DONT_FRAGMENT, withMtuDiscover, withTos, withTtl } from "../send-word.ts";
-import { F_V6ONLY, MULTICAST_IF6 } from "../table.ts";
-import { changeMulticast, changeSendWord, flagOf, KERNEL_SENDS, KERNEL_SENDS_WITH, sendFlag } from "./effects.ts";
+import { F_ANY_ADDRESS, F_V6ONLY, MULTICAST_IF6 } from "../table.ts";
+import {
+  changeFlag,
+  changeMulticast,
+  changeSendWord,
+  flagOf,
+  KERNEL_SENDS,
+  KERNEL_SENDS_WITH,
+  sendFlag,
+  tableFlag,
+} from "./effects.ts";
 import { filter, membership, membership6, sourceMembership } from "./groups.ts";
-import { AS_GIVEN, ENGINE, flag, number, OF_FLOW, option, ranged, readOnly, strictFlag } from "./rules.ts";
+import { AS_GIVEN, ENGINE, flag, number, OF_FLOW, option, ranged, strictFlag } from "./rules.ts";
 import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
 
 /** IPV6_DEFAULT_HOPLIMIT, IPV6_DEFAULT_MCASTHOPS. */
@@ -65,6 +74,9 @@ const ADDR_PREFERENCES_DEFAULT = 0x500;
 
 const ipv6 = (name: number, label: string, ...parts: UdpPart[]): UdpOption =>
   option(IPPROTO_IPV6, name, label, ...parts);
+
+/** Of a socket that has a port it cannot be changed. */
+const unbound = (_value: number, { socket }: UdpTarget): number => (socket.isUnbound ? 0 : -ERRNO.EINVAL);
 
 /** A byte, or -1 for the default. */
 const byteOr = (initial: number): UdpPart =>
@@ -114,10 +126,12 @@ export const IPV6_LEVEL: readonly UdpOption[] = [
   ipv6(IPV6_RECVERR, "IPV6_RECVERR", ENGINE, flag(), {
     effect: (target, value) => target.socket.queueErrors(value !== 0),
   }),
-  // A bound socket's cannot be changed.
-  ipv6(IPV6_V6ONLY, "IPV6_V6ONLY", {
-    set: () => -ERRNO.EINVAL,
-    get: readOnly((target: UdpTarget) => flagOf(target, F_V6ONLY)).get,
+  ipv6(IPV6_V6ONLY, "IPV6_V6ONLY", flag({ check: unbound }), {
+    initial: (target) => flagOf(target, F_V6ONLY),
+    effect(target, value) {
+      changeFlag(target, F_V6ONLY, value !== 0);
+      target.socket.familyChanged();
+    },
   }),
   ipv6(IPV6_JOIN_ANYCAST, "IPV6_JOIN_ANYCAST"),
   ipv6(IPV6_LEAVE_ANYCAST, "IPV6_LEAVE_ANYCAST"),
@@ -144,7 +158,7 @@ export const IPV6_LEVEL: readonly UdpOption[] = [
   ipv6(IPV6_RECVORIGDSTADDR, "IPV6_RECVORIGDSTADDR", ENGINE, flag()),
   ipv6(IPV6_TRANSPARENT, "IPV6_TRANSPARENT"),
   ipv6(IPV6_UNICAST_IF, "IPV6_UNICAST_IF", KERNEL_SENDS),
-  ipv6(IPV6_FREEBIND, "IPV6_FREEBIND", flag()),
+  ipv6(IPV6_FREEBIND, "IPV6_FREEBIND", flag(), tableFlag(F_ANY_ADDRESS)),
   ipv6(MCAST_JOIN_GROUP, "MCAST_JOIN_GROUP", membership(6, GROUP_JOIN)),
   ipv6(MCAST_BLOCK_SOURCE, "MCAST_BLOCK_SOURCE", sourceMembership(6, GROUP_BLOCK)),
   ipv6(MCAST_UNBLOCK_SOURCE, "MCAST_UNBLOCK_SOURCE", sourceMembership(6, GROUP_UNBLOCK)),

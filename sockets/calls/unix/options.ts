@@ -55,7 +55,6 @@ import {
   MEMINFO_WMEM_ALLOC,
   MEMINFO_WORDS,
   socketLevel,
-  timeoutMs,
 } from "../../sockopt/socket-rules.ts";
 import { AF_UNIX, SOCK_STREAM } from "../constants.ts";
 import { encodeCredentials, NO_PEER } from "./credentials.ts";
@@ -65,6 +64,7 @@ import { LISTENING } from "./state.ts";
 const INT_BYTES = 4;
 const LONG_BYTES = 8;
 const IFNAMSIZ = 16;
+const MICROSECONDS_PER_MS = 1000;
 
 type UnixOption = Option<UnixOptions>;
 type UnixPart = OptionPart<UnixOptions>;
@@ -86,7 +86,7 @@ const tellQueue = so(SO_INQ, "SO_INQ", {
   },
 });
 
-/** One of the four that ask for times of arrival: the last one set is kept, or 0. SO_TIMESTAMP_NEW is told of both that are new. */
+/** Names of the option that is set, of the four that ask for times of arrival: the last one set, or 0. */
 const timestamp = (name: number, label: string): UnixOption =>
   so(name, label, {
     set(target, bytes) {
@@ -94,10 +94,7 @@ const timestamp = (name: number, label: string): UnixOption =>
       target.timestamps = readInt(bytes, SOL_SOCKET) === 0 ? 0 : name;
       return 0;
     },
-    get({ timestamps }, out) {
-      const implied = name === SO_TIMESTAMP_NEW && timestamps === SO_TIMESTAMPNS_NEW;
-      return writeInt(SOL_SOCKET, out, Number(timestamps === name || implied));
-    },
+    get: (target, out) => writeInt(SOL_SOCKET, out, Number(target.timestamps === name)),
   });
 
 const peekOffset: UnixPart = {
@@ -350,11 +347,11 @@ export class UnixOptions implements OptionTarget {
   }
 
   get receiveTimeoutMs(): number {
-    return timeoutMs(this.value(receiveTimeout));
+    return this.value(receiveTimeout) / MICROSECONDS_PER_MS || Number.POSITIVE_INFINITY;
   }
 
   get sendTimeoutMs(): number {
-    return timeoutMs(this.value(sendTimeout));
+    return this.value(sendTimeout) / MICROSECONDS_PER_MS || Number.POSITIVE_INFINITY;
   }
 
   get receiveLowWater(): number {
