@@ -19,6 +19,7 @@ import {
 import { mtuDiscoverOf, PMTUDISC_DONT } from "./send-word.ts";
 import { writeInt } from "./sockopt/rules.ts";
 import { SocketOptions } from "./sockopt/socket-options.ts";
+import { timeoutMs } from "./sockopt/socket-rules.ts";
 import { optionLabel } from "./sockopt/table.ts";
 import { CONNECTED, PLACEHOLDER, REMOTE, SEGMENT, SNDBUF, STATE } from "./table.ts";
 import { wordsAt } from "./text-address.ts";
@@ -283,8 +284,7 @@ export abstract class SocketControl {
 
   /** SO_RCVTIMEO; without one, for ever. */
   protected get receiveTimeoutMs(): number {
-    const microseconds = this.options_?.valueOf(SOL_SOCKET, SO_RCVTIMEO) ?? 0;
-    return microseconds === 0 ? Number.POSITIVE_INFINITY : microseconds / 1000;
+    return timeoutMs(this.options_?.valueOf(SOL_SOCKET, SO_RCVTIMEO) ?? 0);
   }
 
   private option(level: number, name: number): boolean {

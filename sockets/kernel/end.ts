@@ -130,11 +130,11 @@ export function onKernelSockets<Base extends EndpointClass>(base: Base) {
     }
 
     override incomingCpu(socket: UdpSocket): number {
-      return this.io.incomingCpu(socket);
+      return this.io.info.incomingCpu(socket);
     }
 
     override incomingNapiId(socket: UdpSocket): number {
-      return this.io.incomingNapiId(socket);
+      return this.io.info.incomingNapiId(socket);
     }
 
     override countDrops(socket: UdpSocket | null): void {

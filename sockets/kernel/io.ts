@@ -6,18 +6,18 @@
  *   a socket without            receive*() -> recvmmsg -> its queue -> the caller; epoll wakes who waits
  *   what is sent or answered    gathered; sendmmsg once a turn, or when 64 are there
  */
-import { ERRNO, sys } from "af-xdp-bindings";
+import { ERRNO } from "af-xdp-bindings";
 import { C } from "../counters.ts";
 import { Datagram } from "../datagram.ts";
 import type { Endpoint } from "../endpoint.ts";
 import { Handlers } from "../handlers.ts";
-import { SO_ERROR, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID, SO_MEMINFO, SOL_SOCKET } from "../options.ts";
-import { DROPS, GENERATION, PLACEHOLDER, type SocketTable } from "../table.ts";
+import { GENERATION, PLACEHOLDER, type SocketTable } from "../table.ts";
 import type { Handler, UdpSocket } from "../udp-socket.ts";
 import { EPOLLERR, EPOLLIN, EPOLLONESHOT, EPOLLOUT, Epoll } from "./epoll.ts";
-import { KernelErrorQueue } from "./errors.ts";
+import { KernelErrors } from "./errors.ts";
 import { KernelFlows } from "./flows.ts";
 import type { KernelFrames } from "./frames.ts";
+import { KernelInfo } from "./info.ts";
 import { KernelOutput } from "./output.ts";
 import { KernelQueues } from "./queues.ts";
 import { BATCH, Receiver } from "./receiver.ts";
@@ -30,15 +30,13 @@ const HOT_MAX = 8;
 const MISSES_MAX = 64;
 /** Polls between two questions to epoll while there are such sockets, a power of two: the others wait no longer. */
 const HOT_POLLS = 8;
-/** struct: nine numbers of 32 bits, the last the count of drops (include/uapi/linux/sock_diag.h). */
-const MEMINFO_WORDS = 9;
-const SK_MEMINFO_DROPS = 8;
 /** Sockets whose drops are looked at a time. */
 const DROPS_MAX = 256;
 
 export class KernelIo implements SenderOwner {
   readonly epoll = new Epoll();
   readonly out: KernelOutput;
+  readonly info: KernelInfo;
   private readonly table: SocketTable;
   private readonly counters: Float64Array;
   private readonly frames: KernelFrames;
@@ -49,7 +47,7 @@ export class KernelIo implements SenderOwner {
   private readonly receiver: Receiver;
   private readonly pull: Receiver;
   private readonly queues: KernelQueues;
-  private readonly errors: KernelErrorQueue;
+  private readonly errors: KernelErrors;
   private readonly datagram: Datagram;
   /** The socket whose batch is being delivered. */
   private current: KernelSocket | null = null;
@@ -64,7 +62,6 @@ export class KernelIo implements SenderOwner {
   failures = 0;
   /** The socket that was last read by receive*(). */
   private draining: UdpSocket | null = null;
-  private readonly option = new Int32Array(MEMINFO_WORDS);
 
   /** @param busy poll sockets that have a handler all the time, whatever epoll says: SO_BUSY_POLL needs the read */
   constructor(endpoint: Endpoint, frames: KernelFrames, busy: boolean) {
@@ -76,7 +73,8 @@ export class KernelIo implements SenderOwner {
     this.receiver = new Receiver(frames);
     this.pull = new Receiver(frames);
     this.queues = new KernelQueues(endpoint);
-    this.errors = new KernelErrorQueue(endpoint.sockets);
+    this.errors = new KernelErrors(endpoint.sockets);
+    this.info = new KernelInfo(this.table, this.counters);
     this.datagram = new Datagram(endpoint, frames.views);
     this.out = new KernelOutput(this.table, frames, this.counters, this);
   }
@@ -105,7 +103,7 @@ export class KernelIo implements SenderOwner {
       return;
     }
     this.out.sender.drop(state.fd);
-    this.takeDrops(state);
+    this.info.takeDrops(state);
     state.handlers = 0;
     state.awaited = false;
     state.blocked = false;
@@ -137,7 +135,7 @@ export class KernelIo implements SenderOwner {
 
   lookForErrors(socket: UdpSocket): void {
     const state = this.stateOf(socket);
-    if (state !== undefined) this.takeError(state);
+    if (state !== undefined) this.errors.take(state);
   }
 
   private stateOf(socket: UdpSocket): KernelSocket | undefined {
@@ -230,7 +228,7 @@ export class KernelIo implements SenderOwner {
       work++;
     }
     if ((events & EPOLLERR) !== 0) {
-      this.takeError(state);
+      this.errors.take(state);
       work++;
     }
     if ((events & EPOLLIN) !== 0) {
@@ -267,7 +265,7 @@ export class KernelIo implements SenderOwner {
       this.starve(state);
       return 0;
     }
-    this.fail(state, -result, true);
+    this.errors.fail(state, -result, true);
     return 1;
   }
 
@@ -411,7 +409,7 @@ export class KernelIo implements SenderOwner {
     if (lost) this.out.forgetReached();
     const state = this.states.get(fd);
     // What was lost has been counted; the next one may well leave, to somebody else.
-    if (state !== undefined) this.fail(state, errno, !lost);
+    if (state !== undefined) this.errors.fail(state, errno, !lost);
   }
 
   sendBlocked(fd: number): void {
@@ -421,34 +419,7 @@ export class KernelIo implements SenderOwner {
     this.update(state);
   }
 
-  // ---- what the kernel tells of a socket ----
-
-  private takeError(state: KernelSocket): void {
-    if (this.errors.read(state) > 0) return;
-    this.option[0] = 0;
-    sys.getsockoptInt(state.fd, SOL_SOCKET, SO_ERROR, this.option);
-    if (this.option[0] !== 0) state.socket.tell(this.option[0], true);
-  }
-
-  /** A call has failed, perhaps with an error that waited: the socket's error queue may say more about that. */
-  private fail(state: KernelSocket, errno: number, pending: boolean): void {
-    if (this.errors.read(state) === 0) state.socket.tell(errno, pending);
-  }
-
-  /** SO_INCOMING_CPU: where the last datagram of the socket was received; -1 before the first. */
-  incomingCpu(socket: UdpSocket): number {
-    return this.ask(socket, SO_INCOMING_CPU);
-  }
-
-  incomingNapiId(socket: UdpSocket): number {
-    return Math.max(this.ask(socket, SO_INCOMING_NAPI_ID), 0);
-  }
-
-  private ask(socket: UdpSocket, name: number): number {
-    this.option[0] = -1;
-    sys.getsockoptInt(this.table.get(socket.id, PLACEHOLDER), SOL_SOCKET, name, this.option);
-    return this.option[0];
-  }
+  // ---- drops ----
 
   /** Takes over what the kernel has dropped at sockets that were read since the last time. */
   countAllDrops(): void {
@@ -456,24 +427,13 @@ export class KernelIo implements SenderOwner {
     for (const state of this.states.values()) {
       if (!state.read) continue;
       if (left-- === 0) return;
-      this.takeDrops(state);
+      this.info.takeDrops(state);
     }
   }
 
   countDropsAt(socket: UdpSocket): void {
     const state = this.stateOf(socket);
-    if (state !== undefined) this.takeDrops(state);
-  }
-
-  private takeDrops(state: KernelSocket): void {
-    state.read = false;
-    const { option, table } = this;
-    if (sys.getsockopt(state.fd, SOL_SOCKET, SO_MEMINFO, option) < MEMINFO_WORDS * 4) return;
-    const drops = (option[SK_MEMINFO_DROPS] - state.drops) | 0;
-    state.drops = option[SK_MEMINFO_DROPS];
-    if (drops <= 0) return;
-    this.counters[C.UdpRcvbufErrors] += drops;
-    Atomics.add(table.records, state.id * table.stride + DROPS, drops);
+    if (state !== undefined) this.info.takeDrops(state);
   }
 
   // ---- epoll ----

@@ -1,6 +1,13 @@
 /** What the host's kernel bounds socket options by: sysctls of net.core, and the privileges of this process. */
 import { readFileSync } from "node:fs";
+import { sys } from "af-xdp-bindings";
+import { SO_RCVTIMEO, SOL_SOCKET } from "../options.ts";
 
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+
+/** Of a kernel with CONFIG_HZ=250. */
+const TICK_DEFAULT_US = 4000;
 const CAP_SETGID = 6;
 const CAP_SETUID = 7;
 const CAP_NET_ADMIN = 12;
@@ -16,6 +23,8 @@ export interface Limits {
   /** net.core.rmem_default and wmem_default, bytes. */
   readonly rcvbufDefault: number;
   readonly sndbufDefault: number;
+  /** A tick of the kernel's clock, in which it counts timeouts: microseconds. */
+  readonly tickUs: number;
   /** net.core.busy_read, microseconds. */
   readonly busyRead: number;
   readonly netAdmin: boolean;
@@ -34,6 +43,7 @@ export function hostLimits(): Limits {
     sndbufMax: sysctl("wmem_max"),
     rcvbufDefault: sysctl("rmem_default"),
     sndbufDefault: sysctl("wmem_default"),
+    tickUs: tick(),
     busyRead: Number(text("/proc/sys/net/core/busy_read")) || 0,
     netAdmin: capable(CAP_NET_ADMIN),
     netRaw: capable(CAP_NET_RAW),
@@ -46,6 +56,17 @@ export function hostLimits(): Limits {
 
 function sysctl(name: string): number {
   return Number(text(`/proc/sys/net/core/${name}`).trim()) || BUFFER_MAX;
+}
+
+/** The least timeout that a socket of the kernel can be given, but none. */
+function tick(): number {
+  const fd = sys.socket(AF_UNIX, SOCK_STREAM, 0);
+  if (fd < 0) return TICK_DEFAULT_US;
+  const time = BigInt64Array.of(0n, 1n);
+  sys.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, time);
+  sys.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, time);
+  sys.close(fd);
+  return Number(time[1]) || TICK_DEFAULT_US;
 }
 
 function capable(bit: number): boolean {

@@ -50,6 +50,7 @@ import {
 } from "./rules.ts";
 
 const INT_MAX = 0x7fffffff;
+const LONG_MAX = 0x7fffffffffffffffn;
 const INT_BYTES = 4;
 /** SOCK_MIN_SNDBUF and SOCK_MIN_RCVBUF of 64-bit kernels (include/net/sock.h), doubled as getsockopt tells them. */
 const SNDBUF_MIN = 4608;
@@ -59,6 +60,9 @@ const PRIORITY_MAX = 6;
 const LINGER_BYTES = 8;
 const TIMEVAL_BYTES = 16;
 const MICROSECONDS = 1_000_000;
+const MICROSECONDS_PER_MS = 1000;
+/** SO_RCVTIMEO, SO_SNDTIMEO: the value of a socket whose calls give EAGAIN at once. */
+const DOES_NOT_WAIT = -1;
 const SOCK_SNDBUF_LOCK = 1;
 const SOCK_RCVBUF_LOCK = 2;
 const BUF_LOCK_MASK = SOCK_SNDBUF_LOCK | SOCK_RCVBUF_LOCK;
@@ -118,7 +122,10 @@ function buffer(
 
 const mayForce = (target: OptionTarget): number => admin(target, ERRNO.EPERM);
 
-/** struct timeval in 64-bit fields, kept in microseconds. */
+/**
+ * struct timeval in 64-bit fields, kept in microseconds: whole ticks of the kernel's clock, as it keeps them. 0 is for ever, and
+ * DOES_NOT_WAIT, which a negative time gives, is told as 0, too.
+ */
 const timeout: OptionPart = {
   ...ENGINE,
   set(this: Option, target, bytes) {
@@ -127,24 +134,37 @@ const timeout: OptionPart = {
     const seconds = Number(view.getBigInt64(0, true));
     const microseconds = Number(view.getBigInt64(8, true));
     if (microseconds < 0 || microseconds >= MICROSECONDS) return -ERRNO.EDOM;
-    target.store(this, seconds < 0 ? 0 : seconds * MICROSECONDS + microseconds);
+    const { tickUs } = target.limits;
+    const whole = seconds * MICROSECONDS + Math.ceil(microseconds / tickUs) * tickUs;
+    target.store(this, seconds < 0 ? DOES_NOT_WAIT : whole);
     return 0;
   },
   get(this: Option, target, out) {
-    const value = target.value(this);
+    const value = Math.max(target.value(this), 0);
     const words = BigInt64Array.of(BigInt(Math.floor(value / MICROSECONDS)), BigInt(value % MICROSECONDS));
     return writeBytes(out, new Uint8Array(words.buffer));
   },
 };
 
-/** struct linger { int onoff; int seconds }, kept as seconds * 2 + onoff. */
+/** Milliseconds that a value of SO_RCVTIMEO or SO_SNDTIMEO stands for. */
+export function timeoutMs(value: number): number {
+  if (value === DOES_NOT_WAIT) return 0;
+  return value === 0 ? Number.POSITIVE_INFINITY : value / MICROSECONDS_PER_MS;
+}
+
+/**
+ * struct linger { int onoff; int seconds }, kept as seconds * 2 + onoff. The kernel takes a negative time for the longest there is,
+ * MAX_SCHEDULE_TIMEOUT in its ticks, and tells the lower half of that in seconds.
+ */
 const linger: OptionPart = {
   set(this: Option, target, bytes) {
     if (bytes.length < LINGER_BYTES) return -ERRNO.EINVAL;
     const view = new DataView(bytes.buffer, bytes.byteOffset);
     const on = view.getInt32(0, true) !== 0;
     const before = Math.floor(target.value(this) / 2);
-    target.store(this, on ? (view.getInt32(4, true) >>> 0) * 2 + 1 : before * 2);
+    const given = view.getInt32(4, true);
+    const longest = Number(BigInt.asUintN(32, LONG_MAX / BigInt(MICROSECONDS / target.limits.tickUs)));
+    target.store(this, on ? (given < 0 ? longest : given) * 2 + 1 : before * 2);
     return 0;
   },
   get(this: Option, target, out) {
@@ -237,5 +257,7 @@ export function socketLevel<T extends OptionTarget>(
   effects: Readonly<Record<number, OptionPart<T>>>,
   ...own: readonly Option<T>[]
 ): readonly Option<T>[] {
-  return [...COMMON.map((entry): Option<T> => Object.assign({}, entry, effects[entry.name])), ...own];
+  const adapted = (entry: Option): Option<T> =>
+    effects[entry.name] === undefined ? entry : Object.assign({}, entry, effects[entry.name]);
+  return [...COMMON.map(adapted), ...own];
 }

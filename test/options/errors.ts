@@ -1,4 +1,5 @@
 /** The same story of network errors told by a socket of the kernel and by one of the engine. */
+import { expect } from "bun:test";
 import { check, ERRNO, errnoName, sys } from "af-xdp-bindings";
 import type { Engine } from "../../engine/engine.ts";
 import type { NetNs } from "../../engine/host/netns.ts";
@@ -13,6 +14,8 @@ import { formatIp, ip } from "../../sockets/wire/address.ts";
 import { until } from "../support/kernel-udp.ts";
 import { int, KernelParty, verdict } from "./parties.ts";
 
+/** Nobody has it at the peer. */
+export const CLOSED = 9;
 const MSG_DONTWAIT = 0x40;
 const MSG_ERRQUEUE = 0x2000;
 const ROOM = 65536;
@@ -192,14 +195,14 @@ export function wantErrors(caller: Caller, family: 4 | 6, value = 1): void {
 }
 
 /**
- * Waits until the engine has heard of what its host's kernel knows by now: changes of routes, and errors of what was sent.
- * The control thread takes them in as they came and passes them on in this order, so an error that comes after them, that
- * of a datagram to a closed port of the host itself, is heard of last.
+ * Waits until the engine has sent what was sent before, and has heard of what became of it. The datagram to a closed port of
+ * the peer takes the same way as others to this peer, and its error the same way back: through the queue of an only lcore,
+ * over the wire, through the kernel and its control thread, which passes on what the kernel tells in this order.
  */
-export async function heardOf(engine: Engine): Promise<void> {
-  const socket = engine.udp({ address: "127.0.0.1" });
-  socket.setsockopt(IPPROTO_IP, IP_RECVERR, 1);
-  socket.send("is all told?", 9, "127.0.0.1");
-  await until("what the kernel tells", () => socket.receiveError() !== null);
-  socket.close();
+export async function heardOf(engine: Engine, family: 4 | 6, peer: string): Promise<void> {
+  const caller = new EngineCaller(engine.udp({ address: family === 4 ? "0.0.0.0" : "::" }));
+  wantErrors(caller, family);
+  expect(caller.send(new Uint8Array(1), { address: peer, port: CLOSED })).toBe("1");
+  await until("what became of it", () => caller.readError() !== "EAGAIN");
+  caller.close();
 }

@@ -3,6 +3,7 @@ import { check, errnoName, SysError, sys } from "af-xdp-bindings";
 import type { NetNs } from "../../engine/host/netns.ts";
 import { AF_INET, AF_INET6 } from "../../sockets/table.ts";
 import type { UdpSocket } from "../../sockets/udp-socket.ts";
+import { NUMBERS } from "./numbers.ts";
 
 const SOCK_DGRAM_CLOEXEC = 0x80002;
 
@@ -81,38 +82,6 @@ export function verdict(call: () => string): string {
 }
 
 export const int = (value: number): Uint8Array => new Uint8Array(Int32Array.of(value).buffer);
-
-/** Numbers at which some option changes its mind. */
-export const NUMBERS = [
-  -(2 ** 31),
-  -2,
-  -1,
-  0,
-  1,
-  2,
-  3,
-  4,
-  5,
-  6,
-  7,
-  8,
-  63,
-  64,
-  127,
-  128,
-  255,
-  256,
-  1279,
-  1280,
-  2303,
-  2304,
-  4608,
-  65535,
-  65536,
-  1_000_000,
-  100_000_000,
-  2 ** 31 - 1,
-];
 
 /** One option through its values and lengths: a line each. */
 export function play(party: Party, level: number, name: number): string[] {

@@ -1,7 +1,9 @@
 /** Path MTUs: a router before a narrower link, and what a kernel socket and one of the engine make of what it says. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Engine } from "../../engine/engine.ts";
+import { waitUntilLocal } from "../../engine/host/hosts.ts";
 import { NetNs } from "../../engine/host/netns.ts";
+import { Rtnl } from "../../engine/host/rtnetlink.ts";
 import {
   IP_MTU,
   IP_MTU_DISCOVER,
@@ -11,24 +13,24 @@ import {
   IPV6_MTU_DISCOVER,
 } from "../../sockets/options.ts";
 import { PMTUDISC_DONT, PMTUDISC_INTERFACE, PMTUDISC_OMIT, PMTUDISC_WANT } from "../../sockets/send-word.ts";
+import { ip } from "../../sockets/wire/address.ts";
 import { ipJson, ipRun } from "../engine/host/iproute2.ts";
 import { icmp4, icmp6, ip4, ip6, udp } from "../host/messages.ts";
 import { PacketSocket } from "../host/packet-socket.ts";
 import { framed } from "../host/packets.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { KernelUdp, until } from "../support/kernel-udp.ts";
-import { type Caller, EngineCaller, KernelCaller, wantErrors } from "./errors.ts";
+import { type Caller, EngineCaller, heardOf, KernelCaller, wantErrors } from "./errors.ts";
 
 setDefaultTimeout(60_000);
 
 const FAMILIES = [4, 6] as const;
 const missing = requires("veth", "af_xdp", "bpf");
 const NARROW = 1300;
-/** What a report needs to arrive and be followed. */
-const SETTLE_MS = 300;
+/** More than the least time between two looks of the control thread at reports (engine/path-mtu.ts). */
+const LOOK_MS = 120;
 /** How often the kernel is asked whether it still believes in an MTU (engine/path-mtu.ts). */
 const ASK_MS = 1000;
-const settle = (): Promise<void> => Bun.sleep(SETTLE_MS);
 
 describe.skipIf(missing !== "").each(FAMILIES)("path MTU, IPv%i", (family) => {
   const level = family === 4 ? IPPROTO_IP : IPPROTO_IPV6;
@@ -42,6 +44,7 @@ describe.skipIf(missing !== "").each(FAMILIES)("path MTU, IPv%i", (family) => {
   /** The engine's host is b, the router a; behind it is this one. */
   let hosts: VethPair;
   let end: NetNs;
+  let endRtnl: Rtnl;
   let engine: Engine;
   let receiver: KernelUdp;
   /** Hosts that are there already: each story has one of its own, for what is known of a path is the host's. */
@@ -51,6 +54,7 @@ describe.skipIf(missing !== "").each(FAMILIES)("path MTU, IPv%i", (family) => {
   function addHost(): string {
     const address = far(++last);
     ipRun(end, "addr", "add", `${address}/${bits}`, "dev", "eth0", ...(family === 6 ? ["nodad"] : []));
+    waitUntilLocal(endRtnl, [ip(address)]);
     // The router need not ask for it.
     ipRun(hosts.a.ns, "neigh", "replace", address, "lladdr", endMac, "dev", "far0");
     return address;
@@ -59,6 +63,7 @@ describe.skipIf(missing !== "").each(FAMILIES)("path MTU, IPv%i", (family) => {
   beforeAll(async () => {
     hosts = makeHosts();
     end = NetNs.create();
+    endRtnl = end.run(() => new Rtnl());
     const ends = { rxQueues: 1, txQueues: 1, mtu: NARROW };
     hosts.a.rtnl.createVeth({ name: "far0", ...ends }, { name: "eth0", netnsFd: end.fd, ...ends });
     ipRun(hosts.a.ns, "addr", "add", `${far(1)}/${bits}`, "dev", "far0", ...(family === 6 ? ["nodad"] : []));
@@ -86,6 +91,7 @@ describe.skipIf(missing !== "").each(FAMILIES)("path MTU, IPv%i", (family) => {
   afterAll(async () => {
     await engine?.close();
     receiver?.close();
+    endRtnl?.close();
     end?.close();
     hosts?.close();
   });
@@ -95,11 +101,28 @@ describe.skipIf(missing !== "").each(FAMILIES)("path MTU, IPv%i", (family) => {
     engine: (): Caller => new EngineCaller(engine.udp({ address: any })),
   };
 
-  /** Lengths of what has come. */
-  function drain(): number[] {
-    const lengths: number[] = [];
-    for (let got = receiver.take(); got !== null; got = receiver.take()) lengths.push(got.payload.length);
-    return lengths;
+  /** Lengths of what has come, since the last drain(). */
+  const lengths: number[] = [];
+  const drain = (): number[] => lengths.splice(0);
+
+  /** Waits until what was sent is at the far host or lost, and what was reported of it is followed. */
+  async function settle(): Promise<void> {
+    const router = near(1);
+    await heardOf(engine, family, router);
+    await Bun.sleep(LOOK_MS);
+    // The control thread looks in a turn after this time, which has ended when it has heard of something again.
+    await heardOf(engine, family, router);
+    await heardOf(engine, family, router);
+    const socket = engine.udp({ address: any });
+    expect(socket.send("last", receiver.port, far(2))).toBe(4);
+    await until("the last datagram", () => {
+      for (let got = receiver.take(); got !== null; got = receiver.take()) {
+        if (got.text === "last") return true;
+        lengths.push(got.payload.length);
+      }
+      return false;
+    });
+    socket.close();
   }
 
   async function compare(story: (caller: Caller, address: string) => Promise<unknown[]>): Promise<unknown[]> {

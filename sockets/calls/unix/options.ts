@@ -55,6 +55,7 @@ import {
   MEMINFO_WMEM_ALLOC,
   MEMINFO_WORDS,
   socketLevel,
+  timeoutMs,
 } from "../../sockopt/socket-rules.ts";
 import { AF_UNIX, SOCK_STREAM } from "../constants.ts";
 import { encodeCredentials, NO_PEER } from "./credentials.ts";
@@ -64,7 +65,6 @@ import { LISTENING } from "./state.ts";
 const INT_BYTES = 4;
 const LONG_BYTES = 8;
 const IFNAMSIZ = 16;
-const MICROSECONDS_PER_MS = 1000;
 
 type UnixOption = Option<UnixOptions>;
 type UnixPart = OptionPart<UnixOptions>;
@@ -86,7 +86,7 @@ const tellQueue = so(SO_INQ, "SO_INQ", {
   },
 });
 
-/** Names of the option that is set, of the four that ask for times of arrival: the last one set, or 0. */
+/** One of the four that ask for times of arrival: the last one set is kept, or 0. SO_TIMESTAMP_NEW is told of both that are new. */
 const timestamp = (name: number, label: string): UnixOption =>
   so(name, label, {
     set(target, bytes) {
@@ -94,7 +94,10 @@ const timestamp = (name: number, label: string): UnixOption =>
       target.timestamps = readInt(bytes, SOL_SOCKET) === 0 ? 0 : name;
       return 0;
     },
-    get: (target, out) => writeInt(SOL_SOCKET, out, Number(target.timestamps === name)),
+    get({ timestamps }, out) {
+      const implied = name === SO_TIMESTAMP_NEW && timestamps === SO_TIMESTAMPNS_NEW;
+      return writeInt(SOL_SOCKET, out, Number(timestamps === name || implied));
+    },
   });
 
 const peekOffset: UnixPart = {
@@ -347,11 +350,11 @@ export class UnixOptions implements OptionTarget {
   }
 
   get receiveTimeoutMs(): number {
-    return this.value(receiveTimeout) / MICROSECONDS_PER_MS || Number.POSITIVE_INFINITY;
+    return timeoutMs(this.value(receiveTimeout));
   }
 
   get sendTimeoutMs(): number {
-    return this.value(sendTimeout) / MICROSECONDS_PER_MS || Number.POSITIVE_INFINITY;
+    return timeoutMs(this.value(sendTimeout));
   }
 
   get receiveLowWater(): number {

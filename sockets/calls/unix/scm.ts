@@ -81,7 +81,7 @@ export function deliver(
   pidFile: (fd: number) => File,
 ): void {
   const { passesCredentials, passesPidfd, passesSecurity } = wishes;
-  if (message.control === null) {
+  if (message.control === null || message.control.length === 0) {
     if (passesCredentials || passesPidfd || passesSecurity || files.length > 0) message.flags |= MSG_CTRUNC;
     return;
   }
@@ -89,7 +89,8 @@ export function deliver(
   if (files.length > 0) putFiles(writer, message, files, descriptors);
   if (!passesPidfd) return;
   if (writer.left < INT_BYTES) message.flags |= MSG_CTRUNC;
-  else writer.put(SOL_SOCKET, SCM_PIDFD, controlInt(openPid(credentials.pid, descriptors, pidFile)));
+  else if (credentials.pid !== 0)
+    writer.put(SOL_SOCKET, SCM_PIDFD, controlInt(openPid(credentials.pid, descriptors, pidFile)));
 }
 
 /** scm_detach_fds(): as many as have room, and descriptors to be had. */

@@ -36,7 +36,7 @@ interface Found {
 
 export class StreamSocket extends UnixSocket {
   override readonly isStream = true;
-  /** Bytes in the queue, as SIOCINQ tells them: of a part that is not read to its end all of them. */
+  /** Bytes to be read, as SIOCINQ tells them: a byte out of band that is passed over stays counted, as in Linux 6.18. */
   private queued = 0;
   /** What a call that goes on must not be continued with: bytes of others than these, and anything after files. */
   private lastFrom: Credentials | null = null;
@@ -190,9 +190,9 @@ export class StreamSocket extends UnixSocket {
         continue;
       }
       packet.consumed += chunk;
+      this.queued -= chunk;
       if (packet.files.length > 0) found.files = packet.detach();
       if (packet.length > 0) break;
-      this.queued -= packet.data.length;
       this.unlink(at);
       if (found.files.length > 0) break;
       at = 0;
@@ -258,7 +258,8 @@ export class StreamSocket extends UnixSocket {
       if (before >= 0 && received[before].length === 0) this.unlink(before);
       urgent.consumed++;
     }
-    if (scatter(message.iov, urgent.data) === 0) return -ERRNO.EFAULT;
+    // It is read where there is no room for it, too.
+    scatter(message.iov, urgent.data);
     message.flags = (flags & MSG_CMSG_CLOEXEC) | MSG_OOB;
     if (message.name !== null) message.name.length = 0;
     message.controlLength = 0;
