@@ -13,6 +13,7 @@ const CAP_SETUID = 7;
 const CAP_NET_ADMIN = 12;
 const CAP_NET_RAW = 13;
 const CAP_SYS_ADMIN = 21;
+const CAP_SYS_RESOURCE = 24;
 /** Default of rmem_max, wmem_max and their defaults on a kernel with 4 KiB pages (net/core/sock.c, SK_WMEM_MAX), where /proc says nothing. */
 const BUFFER_MAX = 212992;
 
@@ -29,7 +30,10 @@ export interface Limits {
   readonly busyRead: number;
   readonly netAdmin: boolean;
   readonly netRaw: boolean;
+  /** RLIMIT_NOFILE. */
+  readonly descriptors: number;
   readonly sysAdmin: boolean;
+  readonly sysResource: boolean;
   readonly setUid: boolean;
   readonly setGid: boolean;
 }
@@ -47,7 +51,9 @@ export function hostLimits(): Limits {
     busyRead: Number(text("/proc/sys/net/core/busy_read")) || 0,
     netAdmin: capable(CAP_NET_ADMIN),
     netRaw: capable(CAP_NET_RAW),
+    descriptors: openFiles(),
     sysAdmin: capable(CAP_SYS_ADMIN),
+    sysResource: capable(CAP_SYS_RESOURCE),
     setUid: capable(CAP_SETUID),
     setGid: capable(CAP_SETGID),
   };
@@ -56,6 +62,11 @@ export function hostLimits(): Limits {
 
 function sysctl(name: string): number {
   return Number(text(`/proc/sys/net/core/${name}`).trim()) || BUFFER_MAX;
+}
+
+function openFiles(): number {
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(text("/proc/self/limits")) ?? [];
+  return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);
 }
 
 /** The least timeout that a socket of the kernel can be given, but none. */

@@ -1,51 +1,46 @@
 /** Scenarios of AF_UNIX on the kernel's sockets and on those of a process: everything that is recorded is equal. */
-import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, unlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { AF_UNIX } from "../../sockets/calls/constants.ts";
-import { raisePipe } from "../../sockets/calls/events/signals.ts";
-import { KernelCalls } from "../../sockets/calls/kernel-calls.ts";
-import { SocketProcess } from "../../sockets/calls/process.ts";
-import { plainSleeper } from "../../sockets/calls/sleep.ts";
-import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
-import { UnixFamily } from "../../sockets/calls/unix/family.ts";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { fileURLToPath } from "node:url";
+import { Comparison } from "./unix/compare.ts";
 import { UNIX_SCENARIOS } from "./unix/scenarios.ts";
-import type { Place, UnixScenario } from "./unix/tools.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "lcore-unix-"));
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
+setDefaultTimeout(60_000);
 
-function played({ play }: UnixScenario, calls: SocketCalls, unlink: Place["unlink"]): [string, unknown][] {
-  const notes: [string, unknown][] = [];
-  play(calls, (what, value) => notes.push([what, value]), { directory, unlink });
-  return notes;
-}
-
-function unlinkInode(path: string): number {
-  try {
-    unlinkSync(path);
-    return 0;
-  } catch (error) {
-    return (error as { errno: number }).errno;
-  }
-}
+const comparison = new Comparison();
+afterAll(() => comparison.close());
 
 describe("AF_UNIX as the kernel's", () => {
   test("so many", () => {
-    expect(UNIX_SCENARIOS.length).toBeGreaterThan(250);
+    expect(UNIX_SCENARIOS.length).toBeGreaterThan(4000);
     expect(new Set(UNIX_SCENARIOS.map(({ name }) => name)).size).toBe(UNIX_SCENARIOS.length);
   });
 
   test.each(UNIX_SCENARIOS.map((scenario) => [scenario.name, scenario] as const))("%s", (_, scenario) => {
-    const family = new UnixFamily();
-    const process = new SocketProcess(new Map([[AF_UNIX, family]]), plainSleeper, raisePipe);
-    const ours = played(scenario, process, (path) => family.unlink(path));
-    const kernels = played(scenario, new KernelCalls(), unlinkInode);
+    const { ours, kernels, left } = comparison.play(scenario);
     expect(ours).toEqual(kernels);
-    // Nothing stays open on either side.
-    expect(Array.from({ length: 64 }, (_, fd) => process.descriptors.get(fd)).filter((file) => file !== null)).toEqual(
-      [],
-    );
+    expect(left).toBe(0);
+  });
+});
+
+/** Of the bound on descriptors in flight; messages of 253 come to it with room on both sides, should others have some in flight. */
+const LIMIT = ["prlimit", "--nofile=1140:1140"];
+const tools = ["setpriv", "prlimit"].filter((tool) => Bun.which(tool) === null);
+
+describe.skipIf(tools.length > 0 || process.getuid!() !== 0)("as other users", () => {
+  const script = fileURLToPath(new URL("./modules/unix-differences.ts", import.meta.url));
+  const none = ["--bounding-set=-all", "--inh-caps=-all"];
+  test.each([
+    ["nobody", ["--reuid=65534", "--regid=65534", "--clear-groups", ...none]],
+    ["a user with groups", ["--reuid=1000", "--regid=7", "--groups=5,6,7", ...none]],
+    ["root without capabilities", none],
+  ])("%s: what may be sent and set", (_, privileges) => {
+    const command = [...LIMIT, "setpriv", ...privileges, process.execPath, script];
+    const { stdout, stderr, exitCode } = Bun.spawnSync(command);
+    if (exitCode !== 0) throw new Error(stderr.toString());
+    const { played, refused, different } = JSON.parse(stdout.toString());
+    expect(different).toEqual([]);
+    expect(played).toBeGreaterThan(300);
+    // It is another user indeed.
+    expect(refused).toBeGreaterThan(20);
   });
 });

@@ -29,12 +29,3 @@ export function terminated(address: Uint8Array): Uint8Array {
   name.set(address.subarray(0, name.length - 1));
   return name;
 }
-
-/** The address of a path, or of an abstract name, which begins with a null byte. */
-export function unixAddress(name: string): Uint8Array {
-  const path = new TextEncoder().encode(name);
-  const address = new Uint8Array(PATH_AT + path.length);
-  address[0] = AF_UNIX;
-  address.set(path, PATH_AT);
-  return address;
-}

@@ -46,7 +46,7 @@ export class DatagramSocket extends PacketSocket {
     if (former === null) return;
     if (other === null) this.state = CLOSED;
     former.waiters.delete(this);
-    this.queue.wake(this.writableBits(true));
+    this.queue.wake(this.writableBits(true), 0);
     if (other === former) return;
     this.forgetMessagesOf(former);
     if (former.peer === null) former.state = CLOSED;

@@ -7,7 +7,9 @@
  */
 import { posix } from "node:path";
 import { ERRNO } from "af-xdp-bindings";
-import { isPath, PATH_AT, terminated, unixAddress } from "./address.ts";
+import { AF_UNIX } from "../constants.ts";
+import { encodeAddress } from "../sockaddr.ts";
+import { isPath, PATH_AT, terminated } from "./address.ts";
 import type { UnixSocket } from "./socket.ts";
 
 /** Autobound names are a null byte and five hexadecimal digits. */
@@ -24,7 +26,7 @@ export class Names {
   }
 
   private bindPath(socket: UnixSocket, name: Uint8Array): number {
-    const key = pathKey(name);
+    const key = keyOf(name);
     if (this.paths.has(key)) return -ERRNO.EADDRINUSE;
     if (socket.name !== null) return -ERRNO.EINVAL;
     this.paths.set(key, socket);
@@ -47,7 +49,7 @@ export class Names {
     const first = Math.floor(Math.random() * AUTOBIND_NAMES);
     for (let i = 1; i <= AUTOBIND_NAMES; i++) {
       const digits = ((first + i) % AUTOBIND_NAMES).toString(16).padStart(5, "0");
-      if (this.bindAbstract(socket, unixAddress(`\0${digits}`)) === 0) return 0;
+      if (this.bindAbstract(socket, encodeAddress({ family: AF_UNIX, path: `\0${digits}` })) === 0) return 0;
     }
     return -ERRNO.ENOSPC;
   }
@@ -55,7 +57,7 @@ export class Names {
   /** The socket that is bound to an address which validate() has passed, or -errno. */
   find(address: Uint8Array, type: number): UnixSocket | number {
     if (!isPath(address)) return this.abstract.get(abstractKey(address, type)) ?? -ERRNO.ECONNREFUSED;
-    const found = this.paths.get(pathKey(terminated(address)));
+    const found = this.paths.get(keyOf(terminated(address)));
     if (found === undefined) return -ERRNO.ENOENT;
     if (found === null) return -ERRNO.ECONNREFUSED;
     return found.type === type ? found : -ERRNO.EPROTOTYPE;
@@ -63,7 +65,7 @@ export class Names {
 
   /** unlink(2) of a path. Returns 0 or -ENOENT. */
   unlink(path: string): number {
-    return this.paths.delete(pathKey(terminated(unixAddress(path)))) ? 0 : -ERRNO.ENOENT;
+    return this.paths.delete(pathKey(new TextEncoder().encode(path))) ? 0 : -ERRNO.ENOENT;
   }
 
   /** The socket is closed. A connection has the name of its listener without being bound to it. */
@@ -71,7 +73,7 @@ export class Names {
     const { name, type } = socket;
     if (name === null) return;
     if (isPath(name)) {
-      const key = pathKey(name);
+      const key = keyOf(name);
       if (this.paths.get(key) === socket) this.paths.set(key, null);
     } else {
       const key = abstractKey(name, type);
@@ -84,7 +86,10 @@ const latin1 = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
 
 const abstractKey = (name: Uint8Array, type: number): string => `${type} ${latin1(name.subarray(PATH_AT))}`;
 
-function pathKey(name: Uint8Array): string {
+/** Of an address that terminated() has made. */
+const keyOf = (name: Uint8Array): string => pathKey(name.subarray(PATH_AT, -1));
+
+function pathKey(path: Uint8Array): string {
   const directory = latin1(new TextEncoder().encode(process.cwd()));
-  return posix.resolve(directory, latin1(name.subarray(PATH_AT, -1)));
+  return posix.resolve(directory, latin1(path));
 }

@@ -3,6 +3,7 @@ import { ERRNO } from "af-xdp-bindings";
 import { unixTruesize } from "../../truesize.ts";
 import type { File } from "../file.ts";
 import type { Credentials } from "./credentials.ts";
+import type { Enclosed } from "./scm.ts";
 import type { UnixSocket } from "./socket.ts";
 import { SHUT_SEND } from "./state.ts";
 
@@ -40,10 +41,15 @@ export class Packet {
     return this.data.length - this.consumed;
   }
 
-  /** The files belong to it from now on. */
-  attach(files: File[]): void {
-    this.files = files;
-    this.sender.family.inFlight.add(files);
+  /** Encloses what goes along: files, if any, are its own from now on. Returns 0 or -errno. */
+  enclose(enclosed: Enclosed): number {
+    const { family, options } = this.sender;
+    this.credentials = enclosed.credentials;
+    if (enclosed.files.length === 0) return 0;
+    if (family.inFlight.tooMany(options.limits)) return -ERRNO.ETOOMANYREFS;
+    this.files = enclosed.files.splice(0);
+    family.inFlight.add(this.files);
+    return 0;
   }
 
   /** The files are the caller's from now on. */
@@ -56,7 +62,7 @@ export class Packet {
 
   /** It is read, or lost. */
   free(): void {
-    if (this.files.length > 0) for (const file of this.detach()) file.drop();
+    if (this.files.length > 0) this.sender.family.inFlight.drop(this.detach());
     this.sender.underWay -= this.truesize;
     this.sender.writeSpace();
   }

@@ -52,9 +52,7 @@ export abstract class PacketSocket extends UnixSocket {
     const paged = over <= 0 ? 0 : Math.min(Math.ceil(Math.min(over, PAGED_MAX) / PAGE) * PAGE, length);
     const packet = allocate(this, gather(message.iov), 0, length - paged, paged);
     if (typeof packet === "number") return packet;
-    packet.credentials = enclosed.credentials;
-    if (enclosed.files.length > 0) packet.attach(enclosed.files.splice(0));
-    const sent = this.sendTo(packet, address, flags);
+    const sent = packet.enclose(enclosed) || this.sendTo(packet, address, flags);
     if (sent < 0) packet.free();
     return sent < 0 ? sent : length;
   }
@@ -83,7 +81,7 @@ export abstract class PacketSocket extends UnixSocket {
     if (this.type === SOCK_SEQPACKET) return -ERRNO.EPIPE;
     this.peer = null;
     other.waiters.delete(this);
-    this.queue.wake(this.writableBits(true));
+    this.queue.wake(this.writableBits(true), 0);
     this.state = CLOSED;
     this.forgetMessagesOf(other);
     return -ERRNO.ECONNREFUSED;

@@ -141,7 +141,7 @@ export abstract class UnixSocket extends File {
     if (this.waiters.size === 0) return;
     const waiting = [...this.waiters];
     this.waiters.clear();
-    for (const socket of waiting) socket.queue.wake(WRITABLE);
+    for (const socket of waiting) socket.queue.wake(WRITABLE, 0);
   }
 
   /** unix_write_space(). */

@@ -105,11 +105,10 @@ export class StreamSocket extends UnixSocket {
     const paged = Math.min(size, Math.ceil(over / PAGE) * PAGE);
     const packet = allocate(this, data, at, size - paged, paged);
     if (typeof packet === "number") return packet;
-    packet.credentials = enclosed.credentials;
-    // The first part takes them along.
-    if (enclosed.files.length > 0) packet.attach(enclosed.files.splice(0));
+    // The first part takes the files along.
+    const enclosing = packet.enclose(enclosed);
     if (wantsCredentials(this, other)) packet.credentials ??= senderCredentials();
-    const refusal = other.refusal(packet);
+    const refusal = enclosing || other.refusal(packet);
     if (refusal < 0) packet.free();
     else other.take(packet, urgent);
     return refusal;

@@ -243,6 +243,24 @@ const passing: LocalScenario[] = TYPES.flatMap(([label, type]) => [
     },
   },
   {
+    name: `${label}: how many may be in flight`,
+    play(calls, record) {
+      const [a, b] = pairOf(calls, type);
+      const most = [rights(...Array(253).fill(a))];
+      record(
+        "sent",
+        Array.from({ length: 9 }, () => send(calls, a, bytes(1), { control: most })),
+      );
+      record("none", send(calls, a, bytes(1)));
+      record("some received", shownTake(calls, b, { control: 1200 }));
+      record(
+        "then",
+        Array.from({ length: 3 }, () => send(calls, a, bytes(1), { control: most })),
+      );
+      closeAll(calls, a, b);
+    },
+  },
+  {
     name: `${label}: MSG_CMSG_CLOEXEC`,
     play(calls, record) {
       const [a, b] = pairOf(calls, type);

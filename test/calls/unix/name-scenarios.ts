@@ -1,7 +1,6 @@
 /** Names: what may be bound, what is found, what addresses are told. */
 import { AF_INET, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM } from "../../../sockets/calls/constants.ts";
 import { addressBuffer } from "../../../sockets/calls/message.ts";
-import { unixAddress } from "../../../sockets/calls/unix/address.ts";
 import { SO_PASSCRED, SO_PASSPIDFD, SO_PASSSEC } from "../../../sockets/options.ts";
 import {
   abstractName,
@@ -20,6 +19,7 @@ import {
   socketOf,
   TYPES,
   type UnixScenario,
+  unixAddress,
 } from "./tools.ts";
 
 const lengths: UnixScenario[] = TYPES.flatMap(([label, type]) =>

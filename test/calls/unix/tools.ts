@@ -26,7 +26,6 @@ import {
 import { type ControlMessage, controlInt, decodeControl, encodeControl } from "../../../sockets/calls/control.ts";
 import { type AddressBuffer, addressBuffer, addressIn, messageOf, nameOf } from "../../../sockets/calls/message.ts";
 import type { SocketCalls } from "../../../sockets/calls/socket-calls.ts";
-import { unixAddress } from "../../../sockets/calls/unix/address.ts";
 import {
   SO_TIMESTAMP,
   SO_TIMESTAMP_NEW,
@@ -61,6 +60,12 @@ export const TYPES = [
 
 const EVERY =
   POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLMSG;
+
+/** The address of a path without a null byte at its end, or of an abstract name, which begins with one. */
+export function unixAddress(name: string): Uint8Array {
+  const path = new TextEncoder().encode(name);
+  return new Uint8Array([AF_UNIX, 0, ...path]);
+}
 
 /** An abstract name of this process alone. */
 export const abstractName = (name: string): Uint8Array => unixAddress(`\0lcore ${process.pid} ${name}`);
@@ -200,7 +205,7 @@ export function take(calls: SocketCalls, fd: number, options: Receiving = {}): R
   return {
     shown: {
       result,
-      data: message.iov[0].length > 256 ? Bun.hash(message.iov[0]) : message.iov[0].toHex(),
+      data: message.iov[0].length > 256 ? Bun.hash(message.iov[0]).toString(16) : message.iov[0].toHex(),
       flags: message.flags,
       name: message.name === null ? null : shownAddress(message.name),
       controlLength: message.control === null ? 0 : message.controlLength,
