@@ -1,0 +1,90 @@
+/** What the application has written: bytes in chunks from SND.UNA on, the place of the first unsent one, and the bound. */
+import type { FrameViews } from "../wire/views.ts";
+import type { Tcp } from "./core.ts";
+import {
+  CWND,
+  EV_WRITABLE,
+  F_NOSPACE,
+  F_SND_SHUT,
+  FLAGS,
+  L_SNDBUF,
+  LOCKS,
+  MSS,
+  NOTSENT_LOWAT,
+  REORDERING,
+  SND_BUF,
+  SND_CHUNK,
+  SND_HEAD,
+  SND_NXT,
+  SND_OFFSET,
+  SND_TAIL,
+  SND_UNA,
+  WRITE_SEQ,
+} from "./tcb.ts";
+
+/** Bytes written and not acknowledged. */
+export function queuedBytes(w: Int32Array, c: number): number {
+  // SND.UNA is beyond WRITE_SEQ once our FIN is acknowledged, and behind it by the SYN at the start.
+  const queued = (w[c + WRITE_SEQ] - w[c + SND_UNA]) | 0;
+  return Math.max(queued, 0);
+}
+
+/** Bytes that may be written now. */
+export function sendSpace(w: Int32Array, c: number): number {
+  const space = w[c + SND_BUF] - queuedBytes(w, c);
+  return Math.max(space, 0);
+}
+
+/** True when poll() says writable: a third of the buffer is free, and little is unsent (sk_stream_is_writeable). */
+export function isWritable(w: Int32Array, c: number): boolean {
+  const unsent = (w[c + WRITE_SEQ] - w[c + SND_NXT]) | 0;
+  const low = w[c + NOTSENT_LOWAT];
+  if (low > 0 && unsent >= low) return false;
+  return sendSpace(w, c) >= queuedBytes(w, c) >> 1;
+}
+
+/** Bytes have been acknowledged: the buffer grows with the window (tcp_sndbuf_expand), and who waits for room hears of it. */
+export function spaceFreed(t: Tcp, c: number): void {
+  const { w, config } = t;
+  if ((w[c + FLAGS] & F_NOSPACE) === 0) return;
+  if ((w[c + LOCKS] & L_SNDBUF) === 0 && !t.pressure()) {
+    const wanted = 2 * Math.max(config.initialWindow, w[c + CWND], w[c + REORDERING] + 1) * w[c + MSS];
+    if (wanted > w[c + SND_BUF]) w[c + SND_BUF] = Math.min(wanted, config.sendBufferMax);
+  }
+  if (!isWritable(w, c)) return;
+  w[c + FLAGS] &= ~F_NOSPACE;
+  if ((w[c + FLAGS] & F_SND_SHUT) === 0) t.event(c, EV_WRITABLE);
+}
+
+/** Appends bytes; how many there was room and memory for. */
+export function append(t: Tcp, c: number, views: FrameViews, offset: number, length: number): number {
+  const { w, chunks } = t;
+  const most = Math.min(length, sendSpace(w, c));
+  let done = 0;
+  let tail = w[c + SND_TAIL];
+  if (tail >= 0) done = chunks.append(tail, views, offset, most);
+  while (done < most) {
+    const chunk = chunks.take(offset + done);
+    if (chunk < 0) break;
+    if (tail < 0) w[c + SND_HEAD] = chunk;
+    else chunks.next[tail] = chunk;
+    w[c + SND_TAIL] = chunk;
+    if (w[c + SND_CHUNK] < 0) {
+      w[c + SND_CHUNK] = chunk;
+      w[c + SND_OFFSET] = chunks.begin[chunk];
+    }
+    tail = chunk;
+    done += chunks.append(chunk, views, offset + done, most - done);
+  }
+  w[c + WRITE_SEQ] = (w[c + WRITE_SEQ] + done) | 0;
+  return done;
+}
+
+/** Frees everything written: the connection is over. */
+export function purge(t: Tcp, c: number): void {
+  const { w, chunks } = t;
+  chunks.giveAll(w[c + SND_HEAD]);
+  w[c + SND_HEAD] = -1;
+  w[c + SND_TAIL] = -1;
+  w[c + SND_CHUNK] = -1;
+}
