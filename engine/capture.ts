@@ -47,6 +47,8 @@ export interface CaptureRequest {
 const RING_BYTES = 1 << 23;
 /** Captures at a time. */
 const CAPTURES_MAX = 4;
+/** Between two looks at lcores that have not begun. */
+const PAUSE_MS = 0.1;
 /** Between two looks at rings that were empty. */
 const POLL_MS = 5;
 /** The longest an lcore may take to see a request: a sleep, and a module's turn. What is late is not waited for. */
@@ -135,6 +137,11 @@ export class Captures {
     }
   }
 
+  /** Has every lcore write what passes it, for a reader in this thread. @param wake as for answer() */
+  open(ringBytes: number, info: EngineInfo, wake: (lcore: number) => void): CaptureRings {
+    return this.rings(this.nextId++, resolve({ ringBytes }, info.cpus.length), info, wake);
+  }
+
   /** Ends every capture, with the reason in its statistics: the lcores have stopped. Resolves when all have been read. */
   async end(reason: string): Promise<void> {
     this.ended = reason;
@@ -155,18 +162,22 @@ export class Captures {
     gone: AbortSignal,
   ): Promise<Response> {
     const id = this.nextId++;
-    const capture = new Capture(id, request, info, (lcore, message) => {
-      const { port, posted } = this.lines[lcore];
-      port.postMessage(message);
-      Atomics.add(posted, 0, 1);
-      wake(lcore);
-    });
+    const capture = new Capture(this.rings(id, request, info, wake), request, info);
     this.running.set(id, capture);
     void capture.finished.then(() => this.running.delete(id));
     gone.addEventListener("abort", () => capture.abandon());
     await capture.attached();
     const headers = { "Content-Type": "application/x-pcapng", "X-Capture": String(id) };
     return new Response(capture.stream(), { headers });
+  }
+
+  private rings(id: number, request: Resolved, info: EngineInfo, wake: (lcore: number) => void): CaptureRings {
+    return new CaptureRings(id, request, info, (lcore, message) => {
+      const { port, posted } = this.lines[lcore];
+      port.postMessage(message);
+      Atomics.add(posted, 0, 1);
+      wake(lcore);
+    });
   }
 
   private stop(id: number): Response {
@@ -190,16 +201,70 @@ function refuse(status: number, words: string): Response {
   return new Response(`${words}\n`, { status });
 }
 
+/** What one capture has the lcores write, in a ring each. */
+export class CaptureRings {
+  /** By the position of their lcore in the request. */
+  readonly readers: readonly CaptureRingReader[];
+  private readonly id: number;
+  private readonly lcores: readonly number[];
+  private readonly interfaces: number[];
+  private readonly post: (lcore: number, message: TapRequest) => void;
+  /** Nobody ever notifies it: a place to wait for time to pass. */
+  private readonly pause = new Int32Array(new SharedArrayBuffer(4));
+
+  constructor(id: number, request: Resolved, info: EngineInfo, post: (lcore: number, message: TapRequest) => void) {
+    this.id = id;
+    this.lcores = request.lcores;
+    this.post = post;
+    this.interfaces = request.lcores.map((lcore) => info.queues[lcore].length);
+    const { filter, snapLength, rx, tx } = request;
+    let firstInterface = 0;
+    this.readers = request.lcores.map((lcore, i) => {
+      const ring = createCaptureRing(request.ringBytes, this.interfaces[i]);
+      post(lcore, { type: "start", id, ring, filter, snapLength, rx, tx, firstInterface });
+      firstInterface += this.interfaces[i];
+      return new CaptureRingReader(ring);
+    });
+  }
+
+  /** Whether every lcore writes, or has stopped to. */
+  get attached(): boolean {
+    return this.readers.every(({ state }) => state >= RING_ATTACHED);
+  }
+
+  get detached(): boolean {
+    return this.readers.every(({ state }) => state === RING_DETACHED);
+  }
+
+  /** Blocks the thread until every lcore writes. False when that takes too long. */
+  awaitAttached(timeoutMs: number): boolean {
+    const deadline = performance.now() + timeoutMs;
+    while (!this.attached && performance.now() < deadline) Atomics.wait(this.pause, 0, 0, PAUSE_MS);
+    return this.attached;
+  }
+
+  /** Frames that found no room, so far. */
+  get dropped(): number {
+    let dropped = 0;
+    this.readers.forEach((reader, i) => {
+      for (let port = 0; port < this.interfaces[i]; port++) dropped += reader.countsOf(port).dropped;
+    });
+    return dropped;
+  }
+
+  /** Has the lcores stop. */
+  stop(): void {
+    for (const lcore of this.lcores) this.post(lcore, { type: "stop", id: this.id });
+  }
+}
+
 /** One capture, from its request to the end of its stream. */
 class Capture {
   /** Resolves when its stream has been read to the end, or nobody reads it any more. */
   readonly finished: Promise<void>;
   private readonly request: Resolved;
   private readonly info: EngineInfo;
-  private readonly post: (lcore: number, message: TapRequest) => void;
-  private readonly id: number;
-  /** Rings by the position of their lcore in `request.lcores`. */
-  private readonly rings: CaptureRingReader[];
+  private readonly rings: CaptureRings;
   private readonly startedAt = realtime();
   private finish: () => void = () => {};
   private stopping = false;
@@ -208,29 +273,19 @@ class Capture {
   /** When the lcores must have let go; later their rings are taken as they are. */
   private deadline = Number.POSITIVE_INFINITY;
 
-  constructor(id: number, request: Resolved, info: EngineInfo, post: (lcore: number, message: TapRequest) => void) {
-    this.id = id;
+  constructor(rings: CaptureRings, request: Resolved, info: EngineInfo) {
+    this.rings = rings;
     this.request = request;
     this.info = info;
-    this.post = post;
     this.finished = new Promise((done) => {
       this.finish = done;
-    });
-    const { filter, snapLength, rx, tx, lcores } = request;
-    let firstInterface = 0;
-    this.rings = lcores.map((lcore) => {
-      const interfaces = info.queues[lcore].length;
-      const ring = createCaptureRing(request.ringBytes, interfaces);
-      post(lcore, { type: "start", id, ring, filter, snapLength, rx, tx, firstInterface });
-      firstInterface += interfaces;
-      return new CaptureRingReader(ring);
     });
   }
 
   /** Resolves when every lcore captures: whoever has the answer misses nothing that comes after it. */
   async attached(): Promise<void> {
     const deadline = performance.now() + ACKNOWLEDGE_MS;
-    while (this.rings.some(({ state }) => state < RING_ATTACHED) && performance.now() < deadline) await Bun.sleep(1);
+    while (!this.rings.attached && performance.now() < deadline) await Bun.sleep(1);
   }
 
   /** Has the lcores stop; the stream ends with what they had captured by then. */
@@ -240,7 +295,7 @@ class Capture {
     this.reason = reason;
     // An engine that has ended has lcores that let go by themselves, or never will.
     this.deadline = performance.now() + (reason === "" ? ACKNOWLEDGE_MS : 0);
-    for (const lcore of this.request.lcores) this.post(lcore, { type: "stop", id: this.id });
+    this.rings.stop();
   }
 
   /** Nobody reads any more. */
@@ -272,7 +327,7 @@ class Capture {
   private async next(): Promise<Uint8Array | null> {
     for (;;) {
       // Looked at before the rings: what was written before an lcore let go is found in its ring after.
-      const last = this.stopping && (this.haveDetached() || performance.now() > this.deadline);
+      const last = this.stopping && (this.rings.detached || performance.now() > this.deadline);
       const blocks = this.take();
       if (blocks !== null) return blocks;
       if (last) return null;
@@ -282,22 +337,19 @@ class Capture {
 
   /** Blocks of the first ring that has some, beginning with the next each time, so that none waits for ever. */
   private take(): Uint8Array | null {
-    for (let i = 0; i < this.rings.length; i++) {
-      const blocks = this.rings[this.turn].take();
-      this.turn = (this.turn + 1) % this.rings.length;
+    const { readers } = this.rings;
+    for (let i = 0; i < readers.length; i++) {
+      const blocks = readers[this.turn].take();
+      this.turn = (this.turn + 1) % readers.length;
       if (blocks.length > 0) return blocks;
     }
     return null;
   }
 
-  private haveDetached(): boolean {
-    return this.rings.every(({ state }) => state === RING_DETACHED);
-  }
-
   /** Queues of the capture in the order of their interface numbers. */
   private interfaces(): { lcore: number; queue: number; port: number; ring: CaptureRingReader }[] {
     return this.request.lcores.flatMap((lcore, r) =>
-      this.info.queues[lcore].map((queue, port) => ({ lcore, queue, port, ring: this.rings[r] })),
+      this.info.queues[lcore].map((queue, port) => ({ lcore, queue, port, ring: this.rings.readers[r] })),
     );
   }
 

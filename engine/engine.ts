@@ -8,6 +8,7 @@
  */
 import { type MessagePort, Worker } from "node:worker_threads";
 import { check, sys } from "af-xdp-bindings";
+import type { FrameTaps } from "../sockets/calls/packet/taps.ts";
 import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
@@ -25,6 +26,7 @@ import {
   resolveConfig,
 } from "./config.ts";
 import { memoryFib } from "./fib-source.ts";
+import { frameTaps, TAP_RING_BYTES } from "./frame-taps.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
 import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
@@ -379,6 +381,18 @@ export class Engine extends EngineThread {
     const close = (): void => server.close();
     this.closed.then(close, close);
     return server;
+  }
+
+  /**
+   * Frames that pass the lcores on the interface, for sockets of AF_PACKET (PacketFamily). Null without an interface, or on kernel
+   * sockets, where the kernel's packet sockets see everything.
+   */
+  frameTaps(): FrameTaps | null {
+    const { way } = this.wiring;
+    if (way.kind !== "kernel") return null;
+    const { mesh } = this.endpoint.shared;
+    const open = () => this.captures.open(TAP_RING_BYTES, this.info, (lcore) => mesh.ring(lcore));
+    return frameTaps(way.link.ifindex, way.link.mac, open);
   }
 
   /** The engine's own thread closes the others' placeholders still: see shutDown. */

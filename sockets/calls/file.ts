@@ -97,7 +97,7 @@ export abstract class File {
   }
 
   /** Somebody begins to wait in the event loop. */
-  protected watched(): void {}
+  watched(): void {}
 
   /** SO_RCVTIMEO and SO_SNDTIMEO, milliseconds. */
   get receiveTimeoutMs(): number {
@@ -111,6 +111,11 @@ export abstract class File {
   /** SO_RCVLOWAT: fewest bytes that a waiting receive of a stream returns with. */
   get receiveLowWater(): number {
     return 1;
+  }
+
+  /** The longest that a wait may sleep without looking, milliseconds: for files that nobody tells of what happens. */
+  get sleepLimitMs(): number {
+    return Number.POSITIVE_INFINITY;
   }
 
   /** Called before an operation is tried and while one is waited for: where news have to be fetched. */

@@ -39,6 +39,8 @@ const TIMEVAL_BYTES = 16;
 export class KernelFile extends File {
   readonly fd: number;
   private readonly fds: readonly number[];
+  /** Whether all that happens there happens in the kernel. */
+  readonly isTheKernels: boolean = true;
   override readonly isSocket: boolean;
   override readonly isStream: boolean;
   private readonly kernel: KernelCalls;
@@ -151,7 +153,7 @@ export class KernelFile extends File {
     this.kernel.fcntl(this.fd, F_SETFL, this.status | O_NONBLOCK);
   }
 
-  protected override watched(): void {
+  override watched(): void {
     this.watch.add(this.fd, this);
   }
 

@@ -418,7 +418,7 @@ export class SocketProcess implements SocketCalls {
     for (;;) {
       const left = deadline - performance.now();
       if (left <= 0) return result;
-      this.sleeper.sleep(waits, left);
+      this.sleeper.sleep(waits, Math.min(left, file.sleepLimitMs));
       file.refresh();
       result = attempt();
       if (result !== -ERRNO.EAGAIN) return result;

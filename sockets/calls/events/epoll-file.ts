@@ -150,7 +150,7 @@ export class EpollFile extends File {
   }
 
   private insert(item: Item): number {
-    if (item.file instanceof KernelFile) return this.insertInKernel(item, item.file.fd);
+    if (item.file instanceof KernelFile && item.file.isTheKernels) return this.insertInKernel(item, item.file.fd);
     item.events |= POLLERR | POLLHUP;
     const exclusive = (item.events & EPOLLEXCLUSIVE) !== 0;
     item.waker = (events) => this.changed(item, events, exclusive);
@@ -244,8 +244,13 @@ export class EpollFile extends File {
     return this.kernelEpoll?.control(operation, item.kernelFd, events, item.kernelFd) ?? -ERRNO.ENOENT;
   }
 
-  protected override watched(): void {
+  override watched(): void {
     for (const fd of this.kernelFds) this.watch.add(fd, this);
+    for (const file of this.items.keys()) if (!(file instanceof KernelFile)) file.watched();
+  }
+
+  override get sleepLimitMs(): number {
+    return Math.min(Number.POSITIVE_INFINITY, ...[...this.items.keys()].map((file) => file.sleepLimitMs));
   }
 
   private takeFromKernel(events: readonly EpollEvent[], from: number): number {

@@ -97,7 +97,8 @@ export class Readiness {
       const found = look();
       const left = deadline - performance.now();
       if (found !== 0 || left <= 0) return found;
-      this.sleeper.sleep(this.waits(watched), left);
+      const waits = this.waits(watched);
+      this.sleeper.sleep(waits, Math.min(left, ...waits.map(({ file }) => file.sleepLimitMs)));
     }
   }
 
