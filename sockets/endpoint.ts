@@ -104,7 +104,7 @@ export abstract class Endpoint {
     this.thread = thread;
     this.shared = shared;
     this.table = shared.table;
-    this.kernelPath = new KernelPath(shared.table);
+    this.kernelPath = new KernelPath(shared.table, this.sendsItself);
     this.counters = newCounters();
     const { mesh } = shared;
     for (let l = 0; l < mesh.lcores; l++) {

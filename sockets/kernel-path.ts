@@ -28,11 +28,14 @@ const REPORTED = [
 
 export class KernelPath {
   private readonly table: SocketTable;
+  private readonly repeats: boolean;
   private readonly header = new MessageHeader();
   private readonly error = new Int32Array(1);
 
-  constructor(table: SocketTable) {
+  /** @param repeats a send that fails with what may be of an earlier one is repeated: somebody else tells the socket of that */
+  constructor(table: SocketTable, repeats = true) {
     this.table = table;
+    this.repeats = repeats;
   }
 
   /**
@@ -109,7 +112,8 @@ export class KernelPath {
     const fd = table.get(socket, PLACEHOLDER);
     const nameLength = writeSockaddr(header.nameView, table.get(socket, FAMILY), w0, w1, w2, w3, port);
     const result = header.send(fd, address, length, nameLength, FLAGS_OF_SEND);
-    if (result >= 0 || !this.mayBeOld(socket, result, length, w0 === 0 && w1 === 0 && w2 === 0xffff)) return result;
+    if (result >= 0 || !this.repeats || !this.mayBeOld(socket, result, length, w0 === 0 && w1 === 0 && w2 === 0xffff))
+      return result;
     return header.send(fd, address, length, nameLength, FLAGS_OF_SEND);
   }
 

@@ -239,9 +239,9 @@ export abstract class SocketControl {
 
   /**
    * The network reports an error about what the socket has sent. `hard`: of the kind that a connected socket hears of
-   * without having asked. An error of its own host's is queued alone.
+   * without having asked. An error of its own host's is queued alone, and so is one that a call has failed with (`heard`).
    */
-  fail(entry: QueuedError, hard: boolean): void {
+  fail(entry: QueuedError, hard: boolean, heard = false): void {
     const isIpv6 = entry.address.includes(":");
     const queues = isIpv6 ? this.option(IPPROTO_IPV6, IPV6_RECVERR) : this.option(IPPROTO_IP, IP_RECVERR);
     const connected = this.endpoint.table.get(this.id, STATE) === CONNECTED;
@@ -252,7 +252,7 @@ export abstract class SocketControl {
     if (queues) this.errors.push(entry, this.endpoint.table.rcvbuf[this.id]);
     const told = this.refusalTold && entry.errno === ERRNO.ECONNREFUSED;
     if (told) this.refusalTold = false;
-    this.tell(entry.errno, !told && entry.origin !== SO_EE_ORIGIN_LOCAL);
+    this.tell(entry.errno, !told && !heard && entry.origin !== SO_EE_ORIGIN_LOCAL);
   }
 
   /** An error has come. `pending`: the next call is to fail with it. */

@@ -3,8 +3,10 @@
  * reads and sends by its own KernelIo, from frames of its own. The two differ in how they wait, which they have from
  * their bases.
  */
+import { ERRNO } from "af-xdp-bindings";
 import type { Datagram } from "../datagram.ts";
 import { type Endpoint, TX_HEADROOM } from "../endpoint.ts";
+import { PLACEHOLDER } from "../table.ts";
 import type { Handler, UdpSocket } from "../udp-socket.ts";
 import { UDP_HEADER } from "../wire/udp.ts";
 import { ErrorCalls } from "./error-calls.ts";
@@ -57,7 +59,9 @@ export function onKernelSockets<Base extends EndpointClass>(base: Base) {
       segment = 0,
     ): number {
       this.io.flush();
-      return super.sendByKernel(socket, address, length, w0, w1, w2, w3, port, segment);
+      const result = super.sendByKernel(socket, address, length, w0, w1, w2, w3, port, segment);
+      if (result < 0 && result !== -ERRNO.EAGAIN) this.io.sendRefused(this.table.get(socket.id, PLACEHOLDER));
+      return result;
     }
 
     override takeFrame(_lcore: number): number {

@@ -43,23 +43,28 @@ export class KernelErrors {
     if (this.read(state) === 0) state.socket.tell(errno, pending);
   }
 
+  /** A call has failed and its caller knows: what the error queue holds by now is to fail no other. */
+  heard(state: KernelSocket): void {
+    this.read(state, true);
+  }
+
   /** Reads the error queue. Returns how many errors that was. */
-  private read(state: KernelSocket): number {
+  private read(state: KernelSocket, heard = false): number {
     const { excerptAddress, header, report } = this;
     for (let count = 0; count < READ_MAX; count++) {
       const length = header.receive(state.fd, excerptAddress, EXCERPT_MAX, MSG_ERRQUEUE | MSG_DONTWAIT);
       if (length < 0) return count;
       report.remotePort = Math.max(readSockaddr(header.nameView, report.remote), 0);
-      if (readErrorControl(header, report, this.local)) this.pass(state, length);
+      if (readErrorControl(header, report, this.local)) this.pass(state, length, heard);
     }
     return READ_MAX;
   }
 
-  private pass(state: KernelSocket, length: number): void {
+  private pass(state: KernelSocket, length: number, heard: boolean): void {
     const { excerpt, report, words } = this;
     const flow = state.flows?.findTo(this.local, state.port, report.remote, report.remotePort) ?? -1;
     const socket = flow < 0 ? state.socket : this.sockets.get(flow);
     report.store(words, 0, 0, length);
-    socket?.fail(loadError(words, 0, excerpt.slice(0, length)), report.hard);
+    socket?.fail(loadError(words, 0, excerpt.slice(0, length)), report.hard, heard);
   }
 }

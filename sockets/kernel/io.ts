@@ -412,6 +412,11 @@ export class KernelIo implements SenderOwner {
     if (state !== undefined) this.errors.fail(state, errno, !lost);
   }
 
+  sendRefused(fd: number): void {
+    const state = this.states.get(fd);
+    if (state !== undefined) this.errors.heard(state);
+  }
+
   sendBlocked(fd: number): void {
     const state = this.states.get(fd);
     if (state === undefined) return;

@@ -20,6 +20,8 @@ export interface SenderOwner {
    * earlier error that was pending on the socket, and the datagram has left.
    */
   sendFailed(fd: number, errno: number, lost: boolean): void;
+  /** The kernel has refused a datagram of the socket, and its sender hears of it. */
+  sendRefused(fd: number): void;
   /** The socket's send buffer is full: flush() when there is room. */
   sendBlocked(fd: number): void;
 }
@@ -91,6 +93,7 @@ export class Sender {
     if (sent > 0) this.sent(i, 1);
     else this.frames.give(this.frameOf[i]);
     if (sent === -ERRNO.EAGAIN) this.wait(this.fdOf[i], i);
+    else if (sent < 0) this.owner.sendRefused(this.fdOf[i]);
     return Math.min(sent, 0);
   }
 

@@ -7,8 +7,9 @@ import type { UdpSocket } from "../../sockets/udp-socket.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import type { LateErrorData } from "../engine/modules/late-error.ts";
 import type { RefusedData } from "../engine/modules/refused.ts";
-import { until } from "../support/kernel-udp.ts";
-import { Bed, ends, missingFor, module, PROVIDERS } from "./bed.ts";
+import { EngineCaller, KernelCaller, wantErrors } from "../options/errors.ts";
+import { KernelUdp, until } from "../support/kernel-udp.ts";
+import { Bed, ends, missingFor, module, PROVIDERS, wildcard } from "./bed.ts";
 
 setDefaultTimeout(15_000);
 
@@ -115,6 +116,63 @@ describe.each(PROVIDERS)("provider %s", (provider) => {
 
     // The engine's own sends do not fail later: what no lcore can send the kernel is asked to, at once.
     if (provider === "engine") return;
+    // Each longer than those before it, so that it leaves by itself and its sender hears what the kernel says.
+    test.each([
+      [4, false],
+      [4, true],
+      [6, false],
+      [6, true],
+    ] as const)("IPv%i, RECVERR %p: refusals are told as by a socket of the kernel", async (family, queued) => {
+      const bed = await start();
+      const { b } = bed.hosts;
+      const { client } = ends(bed.hosts, family);
+      const settle = async (): Promise<void> => {
+        // The answer of this machine's other namespace is there when the send returns, unless the CPU's softirqs lag.
+        const other = new KernelUdp(b.ns, { address: wildcard(family) });
+        other.connect(client, CLOSED);
+        other.send("x", client, CLOSED);
+        await until("a refusal", () => other.send("y", client, CLOSED) === -ERRNO.ECONNREFUSED);
+        other.close();
+      };
+      const told: string[][] = [];
+      for (const caller of [
+        new KernelCaller(b.ns, family),
+        new EngineCaller(bed.engine.udp({ address: wildcard(family) })),
+      ]) {
+        if (queued) wantErrors(caller, family);
+        caller.connect(client, CLOSED);
+        const said: string[] = [];
+        for (const after of [[], ["soError"], ["receive"], ["readError", "readError", "soError"]] as const) {
+          for (let i = 0; i < 3; i++) {
+            said.push(caller.send(new Uint8Array(said.length + 1)));
+            await settle();
+          }
+          for (const call of after) said.push(caller[call]());
+        }
+        said.push(caller.soError(), caller.soError(), caller.send(new Uint8Array(1000)));
+        told.push(said);
+        caller.close();
+      }
+      expect(told[1]).toEqual(told[0]);
+      expect(told[0].filter((word) => word === "ECONNREFUSED").length).toBeGreaterThan(4);
+    });
+
+    test("segments to a closed port: each second call fails, as with the kernel", async () => {
+      const bed = await start();
+      const { socket } = refused(bed);
+      const { client } = ends(bed.hosts, 4);
+      socket.onError = null;
+      const results: number[] = [];
+      for (let i = 0; i < 4; i++) {
+        results.push(socket.sendSegments(new Uint8Array(20), 10));
+        const other = new KernelUdp(bed.hosts.b.ns, {});
+        other.connect(client, CLOSED);
+        await until("a refusal", () => other.send("y", client, CLOSED) === -ERRNO.ECONNREFUSED);
+        other.close();
+      }
+      expect(results).toEqual([20, -ERRNO.ECONNREFUSED, 20, -ERRNO.ECONNREFUSED]);
+    });
+
     test("an lcore does not sleep over a call that is due", async () => {
       const words = new Int32Array(new SharedArrayBuffer(16));
       const data: LateErrorData = { port: PORT, address: NOBODY, words };
