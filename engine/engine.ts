@@ -1,13 +1,4 @@
-/**
- * The engine: starts the lcores on an interface or a memory wire, gives sockets to the thread that asks, and puts
- * everything back when it ends.
- *
- *   const engine = await Engine.start({ interface: "eth0", cpus: [2, 3] });
- *   const socket = engine.udp({ port: 5353 });
- *   for await (const datagram of socket) datagram.reply();
- */
-import { type MessagePort, Worker } from "node:worker_threads";
-import { check, sys } from "af-xdp-bindings";
+import { sys } from "af-xdp-bindings";
 import type { FrameTaps } from "../sockets/calls/packet/taps.ts";
 import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
@@ -28,26 +19,18 @@ import {
 import { memoryFib } from "./fib-source.ts";
 import { frameTaps, TAP_RING_BYTES } from "./frame-taps.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
-import { queueNapiIds } from "./host/napi.ts";
-import type { NetNs } from "./host/netns.ts";
-import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
-import { endLink, putLink } from "./link-word.ts";
+import { KernelSide } from "./kernel-side.ts";
 import { OwnAddresses } from "./own-addresses.ts";
-import { type FromThread, restoreError } from "./protocol.ts";
 import { defaultInterface, obstacle, type Provider, refusal, settleForSockets } from "./provider.ts";
 import { Replay, replayFib } from "./replay.ts";
 import { SocketSide } from "./socket-side.ts";
 import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
-import { Steering } from "./steering/program.ts";
+import { Thread } from "./thread-start.ts";
 import {
   controlThread,
   createWiring,
-  type KernelWiring,
-  type LinkDescriptor,
   MEMORY_IFINDEX,
   openEndpoint,
-  openNetns,
-  publishNapiIds,
   SERVING_WORD,
   type Way,
   type Wiring,
@@ -55,11 +38,8 @@ import {
   wireWiring,
 } from "./wiring.ts";
 
-/** The longest a thread may take to start: it opens queues (a second's patience with a busy one) and runs the module. */
-const START_TIMEOUT_MS = 30_000;
 /** The longest the lcores may take to leave their loops; a handler that never returns would hold them for ever. */
 const STOP_TIMEOUT_MS = 3000;
-const EPOLL_CLOEXEC = 0x80000;
 
 /** CPUs the process may use, from before an engine kept this thread off some of them. */
 let processCpus: readonly number[] | null = null;
@@ -466,176 +446,4 @@ function layOut(
     kernel === null ? config.frameSize || 2048 : frameSizeFor(config, kernel.link.name, kernel.link.mtu);
   const all = kernel === null ? wireQueues(config) : kernel.queues(config);
   return [dealQueues(all, config.cpus.length), kernel?.wiring(config) ?? wireWiring(config)];
-}
-
-/** A worker thread of the engine, from its start to its end. */
-class Thread {
-  readonly name: string;
-  /** Resolves with the error that ended it, or null. Never rejects. */
-  readonly ended: Promise<Error | null>;
-  readonly worker: Worker;
-  zeroCopy = false;
-  /** Descriptors of its AF_XDP sockets, in the order of its queues. */
-  xsks: readonly number[] = [];
-
-  private constructor(name: string, ended: Promise<Error | null>, worker: Worker) {
-    this.name = name;
-    this.ended = ended;
-    this.worker = worker;
-  }
-
-  /** Resolves when the thread says that it is ready; rejects with what it failed with. */
-  static start(
-    name: string,
-    url: URL,
-    workerData: unknown,
-    transferList: MessagePort[] = [],
-    onMessage: (message: FromThread) => void = () => {},
-  ): Promise<Thread> {
-    const worker = new Worker(url, { workerData, transferList });
-    let end: (error: Error | null) => void = () => {};
-    const thread = new Thread(
-      name,
-      new Promise((resolve) => {
-        end = resolve;
-      }),
-      worker,
-    );
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(new Error(`${name} was not ready after ${START_TIMEOUT_MS} ms`)),
-        START_TIMEOUT_MS,
-      );
-      const finish = (error: Error | null): void => {
-        clearTimeout(timer);
-        end(error);
-        reject(error ?? new Error(`${name} ended before it was ready`));
-      };
-      worker.on("message", (message: FromThread) => {
-        if (message.type === "ready") {
-          clearTimeout(timer);
-          thread.zeroCopy = message.zeroCopy;
-          thread.xsks = message.xsks;
-          resolve(thread);
-        } else if (message.type === "conflict" || message.type === "settled" || message.type === "notice") {
-          onMessage(message);
-        } else {
-          finish(message.type === "failed" ? restoreError(name, message.error) : null);
-        }
-      });
-      worker.on("error", (error: Error) => finish(error));
-      worker.on("exit", () => finish(null));
-    });
-  }
-}
-
-/** What the engine holds of the kernel: the program, its link, the namespace, the epoll instance. */
-class KernelSide {
-  readonly link: LinkDescriptor;
-  readonly steering: Steering;
-  attached: "native" | "skb" = "skb";
-  reason = "";
-  private readonly netns: NetNs;
-  private readonly netnsPath: string;
-  private readonly epoll: number;
-  private readonly queueCount: number;
-  private state: Int32Array | null = null;
-  private closed = false;
-  private lastCounters: Record<string, number> = {};
-
-  static open(config: EngineConfig): KernelSide {
-    const netns = openNetns(config.netns);
-    try {
-      return new KernelSide(config, netns);
-    } catch (error) {
-      netns.close();
-      throw error;
-    }
-  }
-
-  private constructor(config: EngineConfig, netns: NetNs) {
-    this.netns = netns;
-    // Not that of whichever thread attaches later: it may be in another namespace.
-    this.netnsPath = netns.path;
-    const name = config.interface as string;
-    const found = netns.run(() => findInterface(name));
-    this.queueCount = found.queues;
-    this.link = {
-      name,
-      ifindex: found.link.ifindex,
-      mac: found.link.mac,
-      mtu: found.link.mtu,
-      partialChecksums: mayBePartial(found),
-    };
-    const dedicated = config.addresses.length > 0;
-    this.steering = Steering.load({ mac: found.link.mac, queues: this.queueCount, dedicated });
-    this.epoll = check(sys.sys3(sys.SYS.epoll_create1, EPOLL_CLOEXEC, 0, 0), "epoll_create1");
-    const choice = chooseMode(config.mode, found);
-    this.attached = choice.attach;
-    this.reason = choice.reason;
-  }
-
-  queues(config: EngineConfig): number[] {
-    const all = Array.from({ length: this.queueCount }, (_, queue) => queue);
-    for (const queue of config.queues ?? []) {
-      if (!all.includes(queue)) {
-        throw new RangeError(`queue ${queue}: ${this.link.name} has queues 0 to ${this.queueCount - 1}`);
-      }
-    }
-    return [...(config.queues ?? all)];
-  }
-
-  wiring(config: EngineConfig): KernelWiring {
-    return {
-      kind: "kernel",
-      link: this.link,
-      netnsPath: this.netnsPath,
-      steering: this.steering.descriptors(),
-      epoll: this.epoll,
-      attach: this.attached,
-      copy:
-        config.mode === "zerocopy"
-          ? "zerocopy"
-          : config.mode === "auto" && this.attached === "native"
-            ? "auto"
-            : "copy",
-    };
-  }
-
-  /** @param state of the wiring: the control thread looks after the link that is named there */
-  attach(config: EngineConfig, state: Int32Array): void {
-    const result = this.netns.run(() => attachSteering(this.steering, this.link, this.attached, config.mode));
-    this.state = state;
-    putLink(state, 0, result.link);
-    if (result.fallback !== "") {
-      this.attached = "skb";
-      this.reason = result.fallback;
-    }
-  }
-
-  /** Notes each queue's NAPI ID for SO_INCOMING_NAPI_ID: on veth there is one only now that the program is attached. */
-  publishNapiIds(wiring: Wiring): void {
-    const ids = this.netns.run(() => queueNapiIds(this.link.ifindex, this.queueCount));
-    publishNapiIds(wiring, ids, false);
-  }
-
-  detach(): void {
-    if (this.state !== null) endLink(this.state);
-  }
-
-  /** The program's counters; after the end, the last ones. */
-  counters(): Record<string, number> {
-    if (!this.closed) this.lastCounters = this.steering.counters();
-    return this.lastCounters;
-  }
-
-  close(): void {
-    if (this.closed) return;
-    this.detach();
-    this.counters();
-    this.closed = true;
-    this.steering.close();
-    sys.close(this.epoll);
-    this.netns.close();
-  }
 }
