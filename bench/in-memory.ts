@@ -84,6 +84,10 @@ export class PreparedPort implements Port {
     return true;
   }
 
+  get txRoom(): number {
+    return FRAMES - this.pushes;
+  }
+
   get txPushed(): number {
     return this.txDone + this.pushes;
   }

@@ -143,6 +143,10 @@ class TapPort implements Port {
     return this.inner.unsent;
   }
 
+  get txRoom(): number {
+    return this.inner.txRoom;
+  }
+
   get txPushed(): number {
     return this.inner.txPushed;
   }

@@ -238,14 +238,15 @@ export class Lcore {
   /** Whether the kernel has not taken or not sent some frames: it is asked again after a nap, not after a sleep. */
   private hasUnsent(): boolean {
     for (let p = 0; p < this.ports.length; p++) if (this.ports[p].unsent) return true;
-    return this.stack.awaitsSent;
+    return this.stack.hold.isHeld || this.stack.awaitsSent;
   }
 
   /** Sleeps in poll(2) until a frame or a message comes. */
   private sleep(): void {
     const { stack } = this;
     this.commit();
-    if (stack.prepareWait()) {
+    // What waits for a TX ring would keep it awake.
+    if (stack.prepareWait() || stack.hold.isHeld) {
       this.counters[C.Sleeps]++;
       this.timespec[2] = this.hasUnsent() ? SLEEP_BLIND_NS : this.sleepMaxNs;
       const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, this.timespecAddress);

@@ -36,6 +36,8 @@ export interface Port {
   readonly partialChecksums: boolean;
   /** True while flushed frames wait for another txFlush: the kernel would not take them all. No time to sleep. */
   readonly unsent: boolean;
+  /** Frames that txPush still takes now; more once txFlush and txComplete have been called. */
+  readonly txRoom: number;
   /**
    * Frames that txPush took since the start, and those of them that txComplete has given back; both wrap as int32. The
    * first pushed is the first given back, or nearly so.

@@ -270,7 +270,7 @@ export class MemoryPort implements Port {
   }
 
   txPush(offset: number, length: number): boolean {
-    if (this.pushes === TX_RING) return false;
+    if (this.txRoom === 0) return false;
     this.pushed[this.pushes++] = offset;
     if (length > this.frameMax) {
       this.txOversize++;
@@ -295,6 +295,10 @@ export class MemoryPort implements Port {
 
   get txDropped(): number {
     return this.txWireFull + this.txOversize;
+  }
+
+  get txRoom(): number {
+    return TX_RING - this.pushes;
   }
 
   get txPushed(): number {

@@ -247,7 +247,7 @@ export class PcapPort implements Port {
   }
 
   txPush(offset: number, length: number): boolean {
-    if (this.pushes === TX_RING) return false;
+    if (this.txRoom === 0) return false;
     this.pushed[this.pushes++] = offset;
     this.counts[R.txFrames]++;
     this.counts[R.txBytes] += length;
@@ -262,6 +262,10 @@ export class PcapPort implements Port {
     const result = out.put(this.frames, offset, length, seconds, Math.floor(total % NANO));
     if (result !== null) this.state.note(this.queue, result);
     if (out.broken) this.counts[R.txUnwritten]++;
+  }
+
+  get txRoom(): number {
+    return TX_RING - this.pushes;
   }
 
   get txPushed(): number {

@@ -91,6 +91,11 @@ export class XdpPort implements Port {
     this.refill();
   }
 
+  get txRoom(): number {
+    if (this.room === this.queued) this.room = this.tx.reserve(RING_SIZE);
+    return this.room - this.queued;
+  }
+
   get txPushed(): number {
     return (this.submitted + this.queued) | 0;
   }
@@ -120,10 +125,7 @@ export class XdpPort implements Port {
   }
 
   txPush(offset: number, length: number): boolean {
-    if (this.room === this.queued) {
-      this.room = this.tx.reserve(RING_SIZE);
-      if (this.room === this.queued) return false;
-    }
+    if (this.txRoom === 0) return false;
     this.tx.set(this.queued++, offset, length, 0);
     return true;
   }

@@ -53,6 +53,7 @@ import {
 } from "./message.ts";
 import { Output } from "./output.ts";
 import { CHARGE_OVERHEAD } from "./queue.ts";
+import { SendHold } from "./send-hold.ts";
 import { SendLedger } from "./send-ledger.ts";
 import { readStamp } from "./stamp.ts";
 import { DROPS, F_RXQ_OVFL, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
@@ -91,6 +92,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   private readonly in: Input;
   private readonly out: Output;
   private readonly ledger: SendLedger;
+  readonly hold: SendHold;
   private readonly lastRx: Int32Array;
   /** What `lastRx` says of a datagram on port 0 of this lcore. */
   private readonly portTag: number;
@@ -133,6 +135,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     this.in = new Input(ports, pool, views, lookup, fib, counters, this, this.lastRx);
     this.out = new Output(shared.table, ports, pool, views, fib, counters);
     this.ledger = new SendLedger(ports, this);
+    this.hold = new SendHold(ports);
     this.adopt(this.datagram);
   }
 
@@ -432,6 +435,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     let handled = 0;
     const { fromThread } = this;
     this.active = this.shared.mesh.activeThreads();
+    this.hold.reset();
     for (let t = 0; t < this.active; t++) {
       const ring = fromThread[t];
       if (ring !== null) handled += this.drain(t, ring);
@@ -475,6 +479,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     for (; handled < DRAIN_MAX; handled++) {
       const at = ring.peek();
       if (at < 0) break;
+      if (this.hold.holds(words[at + M_KIND])) break;
       this.message(thread, words, at);
       ring.next();
     }

@@ -20,6 +20,7 @@ export class KernelStack extends onKernelSockets(Endpoint) {
   realtimeOffsetSeconds = 0;
   realtimeOffsetNs = 0;
   readonly awaitsSent = false;
+  readonly hold = { isHeld: false };
   protected override readonly frames: KernelFrames;
   protected override readonly io: KernelIo;
   private turns = 0;

@@ -36,15 +36,15 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
       await answered(a, b.ipv4Text, "before");
       return engine.counters().TxFrames > 0;
     });
-    const ask = async (from: number, to: number): Promise<void> => {
+    const ask = async (from: number, to: number, port = PORT): Promise<void> => {
       const received = engine.counters().RxFrames;
       for (let i = from; i < to; i++) {
-        peer.send(`question ${i}`, b.ipv4Text, PORT);
+        peer.send(`question ${i}`, b.ipv4Text, port);
         if (i % BATCH === 0) await until("them", () => engine.counters().RxFrames >= received + i - from);
       }
       await until("them all", () => engine.counters().RxFrames >= received + to - from);
     };
-    return { engine, peer, words, ask };
+    return { a, engine, peer, words, ask };
   }
 
   function take(peer: KernelUdp, into: string[]): string[] {
@@ -63,6 +63,26 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
     await until("all answers", () => take(peer, answers).length === FEW);
     expect(answers).toEqual(Array.from({ length: FEW }, (_, i) => `question ${i}`));
     expect(engine.counters()).toMatchObject({ TxDropped: 0, UdpSndbufErrors: 0 });
+  });
+
+  test("refused for long: what a thread sends and answers waits, and then a send says EAGAIN; nothing is lost", async () => {
+    const { a, engine, peer, words, ask } = await serveRefusing();
+    const socket = engine.udp({ port: PORT + 1, receiveBuffer: 1 << 24 });
+    socket.onDatagram = (d) => void d.reply();
+    const free = Atomics.load(words, 1);
+    Atomics.store(words, 0, ERRNO.ENOBUFS);
+    await ask(0, MANY, PORT + 1);
+    let accepted = 0;
+    while (socket.send(`datagram ${accepted}`, peer.port, a.ipv4Text) >= 0) accepted++;
+    expect(accepted).toBeGreaterThan(0);
+    expect(peer.take()).toBeNull();
+    Atomics.store(words, 0, 0);
+    const answers: string[] = [];
+    await until("them all", () => take(peer, answers).length === MANY + accepted);
+    const { MeshFull, QuotaDrops, UdpRcvbufErrors, UdpSndbufErrors } = engine.counters();
+    // The one is the send that was told.
+    expect([MeshFull, QuotaDrops, UdpRcvbufErrors, UdpSndbufErrors]).toEqual([0, 0, 0, 1]);
+    await until("the frames in the pool again", () => Atomics.load(words, 1) === free);
   });
 
   test("refused for long: what the TX ring has no room for is counted, and no frame is lost", async () => {

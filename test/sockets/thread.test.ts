@@ -538,3 +538,58 @@ describe("waiting", () => {
     expect(() => socket.receiveBlocking(5)).toThrow("EBADF");
   });
 });
+
+describe("a TX ring without room", () => {
+  const PEER = "198.18.0.2";
+
+  test("what a thread sends and answers waits in its ring, in order; whoever goes on sending hears EAGAIN", () => {
+    const rig = new Rig();
+    const { ports, stack } = rig.lcores[0];
+    const socket = UdpSocket.open(rig.threads[0], { port: 9000 });
+    socket.onDatagram = (d) => void d.reply();
+    ports[0].txRoom = 3;
+    rig.turn(named("answer ", 5));
+    const first = payloads(rig.settle());
+    expect([first, stack.hold.isHeld]).toEqual([["answer 0", "answer 1", "answer 2"], true]);
+    const more: string[] = [];
+    let result = 0;
+    for (let i = 0; result >= 0; i++) {
+      result = socket.send(`datagram ${i}`, 53, PEER);
+      if (result >= 0) more.push(`datagram ${i}`);
+      rig.settle();
+    }
+    expect([result, more.length > 100, more.length < 1000]).toEqual([-ERRNO.EAGAIN, true, true]);
+    ports[0].txRoom = 2;
+    const second = payloads(rig.settle());
+    ports[0].txRoom = Number.POSITIVE_INFINITY;
+    expect([...second, ...payloads(rig.settle())]).toEqual(["answer 3", "answer 4", ...more]);
+    expect([stack.hold.isHeld, rig.counter("UdpSndbufErrors"), rig.missing()]).toEqual([false, 0, 0]);
+  });
+
+  test("others' messages go on; a thread that leaves meanwhile is gone when there is room", () => {
+    const rig = new Rig({ threads: 2 });
+    const [first, second] = rig.threads;
+    const { ports } = rig.lcores[0];
+    const sender = UdpSocket.open(first, { port: 1000 });
+    const reader = UdpSocket.open(second, { port: 9000 });
+    let read = 0;
+    reader.onDatagram = () => void read++;
+    ports[0].txRoom = 0;
+    sender.send("waits", 53, PEER);
+    for (let round = 0; round < 100; round++) {
+      rig.turn(named("x", 60));
+      rig.settle();
+    }
+    // Its frames came back all the time: it could not have read as many else.
+    expect([read, rig.counter("QuotaDrops"), rig.counter("MeshFull")]).toEqual([6000, 0, 0]);
+    sender.close();
+    first.close();
+    rig.settle();
+    ports[0].txRoom = Number.POSITIVE_INFINITY;
+    rig.settle();
+    // Of a socket that is closed by now.
+    expect(rig.counter("StaleMessages")).toBe(1);
+    second.close();
+    rig.settle();
+  });
+});
