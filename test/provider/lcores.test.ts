@@ -44,6 +44,25 @@ describe.each(PROVIDERS)("provider %s", (provider) => {
       },
     );
 
+    test("one in flight, after pauses about as long as it spins: each comes back, awake or asleep", async () => {
+      const bed = await start({ spinUs: 100, module: module("echo"), data: { port: PORT } });
+      const { client, server } = ends(bed.hosts, 4);
+      const peer = bed.peer(client);
+      let late = 0;
+      for (let i = 0; i < 200; i++) {
+        for (const until = performance.now() + i / 1000; performance.now() < until; );
+        const sent = performance.now();
+        expect((await peer.ask(`${i}`, server, PORT)).text).toBe(`${i}`);
+        if (performance.now() - sent > 400) late++;
+      }
+      // A wake-up that is lost costs the rest of a sleep of half a second; somebody else's turn may, now and then.
+      expect(late).toBeLessThan(20);
+      await until("the counters", () => {
+        const { Sleeps, UdpInDatagrams, UdpInViaKernel } = bed.engine.counters(0);
+        return UdpInDatagrams + UdpInViaKernel === 200 && Sleeps > 0;
+      });
+    });
+
     test("what a module sends one by one, and then in segments, arrives in this order", async () => {
       const bed = await start({ module: module("order"), data: { port: PORT } });
       const { client, server } = ends(bed.hosts, 4);
