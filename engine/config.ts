@@ -1,5 +1,6 @@
 /** What an engine is started with. Checked here once, in words that say what to do. */
 import type { MemoryWire, Side } from "../queues/memory.ts";
+import { STORE_BYTES, STORE_BYTES_MIN } from "../sockets/bpf/store.ts";
 import { ip } from "../sockets/wire/address.ts";
 import type { ProviderOption } from "./provider.ts";
 import { type ReplayConfig, type ReplayLink, resolveReplay } from "./replay.ts";
@@ -81,6 +82,8 @@ export interface EngineOptions {
   frameSize?: number;
   /** The most sockets open at once; default 65,536. */
   sockets?: number;
+  /** Memory for BPF programs and maps, bytes; default 1 MiB. Pages are used only as programs and maps come. */
+  bpfBytes?: number;
   /** The most application threads; default 8. */
   threads?: number;
   /** Messages each ring between threads holds, a power of two; default 1024. */
@@ -112,6 +115,7 @@ export interface EngineConfig {
   /** 0 until the interface's MTU is known: see frameSizeFor. */
   frameSize: number;
   sockets: number;
+  bpfBytes: number;
   threads: number;
   ringSlots: number;
   isolate: boolean;
@@ -148,6 +152,7 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
     frames: options.frames ?? 0,
     frameSize: options.frameSize ?? 0,
     sockets: options.sockets ?? 65536,
+    bpfBytes: options.bpfBytes ?? STORE_BYTES,
     threads: options.threads ?? 8,
     ringSlots: options.ringSlots ?? 1024,
     isolate: options.isolate ?? true,
@@ -158,6 +163,7 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
   if (config.frameSize !== 0) powerOfTwo("frameSize", config.frameSize, 2048, 4096);
   powerOfTwo("ringSlots", config.ringSlots, 64, 65536);
   whole("sockets", config.sockets, 1, 1 << 22);
+  whole("bpfBytes", config.bpfBytes, STORE_BYTES_MIN, 2 ** 30);
   whole("threads", config.threads, 1, 64);
   whole("spinUs", config.spinUs, 0, 1_000_000);
   if ((config.frames || FRAMES_DEFAULT) * (config.frameSize || FRAME_SIZES[0]) > 2 ** 30)
@@ -204,6 +210,7 @@ export function uselessOnSockets(options: EngineOptions): { name: keyof EngineOp
       ? useless(OF_LCORES, "is of lcores, and on kernel sockets there are none without a 'module'")
       : []),
     ...useless(["ringSlots"], "is of rings, and who opens a kernel socket reads it itself"),
+    ...useless(["bpfBytes"], "is of the engine's own BPF programs, and those of kernel sockets are the kernel's"),
   ];
 }
 

@@ -1,4 +1,5 @@
 import { sys } from "af-xdp-bindings";
+import { type BpfObjects, bpfOf } from "../sockets/bpf/objects.ts";
 import type { FrameTaps } from "../sockets/calls/packet/taps.ts";
 import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
@@ -72,6 +73,8 @@ export interface EngineDescriptor {
 export class EngineThread {
   protected readonly wiring: Wiring;
   protected readonly endpoint: ThreadEndpoint;
+  /** BPF programs and maps of the engine, for sockets and user code alike. */
+  readonly bpf: BpfObjects;
   private readonly board: CounterBoard;
   private detached = false;
 
@@ -79,6 +82,7 @@ export class EngineThread {
     this.wiring = wiring;
     this.endpoint = openEndpoint(wiring);
     this.endpoint.awaitLoans();
+    this.bpf = bpfOf(this.endpoint);
     this.board = this.endpoint.shared.board;
   }
 

@@ -1,6 +1,8 @@
 /** What a program that embeds lcore imports: `import { Engine } from "lcore"`. */
 export { SysError } from "af-xdp-bindings";
 export { createMemoryWire, type MemoryWire, type Side } from "../queues/memory.ts";
+export { decodeClassic, sockFprog } from "../sockets/bpf/classic.ts";
+export type { LoadedProgram, ProgramSource } from "../sockets/bpf/objects.ts";
 export { COUNTERS, type CounterName } from "../sockets/counters.ts";
 export type { Datagram } from "../sockets/datagram.ts";
 export { type Handler, SendFrame, type SocketAddress, type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";

@@ -12,6 +12,7 @@
  */
 import { sys } from "af-xdp-bindings";
 import { Burst, type Port } from "../queues/driver.ts";
+import { type BpfObjects, bpfOf } from "../sockets/bpf/objects.ts";
 import { C, type CounterBoard } from "../sockets/counters.ts";
 import type { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Stack } from "../sockets/stack.ts";
@@ -113,6 +114,11 @@ export class Lcore {
   /** Opens a UDP socket that this lcore reads. Throws SysError. */
   udp(options: UdpOptions): UdpSocket {
     return UdpSocket.open(this.stack, options);
+  }
+
+  /** BPF programs and maps of the engine. */
+  get bpf(): BpfObjects {
+    return bpfOf(this.stack);
   }
 
   /**

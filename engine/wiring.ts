@@ -122,7 +122,7 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Way)
   const frames = own ? [] : [...config.cpus.map(() => config.frames), CONTROL_FRAMES];
   return {
     config: rest,
-    table: SocketTable.create(config.sockets, lcores).descriptor(),
+    table: SocketTable.create(config.sockets, lcores, config.bpfBytes).descriptor(),
     mesh: Mesh.create(lcores, config.threads, config.ringSlots).descriptor(),
     memories: frames.map((count, l) => new SharedArrayBuffer(count * frameSizes[l] + PAGE_SIZE)),
     frameSizes,

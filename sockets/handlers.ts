@@ -8,8 +8,11 @@ import type { Handler } from "./udp-socket.ts";
 const HANDLERS_MAX = 65535;
 
 export class Handlers {
-  /** Handler number per socket id: 0 for none, and for sockets of other threads. */
+  /** Handler number per socket id: 0 for none, for sockets of other threads, and for those with a filter. */
   readonly of: Uint16Array;
+  /** Handler number per socket id, whether or not it has a filter. */
+  readonly all: Uint16Array;
+  private readonly filtered = new Set<number>();
   /** Handlers by number. */
   readonly list: (Handler | null)[] = [null];
   private readonly numbers = new Map<Handler, number>();
@@ -18,13 +21,23 @@ export class Handlers {
 
   constructor(sockets: number) {
     this.of = new Uint16Array(sockets);
+    this.all = new Uint16Array(sockets);
   }
 
   /** Gives a socket a handler, or none. Throws RangeError when the lcore has HANDLERS_MAX different ones. */
   set(socket: number, handler: Handler | null): void {
-    this.release(this.of[socket]);
+    this.release(this.all[socket]);
+    this.all[socket] = 0;
     this.of[socket] = 0;
-    if (handler !== null) this.of[socket] = this.number(handler);
+    if (handler !== null) this.all[socket] = this.number(handler);
+    if (!this.filtered.has(socket)) this.of[socket] = this.all[socket];
+  }
+
+  /** Whether a socket has a filter: then its datagrams go to the handler by way of that. */
+  setFiltered(socket: number, has: boolean): void {
+    if (has) this.filtered.add(socket);
+    else this.filtered.delete(socket);
+    this.of[socket] = has ? 0 : this.all[socket];
   }
 
   /** The number of a handler, a new one if no socket has it yet. */

@@ -63,6 +63,8 @@ export interface Receiver {
   readonly handlerOf: Uint16Array;
   /** A datagram for a socket, in a frame that is given away: offsets of frame, IP header and UDP header. */
   deliver(socket: number, portNumber: number, frame: number, length: number, ip: number, udp: number): void;
+  /** Notes for BPF programs how the datagram came that is about to be looked up or delivered. */
+  note(portNumber: number, frame: number, ip: number, udp: number): void;
   /** Brings lookup tables and routes up to date. */
   control(): void;
   /**
@@ -134,7 +136,8 @@ export class Input {
       received += length;
       const socket = this.plainUdp4(port, portNumber, frame, length);
       if (socket >= 0) receiver.deliver(socket, portNumber, frame, length, frame + PLAIN_IP, frame + PLAIN_UDP);
-      else this.frameInput(port, portNumber, frame, length);
+      else if (socket === NOBODY) this.frameInput(port, portNumber, frame, length);
+      else this.give(socket, portNumber, frame, length, frame + PLAIN_IP, frame + PLAIN_UDP);
     }
     counters[C.RxFrames] += count;
     counters[C.RxBytes] += received;
@@ -163,9 +166,9 @@ export class Input {
   }
 
   /**
-   * The socket for a frame that is an untagged IPv4 packet without options that holds a whole UDP datagram for us, with
-   * both checksums right; NOBODY for every other frame, which then takes the full path (frameInput), where the reason is
-   * found and counted.
+   * What the look-up says of a frame that is an untagged IPv4 packet without options that holds a whole UDP datagram for us,
+   * with both checksums right; NOBODY for every other frame, which then takes the full path (frameInput), where the reason
+   * is found and counted.
    *
    * All in one function, each halfword of the headers loaded once: as calls of checkIpv4, checkUdp4 and readInt32 the
    * same work took 30 ns more a frame (of 93, Bun 1.4.5, AMD EPYC 7003), since the JIT does not inline them all here.
@@ -334,8 +337,7 @@ export class Input {
       this.receiver.control();
       socket = this.lookup.udp4(local, localPort, remote, remotePort, portNumber, port.ifindex);
     }
-    if (socket === NOBODY) this.divert(portNumber, frame, length, HOST_NO_PORT, C.UdpNoPorts);
-    else this.receiver.deliver(socket, portNumber, frame, length, ip, udp);
+    this.give(socket, portNumber, frame, length, ip, udp);
   }
 
   private ipv6Input(port: RxLink, portNumber: number, frame: number, length: number, ip: number): void {
@@ -376,8 +378,19 @@ export class Input {
       this.receiver.control();
       socket = this.lookup.udp6(bytes, ip, localPort, remotePort, portNumber, port.ifindex);
     }
+    this.give(socket, portNumber, frame, length, ip, udp);
+  }
+
+  /** Delivers to whom a look-up has found; where a reuseport group has a program, that is asked first. */
+  give(found: number, portNumber: number, frame: number, length: number, ip: number, udp: number): void {
+    const { lookup, receiver } = this;
+    let socket = found;
+    if (socket < NOBODY) {
+      receiver.note(portNumber, frame, ip, udp);
+      socket = lookup.choose(socket, this.bytes, portNumber);
+    }
     if (socket === NOBODY) this.divert(portNumber, frame, length, HOST_NO_PORT, C.UdpNoPorts);
-    else this.receiver.deliver(socket, portNumber, frame, length, ip, udp);
+    else receiver.deliver(socket, portNumber, frame, length, ip, udp);
   }
 
   /** Counts a datagram whose check did not say OK; true when it may pass all the same. Else it is dropped. */

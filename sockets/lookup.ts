@@ -6,9 +6,12 @@
  * after preferences for the CPU or the NAPI ID; without a group the score decides and the latest binding wins.
  */
 
+import { registryOf } from "./bpf/attach.ts";
+import { DROPPED, Programs } from "./bpf/programs.ts";
 import { PORTS_MAX } from "./endpoint.ts";
 import { FlowTable } from "./flow-table.ts";
 import { FlowTable6 } from "./flow-table6.ts";
+import { GROUPS_MAX } from "./reuseport.ts";
 import {
   AF_INET,
   CONNECTED,
@@ -17,6 +20,7 @@ import {
   F_TIMESTAMP,
   F_V6ONLY,
   FAMILY,
+  FILTER,
   FLAGS,
   FREE,
   GENERATION,
@@ -32,14 +36,16 @@ import {
   type SocketTable,
   STATE,
 } from "./table.ts";
+import { IPV4_DST, IPV4_SRC } from "./wire/ipv4.ts";
 import { IPV6_DST, IPV6_SRC } from "./wire/ipv6.ts";
-import { readInt32 } from "./wire/views.ts";
+import { UDP_DST, UDP_SRC } from "./wire/udp.ts";
+import { readInt32, readUint16 } from "./wire/views.ts";
 
 /** No socket. */
 export const NOBODY = -1;
 /** A wildcard entry that must be scored socket by socket: several candidates without a group, or bound to devices. */
 const SCORED = -2;
-/** At or below: reuseport group number GROUPS - entry. */
+/** At or below: reuseport group number GROUPS - entry. As an answer: choose() is to ask the group's program. */
 const GROUPS = -3;
 
 /** What this lcore has put into its flow table for a socket id, so that it can take it out again. */
@@ -52,6 +58,8 @@ const K_REMOTE_PORT = 10;
 const K_CONNECTED = 11;
 const K_CHILD = 12;
 const K_GENERATION = 13;
+/** Slot of its socket filter + 1, 0 for none. */
+const K_FILTER = 14;
 
 export class Lookup {
   /** True while some socket wants arrival times: only then does the packet path look for them. */
@@ -78,6 +86,12 @@ export class Lookup {
   /** Addresses for which the flow table has an entry, per local port: cold. */
   private readonly specificOf = new Map<number, Int32Array[]>();
   private readonly stamping = new Set<number>();
+  /** BPF programs of sockets and groups, as this lcore runs them. */
+  readonly programs: Programs;
+  /** Slot of each reuseport group's program + 1, 0 for none. */
+  private readonly programOf = new Uint16Array(GROUPS_MAX);
+  /** Hears which sockets have a filter, and which no longer. */
+  onFilter: (id: number, has: boolean) => void = () => {};
   /** Connected sockets that a later one on the same 4-tuple hides. */
   private shadowed = 0;
   private readonly seed: number;
@@ -93,12 +107,18 @@ export class Lookup {
     this.flows4 = new FlowTable(flows, 2 * table.capacity, seed);
     this.flows6 = new FlowTable6(flows, 2 * table.capacity, seed);
     this.keys = new Int32Array(table.capacity * KEY_WORDS);
+    this.programs = new Programs(table.bpf, registryOf(table));
     table.mutex.hold(() => this.rescan(table.version()));
   }
 
   /** Generation of the socket that these tables know by the id: another one may have it since. */
   generation(id: number): number {
     return this.keys[id * KEY_WORDS + K_GENERATION];
+  }
+
+  /** Slot of a socket's filter + 1, 0 for none. */
+  filter(id: number): number {
+    return this.keys[id * KEY_WORDS + K_FILTER];
   }
 
   isStale(): boolean {
@@ -112,10 +132,11 @@ export class Lookup {
       const until = table.version();
       if (!table.replay(this.seen, until, (id) => this.apply(id))) this.rescan(until);
       this.seen = until;
+      table.bpf.markSeen(this.lcore, until);
     });
   }
 
-  /** Socket for an IPv4 datagram, or NOBODY. Addresses are int32, ports host order. */
+  /** Socket for an IPv4 datagram, or NOBODY; or below NOBODY: choose() says. Addresses are int32, ports host order. */
   udp4(
     local: number,
     localPort: number,
@@ -154,7 +175,7 @@ export class Lookup {
     return this.select(GROUPS - entry, this.hash(0, local, localPort, remote, remotePort), portNumber);
   }
 
-  /** Socket for the IPv6 datagram whose header is at `ip`, or NOBODY. */
+  /** udp4() for the IPv6 datagram whose header is at `ip`. */
   udp6(
     bytes: Uint8Array,
     ip: number,
@@ -215,11 +236,57 @@ export class Lookup {
    */
   private select(group: number, hash: number, portNumber: number): number {
     const { table } = this;
-    const count = table.groupCount(group);
+    const count = table.groups.count(group);
     if (count === 0) return NOBODY;
     // reciprocal_scale: the high half of hash * count, without a 64-bit product.
     const first = Math.floor(((hash >>> 0) * count) / 2 ** 32);
-    if (table.groupPlain(group)) return table.groupMember(group, first);
+    if (table.groups.isPlain(group)) return table.groups.member(group, first);
+    if (this.programOf[group] !== 0) return GROUPS - group;
+    return this.preferred(group, count, first, portNumber);
+  }
+
+  /**
+   * The socket of a group whose program is to be asked first: `answer` is what a look-up gave for the datagram that
+   * `programs.arrival` names. As reuseport_select_sock: where the program chooses none, the hash does.
+   */
+  choose(answer: number, bytes: Uint8Array, portNumber: number): number {
+    const { programs, table } = this;
+    const group = GROUPS - answer;
+    const count = table.groups.count(group);
+    const { ip, udp } = programs.arrival;
+    const hash = this.hashOf(bytes, ip, udp);
+    const isAny = table.isAny(table.groups.member(group, 0));
+    const index = programs.select(this.programOf[group] - 1, bytes, count, group, isAny, hash);
+    if (index === DROPPED) return NOBODY;
+    const socket = index >= 0 ? table.groups.member(group, index) : programs.chosen;
+    if (socket >= 0) return socket;
+    return this.preferred(group, count, Math.floor(((hash >>> 0) * count) / 2 ** 32), portNumber);
+  }
+
+  /** What a look-up would have given for a datagram that the kernel has given to a socket: the socket, or for choose(). */
+  again(socket: number): number {
+    const { table } = this;
+    const group = table.get(socket, GROUP);
+    if (group < 0 || this.programOf[group] === 0 || table.get(socket, STATE) === CONNECTED) return socket;
+    return GROUPS - group;
+  }
+
+  private hashOf(bytes: Uint8Array, ip: number, udp: number): number {
+    const localPort = readUint16(bytes, udp + UDP_DST);
+    const remotePort = readUint16(bytes, udp + UDP_SRC);
+    if (bytes[ip] >> 4 === 4) {
+      return this.hash(0, readInt32(bytes, ip + IPV4_DST), localPort, readInt32(bytes, ip + IPV4_SRC), remotePort);
+    }
+    let remote = 0;
+    for (let i = 0; i < 16; i += 4) remote ^= readInt32(bytes, ip + IPV6_SRC + i);
+    let local = 0;
+    for (let i = 0; i < 12; i += 4) local ^= readInt32(bytes, ip + IPV6_DST + i);
+    return this.hash(local, readInt32(bytes, ip + IPV6_DST + 12), localPort, remote, remotePort);
+  }
+
+  /** Of the members from `first` on that are not connected, the one that asks for this NAPI ID, or this CPU, or the first. */
+  private preferred(group: number, count: number, first: number, portNumber: number): number {
+    const { table } = this;
     const info = (this.lcore * PORTS_MAX + portNumber) * 2;
     const napi = this.portInfo[info + 1];
     const cpu = this.portInfo[info];
@@ -227,7 +294,7 @@ export class Lookup {
     let byCpu = NOBODY;
     for (let i = 0; i < count; i++) {
       const at = first + i;
-      const member = table.groupMember(group, at < count ? at : at - count);
+      const member = table.groups.member(group, at < count ? at : at - count);
       if (table.get(member, STATE) === CONNECTED) continue;
       if (byHash === NOBODY) byHash = member;
       if (napi !== 0 && table.get(member, INCOMING_NAPI) === napi) return member;
@@ -236,7 +303,10 @@ export class Lookup {
     return byCpu === NOBODY ? byHash : byCpu;
   }
 
-  /** Sockets one by one, by Linux's compute_score: the best, the latest binding among equals; or its group. */
+  /**
+   * Sockets one by one as in udp4_lib_lookup2: those bound to the address, and when none of them takes it, the wildcards. The
+   * best by compute_score, the first among equals; a reuseport group ends the search.
+   */
   private score(
     is4: boolean,
     localPort: number,
@@ -248,17 +318,21 @@ export class Lookup {
     ifindex: number,
   ): number {
     const { table } = this;
-    let best = NOBODY;
-    let bestScore = -1;
-    for (let id = table.firstBound(IPPROTO_UDP, localPort); id >= 0; id = table.nextBound(id)) {
-      const score = this.scoreOf(id, is4, l0, l1, l2, l3, portNumber, ifindex);
-      if (score > bestScore) {
+    for (let pass = 0; pass < 2; pass++) {
+      let best = NOBODY;
+      let bestScore = -1;
+      for (let id = table.firstBound(IPPROTO_UDP, localPort); id >= 0; id = table.nextBound(id)) {
+        if (table.isAny(id) !== (pass === 1)) continue;
+        const score = this.scoreOf(id, is4, l0, l1, l2, l3, portNumber, ifindex);
+        if (score <= bestScore) continue;
         best = id;
         bestScore = score;
+        const group = table.get(id, GROUP);
+        if (group >= 0) return GROUPS - group;
       }
+      if (best !== NOBODY) return best;
     }
-    const group = best === NOBODY ? -1 : table.get(best, GROUP);
-    return group >= 0 ? GROUPS - group : best;
+    return NOBODY;
   }
 
   private scoreOf(
@@ -287,8 +361,6 @@ export class Lookup {
       return -1;
     }
     let score = table.get(id, FAMILY) === AF_INET ? 2 : 1;
-    // Linux looks among the bound to the address first, and among the wildcards only when none of them takes it.
-    if (!any) score += 16;
     const device = table.get(id, DEVICE);
     if (device !== 0) {
       if (device !== ifindex) return -1;
@@ -313,6 +385,7 @@ export class Lookup {
     const { table } = this;
     for (let id = 0; id < table.highWater; id++) this.apply(id);
     this.seen = until;
+    table.bpf.markSeen(this.lcore, until);
   }
 
   private apply(id: number): void {
@@ -323,6 +396,22 @@ export class Lookup {
     if (!free && (table.get(id, FLAGS) & F_TIMESTAMP) !== 0) this.stamping.add(id);
     else this.stamping.delete(id);
     this.stamps = this.stamping.size > 0;
+    this.followPrograms(id, free);
+  }
+
+  /** Makes ready what the socket's filter and its group's program run as. */
+  private followPrograms(id: number, free: boolean): void {
+    const { keys, programs, table } = this;
+    const at = id * KEY_WORDS + K_FILTER;
+    const filter = free ? 0 : table.get(id, FILTER);
+    if (filter !== 0) programs.prepare(filter - 1);
+    if (filter !== 0 || keys[at] !== 0) this.onFilter(id, filter !== 0);
+    keys[at] = filter;
+    const group = table.get(id, GROUP);
+    if (free || group < 0) return;
+    const program = table.groups.program(group);
+    if (program !== 0) programs.prepare(program - 1);
+    this.programOf[group] = program;
   }
 
   private learn(id: number): void {

@@ -2,7 +2,8 @@
  * What a socket is told besides its datagrams, and what it can be asked: options by number, multicast groups, errors that the
  * network reports, when it may send again, and whether the thread's event loop waits for it.
  */
-import { check, ERRNO, sys } from "af-xdp-bindings";
+import { check, ERRNO, SysError, sys } from "af-xdp-bindings";
+import { SOCK_FILTER_BYTES } from "./bpf/classic.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { ErrorQueue, type QueuedError, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
 import { membershipCall } from "./memberships.ts";
@@ -11,6 +12,7 @@ import {
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_RECVERR,
+  SO_GET_FILTER,
   SO_RCVTIMEO,
   SOL_SOCKET,
   SOL_UDP,
@@ -25,6 +27,8 @@ import { CONNECTED, PLACEHOLDER, REMOTE, SEGMENT, SNDBUF, STATE } from "./table.
 import { wordsAt } from "./text-address.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import { ip, parseIpv4 } from "./wire/address.ts";
+
+const isFilter = (level: number, name: number): boolean => level === SOL_SOCKET && name === SO_GET_FILTER;
 
 export abstract class SocketControl {
   readonly id: number;
@@ -112,20 +116,34 @@ export abstract class SocketControl {
   setsockopt(level: number, name: number, value: number | Uint8Array): void {
     const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
     const result = this.closed ? -ERRNO.EBADF : this.options.set(level, name, bytes);
-    check(result, `setsockopt(${optionLabel(level, name)})`);
+    if (result >= 0) return;
+    throw new SysError(-result, `setsockopt(${optionLabel(level, name)})`, this.options_?.hint ?? "");
   }
 
-  /** getsockopt(2) of an int. Throws SysError. */
+  /** getsockopt(2) of an int; of SO_GET_FILTER, the number of instructions. Throws SysError. */
   getsockopt(level: number, name: number): number {
+    if (isFilter(level, name)) return this.readFilter(new Uint8Array(0));
     const bytes = this.getsockoptBytes(level, name, 4);
     return bytes.length === 4 ? new DataView(bytes.buffer).getInt32(0, true) : bytes[0];
   }
 
-  /** getsockopt(2) of up to `length` bytes: as many as the option has. Throws SysError. */
+  /**
+   * getsockopt(2) of up to `length` bytes: as many as the option has. SO_GET_FILTER counts in instructions of 8 bytes, as the
+   * kernel does: it gives the program of up to `length`. Throws SysError.
+   */
   getsockoptBytes(level: number, name: number, length: number): Uint8Array {
+    if (isFilter(level, name)) {
+      const code = new Uint8Array(length * SOCK_FILTER_BYTES);
+      return code.slice(0, this.readFilter(code) * SOCK_FILTER_BYTES);
+    }
     const bytes = new Uint8Array(length);
     const result = this.closed ? -ERRNO.EBADF : this.options.get(level, name, bytes);
     return bytes.slice(0, check(result, `getsockopt(${optionLabel(level, name)})`));
+  }
+
+  private readFilter(out: Uint8Array): number {
+    const result = this.closed ? -ERRNO.EBADF : this.options.get(SOL_SOCKET, SO_GET_FILTER, out);
+    return check(result, "getsockopt(SO_GET_FILTER)", { EACCES: "an extended program is attached: it is not told" });
   }
 
   /**

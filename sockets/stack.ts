@@ -12,11 +12,13 @@ import type { Burst, Port } from "../queues/driver.ts";
 import type { FramePool } from "../queues/pool.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
-import { BY_KERNEL, BY_LCORE, Endpoint, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import { BY_KERNEL, BY_LCORE, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
+import { Filtering, isForMany } from "./filtering.ts";
 import { Handlers } from "./handlers.ts";
 import { HostLink, type HostLinkOwner, type HostReceiver } from "./host-link.ts";
 import { Input, type Receiver, type RxLink } from "./input.ts";
+import { LcoreEndpoint } from "./lcore-endpoint.ts";
 import { Lender } from "./lender.ts";
 import { Lookup } from "./lookup.ts";
 import {
@@ -64,7 +66,7 @@ import type { FrameViews } from "./wire/views.ts";
 /** Messages handled from one ring a turn: bounds how long a chatty thread keeps the lcore from its queues. */
 const DRAIN_MAX = 128;
 
-export class Stack extends Endpoint implements Receiver, HostLinkOwner {
+export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   readonly ports: readonly Port[];
   readonly pool: FramePool;
   override readonly fib: Fib;
@@ -89,6 +91,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   /** Handler number per socket id. */
   readonly handlerOf: Uint16Array;
   private readonly handlers: Handlers;
+  private readonly filtering: Filtering;
   private readonly in: Input;
   private readonly out: Output;
   private readonly ledger: SendLedger;
@@ -132,6 +135,8 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
       this.fromThread.push(t === lcore ? null : isLcore ? this.fromLcore[t] : mesh.consumer(t, lcore));
     }
     const { counters, lookup, views } = this;
+    lookup.onFilter = (id, has) => this.handlers.setFiltered(id, has);
+    this.filtering = new Filtering(shared, lcore, ports, lookup.programs);
     this.in = new Input(ports, pool, views, lookup, fib, counters, this, this.lastRx);
     this.out = new Output(shared.table, ports, pool, views, fib, counters);
     this.ledger = new SendLedger(ports, this);
@@ -154,6 +159,8 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
 
   /** Handles a received burst. Every frame is delivered, answered or dropped, and goes back to the pool when done. */
   input(portNumber: number, burst: Burst): void {
+    // What was attached before a frame was sent holds for it, though the turn began before.
+    if (this.lookup.isStale()) this.control();
     this.handling = true;
     this.in.burst(portNumber, burst);
     if (this.gathered.length > 0) this.deliverGathered();
@@ -169,19 +176,29 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   inject(socket: number, generation: number, frame: number, length: number, ip: number, udp: number): void {
     if (this.lookup.isStale()) this.control();
     this.counters[C.UdpInViaKernel]++;
-    if (this.lookup.generation(socket) !== generation) this.drop(frame, C.UdpNoPorts);
-    else this.deliver(socket, 0, frame, length, ip, udp);
+    if (this.lookup.generation(socket) !== generation) {
+      this.drop(frame, C.UdpNoPorts);
+      return;
+    }
+    // The kernel gives every member a copy of what is for a group or a broadcast address; else it has chosen one itself.
+    const isShared = isForMany(this.bytes, ip, this.fib);
+    this.in.give(isShared ? socket : this.lookup.again(socket), 0, frame, length, ip, udp);
+  }
+
+  note(portNumber: number, frame: number, ip: number, udp: number): void {
+    this.filtering.note(portNumber, frame, ip, udp);
   }
 
   /** Receiver.deliver: to the handler, the queue or the thread of the socket. */
   deliver(socket: number, portNumber: number, frame: number, length: number, ip: number, udp: number): void {
-    // Stored unseen: a store that misses the cache costs nothing here, a load that asks whether it is needed would.
-    this.lastRx[socket] = this.portTag + portNumber;
     const number = this.handlerOf[socket];
-    if (number === 0) {
-      this.deliverElsewhere(socket, portNumber, frame, length, ip, udp);
-      return;
-    }
+    if (number === 0) this.elsewhere(socket, portNumber, frame, length, ip, udp);
+    else this.call(number, socket, portNumber, frame, length, ip, udp);
+  }
+
+  private call(n: number, socket: number, port: number, frame: number, length: number, ip: number, udp: number): void {
+    // Stored unseen: a store that misses the cache costs nothing here, a load that asks whether it is needed would.
+    this.lastRx[socket] = this.portTag + port;
     this.delivered++;
     const { datagram } = this;
     datagram.socketId = socket;
@@ -191,10 +208,10 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
     datagram.l4 = udp;
     datagram.offset = udp + UDP_HEADER;
     datagram.length = udpLength(this.bytes, udp) - UDP_HEADER;
-    datagram.port = portNumber;
+    datagram.port = port;
     datagram.owned = true;
     if (this.lookup.stamps) this.stamp(datagram);
-    (this.handlers.list[number] as Handler)(datagram);
+    (this.handlers.list[n] as Handler)(datagram);
     if (datagram.owned) {
       datagram.owned = false;
       this.pool.give(frame);
@@ -202,23 +219,26 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   }
 
   /** Delivers to a socket without a handler on this lcore: to its thread, or into its queue. */
-  private deliverElsewhere(
-    socket: number,
-    portNumber: number,
-    frame: number,
-    length: number,
-    ip: number,
-    udp: number,
-  ): void {
-    if (this.table.home[socket] === this.thread) this.enqueue(socket, portNumber, frame, length, ip, udp);
-    else this.handOver(socket, portNumber, frame, length, ip, udp);
+  private elsewhere(socket: number, port: number, frame: number, length: number, ip: number, udp: number): void {
+    const filter = this.lookup.filter(socket);
+    if (filter !== 0 && !this.filtering.passes(filter - 1, port, frame, ip, udp)) {
+      this.dropFor(socket, frame, C.UdpInErrors);
+      return;
+    }
+    const number = filter === 0 ? 0 : this.handlers.all[socket];
+    this.lastRx[socket] = this.portTag + port;
+    if (number !== 0) {
+      this.filtering.takeTrimmed();
+      this.call(number, socket, port, frame, length, ip, udp);
+    } else if (this.table.home[socket] === this.thread) this.enqueue(socket, port, frame, length, ip, udp);
+    else this.handOver(socket, port, frame, length, ip, udp);
   }
 
   /** Passes a datagram to the thread that reads its socket. */
   private handOver(socket: number, portNumber: number, frame: number, length: number, ip: number, udp: number): void {
     const { counters, table } = this;
     const thread = table.home[socket];
-    const charge = udpLength(this.bytes, udp) + CHARGE_OVERHEAD;
+    const charge = udpLength(this.bytes, udp) + this.filtering.takeTrimmed() + CHARGE_OVERHEAD;
     if (table.get(socket, GENERATION) !== this.lookup.generation(socket)) {
       // Closed since this turn's control(); the id may have gone to a socket on another port.
       this.drop(frame, C.UdpNoPorts);
@@ -248,7 +268,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   /** Queues a datagram at a socket of this lcore that has no handler. */
   private enqueue(socket: number, portNumber: number, frame: number, length: number, ip: number, udp: number): void {
     const reader = this.sockets.get(socket);
-    const charge = udpLength(this.bytes, udp) + CHARGE_OVERHEAD;
+    const charge = udpLength(this.bytes, udp) + this.filtering.takeTrimmed() + CHARGE_OVERHEAD;
     if (reader === undefined || !this.table.hasRoom(socket, charge)) {
       this.dropFor(socket, frame, C.UdpRcvbufErrors);
       return;
@@ -576,7 +596,7 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
       this.free(words[at + M_HOME], words[at + M_FRAME]);
       return;
     }
-    const number = this.handlerOf[socket];
+    const number = this.handlers.all[socket];
     if (number === 0) {
       reader.queue.push(words, at);
       if (reader.onDatagram !== null) this.gather(reader);
@@ -614,19 +634,6 @@ export class Stack extends Endpoint implements Receiver, HostLinkOwner {
   override tableChanged(): void {
     this.control();
   }
-
-  /** An lcore never blocks in a socket: its loop would stop. */
-  override block(_timeoutMs: number): void {
-    throw new Error("receiveBlocking on an lcore would stop its loop: set onDatagram, or receive from another thread");
-  }
-
-  override arrival(): Promise<void> {
-    return Promise.reject(
-      new Error("awaiting datagrams on an lcore would stop its loop: set onDatagram, or receive from another thread"),
-    );
-  }
-
-  override wakeWaiters(): void {}
 
   /** Notes the CPU and NAPI ID of a port for SO_INCOMING_CPU and SO_INCOMING_NAPI_ID. */
   publishPort(portNumber: number, cpu: number): void {

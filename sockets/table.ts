@@ -8,7 +8,9 @@
  * Writers: cold fields, the log and the groups are written under the mutex alone. Hot planes name their writer.
  */
 import { ERRNO } from "af-xdp-bindings";
+import { BpfStore } from "./bpf/store.ts";
 import { Mutex } from "./mutex.ts";
+import { REUSEPORT_WORDS, ReuseportGroups } from "./reuseport.ts";
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
@@ -39,6 +41,8 @@ export const F_CHOSEN_PORT = 1 << 20;
 /** Without a kernel: IP_FREEBIND or IP_TRANSPARENT, and IP_BIND_ADDRESS_NO_PORT. */
 export const F_ANY_ADDRESS = 1 << 21;
 export const F_LATE_PORT = 1 << 22;
+/** SO_LOCK_FILTER: its filter may not be changed or taken off. */
+export const F_FILTER_LOCKED = 512;
 /** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
 export const F_WILDCARD = 64;
 
@@ -80,6 +84,12 @@ export const SNDBUF = 26;
 export const MULTICAST_IF6 = 27;
 /** Without a kernel: IP_LOCAL_PORT_RANGE, 0 for the host's. */
 export const PORT_RANGE = 28;
+/** SO_ATTACH_FILTER, SO_ATTACH_BPF: slot of the program in the store + 1, 0 for none. */
+export const FILTER = 29;
+/** Handle of the map of sockets that it is in, 0 for none. */
+export const SOCKARRAY = 30;
+/** When it was bound, among those of its port; of IPv6 sockets with SO_REUSEPORT below 0, the earlier the greater. */
+const ORDER = 31;
 const RECORD_WORDS = 32;
 
 const CONTROL_WORDS = 64;
@@ -88,7 +98,7 @@ const C_VERSION = 16; // a cache line of its own: every lcore polls it
 const C_FREE_HEAD = 32;
 const C_HIGH_WATER = 33;
 const C_OPEN = 34;
-const C_GROUP_FREE = 35;
+const C_ORDER = 36;
 const C_IDENT = 48; // a cache line of its own: every lcore that sends without DF adds to it
 
 /** net.ipv4.ip_default_ttl, net.ipv6.conf.default.hop_limit. */
@@ -97,21 +107,14 @@ const TTL_DEFAULT = 64;
 const MULTICAST_DEFAULT = 0x0301_0301;
 /** Changes remembered; an lcore further behind rescans. */
 const LOG_SLOTS = 4096;
-/** Reuseport groups, and members a group. Linux allows 65,535 members; ours is bounded by memory set aside at start. */
-export const GROUPS_MAX = 1024;
-export const GROUP_MEMBERS_MAX = 256;
-const GROUP_WORDS = GROUP_MEMBERS_MAX + 16;
-export const G_COUNT = 0;
-/** Members that ask for a CPU or a NAPI ID, or are connected: while 0, the hash alone decides. */
-const G_PREFERENCES = 1;
-export const G_MEMBERS = 16;
-
 const PORT_HEADS = 131072; // 65,536 ports for UDP, then for TCP
 
 export interface TableDescriptor {
   readonly buffer: SharedArrayBuffer;
   readonly capacity: number;
   readonly lcores: number;
+  /** Of the BpfStore. */
+  readonly bpf: SharedArrayBuffer;
 }
 
 const pad = (bytes: number): number => (bytes + 127) & ~127;
@@ -135,8 +138,10 @@ export class SocketTable {
   readonly charged: Int32Array[];
   /** Hot planes, one a lcore: bytes of those that the reader has taken, a running sum. Written by the home thread. */
   readonly credited: Int32Array[];
-  readonly groups: Int32Array;
+  readonly groups: ReuseportGroups;
   readonly mutex: Mutex;
+  /** BPF programs and maps. */
+  readonly bpf: BpfStore;
 
   private readonly control: Int32Array;
   private readonly log: Int32Array;
@@ -147,20 +152,21 @@ export class SocketTable {
       CONTROL_WORDS * 4 +
       LOG_SLOTS * 4 +
       PORT_HEADS * 4 +
-      GROUPS_MAX * GROUP_WORDS * 4 +
+      REUSEPORT_WORDS * 4 +
       capacity * RECORD_WORDS * 4 +
       pad(capacity) +
       pad(capacity * 4) * (4 + 2 * lcores)
     );
   }
 
-  /** Set-up: memory for `capacity` sockets. Pages are touched only as sockets come. */
-  static create(capacity: number, lcores: number): SocketTable {
+  /** Set-up: memory for `capacity` sockets, and for BPF programs and maps. Pages are touched only as they come. */
+  static create(capacity: number, lcores: number, bpfBytes?: number): SocketTable {
     if (capacity < 1 || capacity > 1 << 22) throw new RangeError(`sockets: ${capacity} is outside 1..${1 << 22}`);
     const table = new SocketTable({
       buffer: new SharedArrayBuffer(SocketTable.bytes(capacity, lcores)),
       capacity,
       lcores,
+      bpf: BpfStore.create(bpfBytes).buffer,
     });
     table.control[C_FREE_HEAD] = -1;
     table.heads.fill(-1);
@@ -180,7 +186,7 @@ export class SocketTable {
     this.control = words(CONTROL_WORDS);
     this.log = words(LOG_SLOTS);
     this.heads = words(PORT_HEADS);
-    this.groups = words(GROUPS_MAX * GROUP_WORDS);
+    this.groups = new ReuseportGroups(words(REUSEPORT_WORDS));
     this.records = words(capacity * RECORD_WORDS);
     this.home = new Uint8Array(buffer, at, capacity);
     at += pad(capacity);
@@ -195,10 +201,12 @@ export class SocketTable {
       this.credited.push(words(capacity));
     }
     this.mutex = new Mutex(this.control, C_MUTEX);
+    this.bpf = new BpfStore(descriptor.bpf);
   }
 
   descriptor(): TableDescriptor {
-    return { buffer: this.control.buffer as SharedArrayBuffer, capacity: this.capacity, lcores: this.lcores };
+    const { bpf, capacity, control, lcores } = this;
+    return { buffer: control.buffer as SharedArrayBuffer, capacity, lcores, bpf: bpf.buffer };
   }
 
   /** Identification of an IPv4 packet that may be fragmented on its way (RFC 6864): a count that the lcores share. */
@@ -277,7 +285,7 @@ export class SocketTable {
    */
   bindLocked(id: number): number {
     const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
-    let group = -1;
+    let peer = -1;
     // Linux looks no further once it has found a socket to share the port with, from the latest on.
     let shared = false;
     for (let other = this.heads[head] as number; other >= 0; other = this.get(other, NEXT)) {
@@ -285,15 +293,14 @@ export class SocketTable {
       const flags = this.get(id, FLAGS);
       const otherFlags = this.get(other, FLAGS);
       const shares = (flags & otherFlags & F_REUSEPORT) !== 0 && this.get(id, UID) === this.get(other, UID);
-      if (shares && group < 0 && this.sameBinding(id, other)) group = this.get(other, GROUP);
+      const joins = shares && this.sameBinding(id, other);
+      if (joins && (peer < 0 || this.get(other, ORDER) > this.get(peer, ORDER))) peer = other;
       if (shared || (flags & otherFlags & F_REUSEADDR) !== 0) continue;
       if (!shares) return -ERRNO.EADDRINUSE;
       shared = true;
     }
     if ((this.get(id, FLAGS) & F_REUSEPORT) !== 0) {
-      if (group < 0) group = this.allocateGroup();
-      if (group < 0) return -ERRNO.ENOSPC;
-      const result = this.join(group, id);
+      const result = this.joinLocked(id, peer);
       if (result < 0) return result;
     }
     this.link(head, id);
@@ -302,22 +309,58 @@ export class SocketTable {
     return 0;
   }
 
+  /**
+   * Joins the reuseport group of `peer`, -1 for none: then it begins one of its own, unless a program was attached to one before
+   * it was bound. As udp_reuseport_add_sock. Mutex held. Returns 0 or -ENOSPC.
+   */
+  private joinLocked(id: number, peer: number): number {
+    const own = this.get(id, GROUP);
+    if (peer < 0) return own >= 0 ? 0 : this.beginGroupLocked(id);
+    // It has been connected, and left its group by that: it begins another one.
+    const begun = this.get(peer, GROUP) < 0 ? this.beginGroupLocked(peer) : 0;
+    if (begun < 0) return begun;
+    const program = own >= 0 ? this.leave(own, id) : 0;
+    const result = this.join(this.get(peer, GROUP), id);
+    this.releaseProgram(program);
+    return result;
+  }
+
+  /** A reuseport group of one. Mutex held. Returns 0 or -ENOSPC. */
+  beginGroupLocked(id: number): number {
+    const group = this.groups.allocate();
+    return group < 0 ? group : this.join(group, id);
+  }
+
   /** Gives up the port, as dissolving the connection of a socket that was never asked to have it does. Mutex held. */
   unbindLocked(id: number): void {
     this.unlink(id);
-    const group = this.get(id, GROUP);
-    if (group >= 0) this.leave(group, id);
-    this.set(id, GROUP, -1);
+    const program = this.leaveGroup(id);
     this.set(id, LOCAL_PORT, 0);
     this.set(id, STATE, OPEN);
     this.changed(id);
+    this.releaseProgram(program);
   }
 
   /** Records the remote address that is in the record as connected (or, with port 0, dissolves it). Mutex held. */
   connectLocked(id: number): void {
+    const connected = this.get(id, REMOTE_PORT) !== 0;
     const bound = this.get(id, LOCAL_PORT) === 0 ? OPEN : BOUND;
-    this.set(id, STATE, this.get(id, REMOTE_PORT) === 0 ? bound : CONNECTED);
+    this.set(id, STATE, connected ? CONNECTED : bound);
+    // As in Linux (udp_lib_hash4): what is connected is no member any more, and does not become one again.
+    const program = connected ? this.leaveGroup(id) : 0;
     this.changed(id);
+    this.releaseProgram(program);
+  }
+
+  /**
+   * The local address of a bound socket has changed from the wildcard, or to it: it is the first of its port to be looked at
+   * (udp_lib_rehash). The caller logs the change. Mutex held.
+   */
+  rehashLocked(id: number): void {
+    this.unlink(id);
+    const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
+    this.set(id, NEXT, this.heads[head] as number);
+    this.heads[head] = id;
   }
 
   /** Tells the lcores that a field they act on has changed. Mutex held. */
@@ -338,12 +381,16 @@ export class SocketTable {
     if (state === FREE) return;
     if (state >= BOUND && (this.get(id, FLAGS) & F_CHILD) === 0) this.unlink(id);
     const group = this.get(id, GROUP);
-    if (group >= 0) this.leave(group, id);
+    const program = group < 0 ? 0 : this.leave(group, id);
+    const filter = this.get(id, FILTER);
+    this.set(id, FILTER, 0);
     this.set(id, STATE, FREE);
     // The descriptor is about to be somebody else's.
     this.set(id, PLACEHOLDER, -1);
     this.set(id, GENERATION, (this.get(id, GENERATION) + 1) | 0);
     this.changed(id);
+    this.releaseProgram(filter);
+    this.releaseProgram(program);
     this.set(id, NEXT, this.control[C_FREE_HEAD] as number);
     this.control[C_FREE_HEAD] = id;
     Atomics.sub(this.control, C_OPEN, 1);
@@ -405,18 +452,9 @@ export class SocketTable {
     plane[socket] = (plane[socket] + bytes) | 0;
   }
 
-  /** Members of a group, and the member with an index. */
-  groupCount(group: number): number {
-    return this.groups[group * GROUP_WORDS + G_COUNT] as number;
-  }
-
-  /** True while no member of the group asks for a CPU or NAPI ID, or is connected. */
-  groupPlain(group: number): boolean {
-    return this.groups[group * GROUP_WORDS + G_PREFERENCES] === 0;
-  }
-
-  groupMember(group: number, index: number): number {
-    return this.groups[group * GROUP_WORDS + G_MEMBERS + index] as number;
+  /** One user less of the program in slot `program` - 1; 0 is none. After the change was logged; mutex held. */
+  releaseProgram(program: number): void {
+    if (program > 0) this.bpf.release(program - 1, this.version());
   }
 
   private head(protocol: number, port: number): number {
@@ -425,8 +463,11 @@ export class SocketTable {
 
   /** Into the chain of its port, in the order in which Linux looks (sk_add_node_rcu): the latest first, IPv6 sockets of reuseport groups last. */
   private link(head: number, id: number): void {
+    const order = ++this.control[C_ORDER];
+    const isLast = this.get(id, FAMILY) === AF_INET6 && (this.get(id, FLAGS) & F_REUSEPORT) !== 0;
+    this.set(id, ORDER, isLast ? -order : order);
     let last = -1;
-    if (this.get(id, FAMILY) === AF_INET6 && (this.get(id, FLAGS) & F_REUSEPORT) !== 0) {
+    if (isLast) {
       for (let at = this.heads[head] as number; at >= 0; at = this.get(at, NEXT)) last = at;
     }
     if (last < 0) {
@@ -509,45 +550,40 @@ export class SocketTable {
   }
 
   private countPreferences(group: number): void {
-    if (group < 0) return;
-    let count = 0;
-    for (let i = 0; i < this.groupCount(group); i++) {
-      const id = this.groupMember(group, i);
-      if (this.get(id, INCOMING_CPU) >= 0 || this.get(id, INCOMING_NAPI) !== 0 || this.get(id, STATE) === CONNECTED)
-        count++;
-    }
-    this.groups[group * GROUP_WORDS + G_PREFERENCES] = count;
+    if (group >= 0) this.groups.countPreferences(group, (id) => this.prefers(id));
   }
 
-  private allocateGroup(): number {
-    for (let i = 0; i < GROUPS_MAX; i++) {
-      const group = ((this.control[C_GROUP_FREE] as number) + i) % GROUPS_MAX;
-      if (this.groupCount(group) === 0) {
-        this.control[C_GROUP_FREE] = (group + 1) % GROUPS_MAX;
-        return group;
-      }
-    }
-    return -1;
+  private prefers(id: number): boolean {
+    return this.get(id, INCOMING_CPU) >= 0 || this.get(id, INCOMING_NAPI) !== 0 || this.get(id, STATE) === CONNECTED;
   }
 
   private join(group: number, id: number): number {
-    const count = this.groupCount(group);
-    if (count === GROUP_MEMBERS_MAX) return -ERRNO.ENOSPC;
-    this.groups[group * GROUP_WORDS + G_MEMBERS + count] = id;
-    this.groups[group * GROUP_WORDS + G_COUNT] = count + 1;
-    this.set(id, GROUP, group);
-    return 0;
+    const result = this.groups.add(group, id);
+    if (result === 0) this.set(id, GROUP, group);
+    return result;
   }
 
-  /** The last member moves into the hole, as socket(7) says. */
-  private leave(group: number, id: number): void {
-    const base = group * GROUP_WORDS;
-    const last = this.groupCount(group) - 1;
-    for (let i = 0; i <= last; i++) {
-      if (this.groups[base + G_MEMBERS + i] !== id) continue;
-      this.groups[base + G_MEMBERS + i] = this.groups[base + G_MEMBERS + last] as number;
-      this.groups[base + G_COUNT] = last;
-      break;
-    }
+  /** Returns the slot + 1 of a program that is to be released once the change is logged, else 0. */
+  private leave(group: number, id: number): number {
+    this.leaveSockArray(id);
+    return this.groups.remove(group, id);
+  }
+
+  /** leave() of whatever group it is in. */
+  private leaveGroup(id: number): number {
+    const group = this.get(id, GROUP);
+    if (group < 0) return 0;
+    const program = this.leave(group, id);
+    this.set(id, GROUP, -1);
+    this.countPreferences(group);
+    return program;
+  }
+
+  /** Takes the socket out of the map of sockets that it is in. */
+  private leaveSockArray(id: number): void {
+    const map = this.get(id, SOCKARRAY);
+    if (map === 0) return;
+    this.set(id, SOCKARRAY, 0);
+    this.bpf.clearSocket(map, id);
   }
 }

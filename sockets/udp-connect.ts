@@ -75,6 +75,7 @@ export function followRecord(endpoint: Endpoint, id: number): number {
 function adopt(endpoint: Endpoint, id: number): number {
   const { table, shared } = endpoint;
   const before = wordsAt(table, id, LOCAL);
+  const wasAny = isAny(before);
   const portBefore = table.get(id, LOCAL_PORT);
   if (portBefore !== 0 && portBefore !== binding.localPort) {
     table.unbindLocked(id);
@@ -96,6 +97,8 @@ function adopt(endpoint: Endpoint, id: number): number {
       return bound;
     }
   }
+  const isRehashed = portBefore === binding.localPort && wasAny !== isAny(binding.local);
+  if (isRehashed) table.rehashLocked(id);
   if (binding.remotePort !== 0 || portBefore !== 0) table.connectLocked(id);
   shared.binder.steer(table, IPPROTO_UDP, binding.localPort, before);
   return 0;

@@ -1,5 +1,6 @@
 /** Opening a UDP socket: what it is asked for, checked, and its place in the table. */
 import { check, ERRNO } from "af-xdp-bindings";
+import { inheritFilter } from "./bpf/attach.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { TX_DEVICE, withFlag, withTos } from "./send-word.ts";
 import {
@@ -147,6 +148,7 @@ export function createFlow(
       table.set(child, REMOTE + i, remote[i]);
     }
     table.set(child, REMOTE_PORT, remotePort);
+    inheritFilter(table, parent, child);
     table.connectLocked(child);
   });
   endpoint.tableChanged();

@@ -6,6 +6,7 @@
  *   const filter = compileClassic(program);     // a JavaScript function
  *   const keep = filter(bytes, offset, length); // 0: no match
  */
+import { sys } from "af-xdp-bindings";
 import { compile } from "./compile.ts";
 import type { SockFilter } from "./opcodes.ts";
 import type { PacketContext } from "./packet-context.ts";
@@ -57,6 +58,27 @@ export function encodeClassic(program: readonly SockFilter[]): Uint8Array<ArrayB
     view.setUint8(at + 3, jf);
     view.setUint32(at + 4, k, true);
   });
+  return bytes;
+}
+
+/** Instructions that a struct sock_fprog points to, reachable as long as it is. */
+const pointees = new WeakMap<Uint8Array, Uint8Array>();
+
+/**
+ * The value of SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF, a struct sock_fprog: the number of instructions, and the address
+ * of an array of them, which stays where it is as long as the returned bytes are reachable. The same bytes are right for a
+ * socket of the kernel in this process. Takes what decodeClassic() takes, or instructions. Throws SyntaxError.
+ */
+export function sockFprog(program: Parameters<typeof decodeClassic>[0] | readonly SockFilter[]): Uint8Array {
+  const isDecoded = Array.isArray(program) && (program.length === 0 || !Array.isArray(program[0]));
+  const code = encodeClassic(
+    isDecoded ? (program as readonly SockFilter[]) : decodeClassic(program as Parameters<typeof decodeClassic>[0]),
+  );
+  const fprog = new DataView(new ArrayBuffer(16));
+  fprog.setUint16(0, code.length / SOCK_FILTER_BYTES, true);
+  fprog.setBigUint64(8, BigInt(sys.addressOf(code)), true);
+  const bytes = new Uint8Array(fprog.buffer);
+  pointees.set(bytes, code);
   return bytes;
 }
 

@@ -78,15 +78,25 @@ export type JumpForm = "nested" | "switch";
 
 /** Compiles a valid program; see verifyClassic. `form` is for tests: by default the one that suits the program. */
 export function compile(program: readonly SockFilter[], form?: JumpForm): ClassicFilter {
+  return makeClassic(classicSource(program, form));
+}
+
+/** The function that a text from classicSource() is the body of. */
+export function makeClassic(source: string): ClassicFilter {
+  const make = new Function("NO_CONTEXT", "resolveOffset", "findAttribute", source);
+  return make(NO_CONTEXT, resolveOffset, findAttribute) as ClassicFilter;
+}
+
+/** A valid program as the text of a function's body that returns it. */
+export function classicSource(program: readonly SockFilter[], form?: JumpForm): string {
   const targets = jumpTargets(program);
   const chosen = form ?? (targets.length <= NESTED_MAX ? "nested" : "switch");
   const body = chosen === "nested" ? nestedBody(program, targets) : switchBody(program, targets);
   const cells = Array.from({ length: BPF_MEMWORDS }, (_, i) => `m${i} = 0`).join();
-  const source =
+  return (
     `"use strict"; return function classicBpf(b, o, n, c = NO_CONTEXT) {` +
-    `let A = 0, X = 0, t = 0, ${cells};\n${body}\n};`;
-  const make = new Function("NO_CONTEXT", "resolveOffset", "findAttribute", source);
-  return make(NO_CONTEXT, resolveOffset, findAttribute) as ClassicFilter;
+    `let A = 0, X = 0, t = 0, ${cells};\n${body}\n};`
+  );
 }
 
 /** Instructions that jumps go to, other than the one that follows; in order. */

@@ -3,8 +3,9 @@
  * as with a Stack, so an lcore's module does not notice.
  */
 import type { Burst, Port } from "../../queues/driver.ts";
-import { Endpoint, type Shared } from "../endpoint.ts";
+import type { Shared } from "../endpoint.ts";
 import { Fib } from "../fib.ts";
+import { LcoreEndpoint } from "../lcore-endpoint.ts";
 import type { UdpSocket } from "../udp-socket.ts";
 import { onKernelSockets } from "./end.ts";
 import type { KernelFrames } from "./frames.ts";
@@ -13,7 +14,7 @@ import { KernelIo } from "./io.ts";
 /** Turns between two looks at what the kernel has dropped, a power of two: a few a second under load. */
 const DROPS_TURNS = 1 << 15;
 
-export class KernelStack extends onKernelSockets(Endpoint) {
+export class KernelStack extends onKernelSockets(LcoreEndpoint) {
   readonly ports: readonly Port[] = [];
   override readonly fib: Fib;
   /** The stamps of kernel sockets are of CLOCK_REALTIME already. */
@@ -63,19 +64,6 @@ export class KernelStack extends onKernelSockets(Endpoint) {
   }
 
   cancelWait(): void {}
-
-  /** An lcore never blocks in a socket: its loop would stop. */
-  override block(_timeoutMs: number): void {
-    throw new Error("receiveBlocking on an lcore would stop its loop: set onDatagram, or receive from another thread");
-  }
-
-  override arrival(): Promise<void> {
-    return Promise.reject(
-      new Error("awaiting datagrams on an lcore would stop its loop: set onDatagram, or receive from another thread"),
-    );
-  }
-
-  override wakeWaiters(): void {}
 
   /** Lets go of the frames and of epoll. The sockets are closed. */
   close(): void {

@@ -16,6 +16,8 @@ const CAP_SYS_ADMIN = 21;
 const CAP_SYS_RESOURCE = 24;
 /** Default of rmem_max, wmem_max and their defaults on a kernel with 4 KiB pages (net/core/sock.c, SK_WMEM_MAX), where /proc says nothing. */
 const BUFFER_MAX = 212992;
+/** Default of optmem_max since Linux 6.8. */
+const OPTMEM_MAX = 131072;
 
 export interface Limits {
   /** net.core.rmem_max and wmem_max, bytes. */
@@ -28,6 +30,8 @@ export interface Limits {
   readonly tickUs: number;
   /** net.core.busy_read, microseconds. */
   readonly busyRead: number;
+  /** net.core.optmem_max, bytes: what a socket's filter and the like may take. */
+  readonly optmemMax: number;
   readonly netAdmin: boolean;
   readonly netRaw: boolean;
   /** RLIMIT_NOFILE. */
@@ -49,6 +53,7 @@ export function hostLimits(): Limits {
     sndbufDefault: sysctl("wmem_default"),
     tickUs: tick(),
     busyRead: Number(text("/proc/sys/net/core/busy_read")) || 0,
+    optmemMax: sysctl("optmem_max", OPTMEM_MAX),
     netAdmin: capable(CAP_NET_ADMIN),
     netRaw: capable(CAP_NET_RAW),
     descriptors: openFiles(),
@@ -60,8 +65,8 @@ export function hostLimits(): Limits {
   return limits;
 }
 
-function sysctl(name: string): number {
-  return Number(text(`/proc/sys/net/core/${name}`).trim()) || BUFFER_MAX;
+function sysctl(name: string, otherwise = BUFFER_MAX): number {
+  return Number(text(`/proc/sys/net/core/${name}`).trim()) || otherwise;
 }
 
 function openFiles(): number {

@@ -4,7 +4,7 @@
  * Lengths follow the kernel. SOL_SOCKET, IPPROTO_IPV6 and SOL_UDP want a whole int (net/core/sock.c, net/ipv6/ipv6_sockglue.c,
  * net/ipv4/udp.c); IPPROTO_IP takes one byte as well, and some of its options none at all (net/ipv4/ip_sockglue.c).
  */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { IPPROTO_IP } from "../options.ts";
 import type { Limits } from "./limits.ts";
 
@@ -38,9 +38,10 @@ export interface Option<T extends OptionTarget = OptionTarget> {
   readonly label: string;
   /**
    * Whose word counts where the kernel has a socket for ours: the kernel's, after which `effect` tells the packet path; or
-   * the engine's, for what that socket cannot know or has to have set otherwise.
+   * the engine's, for what that socket cannot know or has to have set otherwise; or the one's who reads the datagrams: the
+   * engine's beside a kernel, the kernel's where its socket is the one that is read.
    */
-  readonly word: "kernel" | "engine";
+  readonly word: "kernel" | "engine" | "reader";
   /** The option under whose name the kernel tells the value: BINDTOIFINDEX for BINDTODEVICE, say. Or AS_GIVEN. */
   readonly readAs: number;
   /** Whether a flow, which has no kernel socket of its own, may have it. */
@@ -50,6 +51,8 @@ export interface Option<T extends OptionTarget = OptionTarget> {
   set(target: T, value: Uint8Array): number;
   /** Fills `out` as far as it goes. Returns the bytes written, or -errno. */
   get(target: T, out: Uint8Array): number;
+  /** get() of the kernel's socket where that has the word. */
+  ask(fd: number, out: Uint8Array): number;
   /** Tells the packet path. `length` is that of the value as getsockopt tells it. */
   effect(target: T, value: number, length: number): void;
 }
@@ -74,6 +77,7 @@ export function option<T extends OptionTarget>(
       initial: 0,
       set: () => -ERRNO.ENOPROTOOPT,
       get: () => -ERRNO.ENOPROTOOPT,
+      ask: (fd: number, out: Uint8Array) => sys.getsockopt(fd, level, name, out),
       effect: () => {},
     },
     ...parts,
@@ -139,6 +143,8 @@ export const refused = (set: number, get: number): OptionPart => ({
 
 /** The engine's own word, beside a kernel too. */
 export const ENGINE: OptionPart = { word: "engine", ofFlow: true };
+/** The word of whoever reads the datagrams. */
+export const READER: OptionPart = { word: "reader", ofFlow: true };
 export const OF_FLOW: OptionPart = { ofFlow: true };
 
 export function readInt(bytes: Uint8Array, level: number): number {

@@ -1,11 +1,11 @@
 /** SOL_SOCKET of UDP sockets. socket(7). */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
+import { filterCharge } from "../bpf/attach.ts";
 import {
   SO_BINDTODEVICE,
   SO_BINDTOIFINDEX,
   SO_BROADCAST,
   SO_COOKIE,
-  SO_DETACH_FILTER,
   SO_DONTROUTE,
   SO_INCOMING_CPU,
   SO_INCOMING_NAPI_ID,
@@ -29,11 +29,22 @@ import {
   SOL_SOCKET,
 } from "../options.ts";
 import { TX_NO_CHECK } from "../send-word.ts";
-import { DEVICE, F_BROADCAST, F_REUSEADDR, F_REUSEPORT, F_RXQ_OVFL, F_TIMESTAMP, SNDBUF } from "../table.ts";
+import {
+  DEVICE,
+  F_BROADCAST,
+  F_REUSEADDR,
+  F_REUSEPORT,
+  F_RXQ_OVFL,
+  F_TIMESTAMP,
+  PLACEHOLDER,
+  SNDBUF,
+} from "../table.ts";
+import type { UdpSocket } from "../udp-socket.ts";
 import { bindToDevice, changeSteeredFlag, flagOf, KERNEL_SENDS, sendFlag, tableFlag } from "./effects.ts";
 import { ENGINE, flag, number, option, readOnly, refused, writeBytes } from "./rules.ts";
 import {
   MEMINFO_DROPS,
+  MEMINFO_OPTMEM,
   MEMINFO_RCVBUF,
   MEMINFO_RMEM_ALLOC,
   MEMINFO_SNDBUF,
@@ -52,6 +63,13 @@ const timestamps: UdpPart = {
   },
 };
 
+/** What the kernel's socket has of optmem_max, where that is the one with the filter. */
+function kernelOptmem({ endpoint, id }: UdpSocket): number {
+  const words = new Uint32Array(MEMINFO_WORDS);
+  sys.getsockopt(endpoint.table.get(id, PLACEHOLDER), SOL_SOCKET, SO_MEMINFO, words);
+  return words[MEMINFO_OPTMEM];
+}
+
 const memoryInfo: UdpPart = {
   ...refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT),
   get({ socket }, out) {
@@ -63,6 +81,7 @@ const memoryInfo: UdpPart = {
     words[MEMINFO_RCVBUF] = table.rcvbuf[socket.id];
     words[MEMINFO_WMEM_ALLOC] = socket.sendQueue;
     words[MEMINFO_SNDBUF] = table.get(socket.id, SNDBUF);
+    words[MEMINFO_OPTMEM] = socket.endpoint.sendsItself ? filterCharge(table, socket.id) : kernelOptmem(socket);
     words[MEMINFO_DROPS] = socket.drops;
     return writeBytes(out, new Uint8Array(words.buffer));
   },
@@ -107,7 +126,6 @@ export const SOCKET_LEVEL: readonly UdpOption[] = socketLevel(
   }),
   so(SO_PASSCRED, "SO_PASSCRED", refused(ERRNO.EOPNOTSUPP, ERRNO.EOPNOTSUPP)),
   so(SO_BINDTODEVICE, "SO_BINDTODEVICE", bindToName),
-  so(SO_DETACH_FILTER, "SO_DETACH_FILTER", refused(ERRNO.ENOENT, ERRNO.ENOPROTOOPT)),
   so(SO_TIMESTAMP, "SO_TIMESTAMP", timestamps),
   so(SO_PASSSEC, "SO_PASSSEC", refused(ERRNO.EOPNOTSUPP, ERRNO.EOPNOTSUPP)),
   so(SO_TIMESTAMPNS, "SO_TIMESTAMPNS", timestamps),

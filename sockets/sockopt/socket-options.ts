@@ -23,6 +23,8 @@ export class SocketOptions implements UdpTarget {
   /** Options for whose sake everything goes by the placeholder. */
   private readonly kernelOnly = new Set<UdpOption>();
   private groups_: SocketGroups | null = null;
+  /** What is to be said of the last failure, beside its errno. */
+  hint = "";
 
   constructor(socket: UdpSocket) {
     this.socket = socket;
@@ -73,18 +75,28 @@ export class SocketOptions implements UdpTarget {
     return this.socket.takeError();
   }
 
-  /** Returns 0 or -errno. */
+  /** Returns 0 or -errno; `hint` may say more. */
   set(level: number, name: number, value: Uint8Array): number {
     const option = findOption(level, name);
+    this.hint = "";
     if (option === undefined || (level === IPPROTO_IPV6 && this.isIpv4())) return -ERRNO.ENOPROTOOPT;
     const { placeholder } = this;
-    if (placeholder < 0) return option.set(this, value);
+    if (placeholder < 0 || this.isOwnWord(option)) return option.set(this, value);
     if (option.word === "engine") return this.setBoth(option, value);
+    if (option.word === "reader") {
+      // One socket of the kernel filters for all that share it.
+      return this.isFlow() ? -ERRNO.EOPNOTSUPP : Math.min(sys.setsockopt(placeholder, level, name, value), 0);
+    }
     if (this.isFlow()) return option.ofFlow ? option.set(this, value) : -ERRNO.EOPNOTSUPP;
     const result = sys.setsockopt(placeholder, level, name, value);
     if (result < 0) return result;
     this.followKernel(option, placeholder, value);
     return 0;
+  }
+
+  /** Whether it is the engine that reads the datagrams, and an option of whoever does. */
+  private isOwnWord(option: UdpOption): boolean {
+    return option.word === "reader" && this.socket.endpoint.sendsItself;
   }
 
   /** What the engine keeps: where the kernel's socket is the one that is read, it has to know too. */
@@ -105,7 +117,9 @@ export class SocketOptions implements UdpTarget {
     if (level === IPPROTO_IPV6 && this.isIpv4()) return -ERRNO.EOPNOTSUPP;
     if (option === undefined) return -ERRNO.ENOPROTOOPT;
     const { placeholder } = this;
-    if (placeholder < 0 || option.word === "engine" || (option.ofFlow && this.isFlow())) return option.get(this, out);
+    if (placeholder < 0 || option.word === "engine" || this.isOwnWord(option)) return option.get(this, out);
+    if (option.word === "reader") return option.ask(placeholder, out);
+    if (option.ofFlow && this.isFlow()) return option.get(this, out);
     return sys.getsockopt(placeholder, level, name, out);
   }
 

@@ -73,6 +73,7 @@ export const MEMINFO_RMEM_ALLOC = 0;
 export const MEMINFO_RCVBUF = 1;
 export const MEMINFO_WMEM_ALLOC = 2;
 export const MEMINFO_SNDBUF = 3;
+export const MEMINFO_OPTMEM = 6;
 export const MEMINFO_DROPS = 8;
 
 const common = (name: number, label: string, ...parts: OptionPart[]): Option =>

@@ -2,13 +2,20 @@
  * Every option a socket has, by level and number. What is not here is refused with ENOPROTOOPT, beside a kernel too: an
  * option that the packet path does not obey must not be taken.
  */
+import { FILTER_OPTIONS } from "./filters.ts";
 import { IP_LEVEL } from "./ip-level.ts";
 import { IPV6_LEVEL } from "./ipv6-level.ts";
 import { SOCKET_LEVEL } from "./socket-level.ts";
 import { UDP_LEVEL } from "./udp-level.ts";
 import type { UdpOption } from "./udp-target.ts";
 
-export const OPTIONS: readonly UdpOption[] = [...SOCKET_LEVEL, ...IP_LEVEL, ...IPV6_LEVEL, ...UDP_LEVEL];
+export const OPTIONS: readonly UdpOption[] = [
+  ...SOCKET_LEVEL,
+  ...FILTER_OPTIONS,
+  ...IP_LEVEL,
+  ...IPV6_LEVEL,
+  ...UDP_LEVEL,
+];
 
 const NAME_BITS = 16;
 const byNumber = new Map(OPTIONS.map((entry) => [(entry.level << NAME_BITS) | entry.name, entry]));

@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { ERRNO, sys } from "af-xdp-bindings";
 import { Random } from "../../queues/random.ts";
 import { addressWords } from "../../sockets/fib.ts";
+import { GROUP_MEMBERS_MAX, GROUPS_MAX } from "../../sockets/reuseport.ts";
 import {
   BOUND,
   DEVICE,
@@ -13,8 +14,6 @@ import {
   FREE,
   GENERATION,
   GROUP,
-  GROUP_MEMBERS_MAX,
-  GROUPS_MAX,
   IPPROTO_TCP,
   IPPROTO_UDP,
   LOCAL,
@@ -178,7 +177,7 @@ describe("ids", () => {
 describe("reuseport groups", () => {
   const shared = (address = "0.0.0.0", more: Partial<Wish> = {}): Wish => wish(address, { reusePort: true, ...more });
   const members = (table: SocketTable, group: number): number[] =>
-    Array.from({ length: table.groupCount(group) }, (_, i) => table.groupMember(group, i));
+    Array.from({ length: table.groups.count(group) }, (_, i) => table.groups.member(group, i));
 
   test("number their members in order of binding; the last moves into the hole of one that leaves", () => {
     const table = SocketTable.create(16, 1);

@@ -69,6 +69,7 @@ const NUMBERS = {
     sendmmsg: 307,
     setns: 308,
     getcpu: 309,
+    process_vm_readv: 310,
     bpf: 321,
     fsopen: 430,
     fsconfig: 431,
@@ -133,6 +134,7 @@ const NUMBERS = {
     prlimit64: 261,
     setns: 268,
     sendmmsg: 269,
+    process_vm_readv: 270,
     bpf: 280,
     fsopen: 430,
     fsconfig: 431,
@@ -281,6 +283,28 @@ export const munmap = (address: number, length: number): number => sys3(SYS.munm
 
 export const madvise = (address: number, length: number, advice: number): number =>
   sys3(SYS.madvise, address, length, advice);
+
+/**
+ * Fills `out` from an address of this process that somebody has named, as the kernel would copy from there: returns 0, or
+ * -EFAULT where not all of it may be read.
+ */
+export function readMemory(address: number, out: Uint8Array): number {
+  if (out.byteLength === 0) return 0;
+  // struct iovec: address and length; ours, then the one to be read.
+  const vectors = BigUint64Array.of(
+    BigInt(addressOf(out)),
+    BigInt(out.byteLength),
+    BigInt(address),
+    BigInt(out.byteLength),
+  );
+  const at = addressOf(vectors);
+  const pid = sys3(SYS.getpid, 0, 0, 0);
+  const result = sys6(SYS.process_vm_readv, pid, at, 1, at + 16, 1, 0);
+  if (result === out.byteLength) return 0;
+  return result < 0 ? result : -EFAULT;
+}
+
+const EFAULT = 14;
 
 export const ioctl = (fd: number, request: number, argument: number): number => sys3(SYS.ioctl, fd, request, argument);
 

@@ -37,8 +37,13 @@ export function compileExtended(program: Uint8Array, options: ExtendedOptions): 
 }
 
 export function compileVerified(verified: Verified): ExtendedProgram {
-  const { names, values } = environment(verified.maps);
-  return new Function(...names, source(verified))(...values) as ExtendedProgram;
+  return makeExtended(source(verified), verified.maps);
+}
+
+/** The function that a text from source() is the body of. @param maps in the order that the verifier was given */
+export function makeExtended(text: string, maps: readonly SharedMap[]): ExtendedProgram {
+  const { names, values } = environment(maps);
+  return new Function(...names, text)(...values) as ExtendedProgram;
 }
 
 /** The text of the function's body, which returns the program. */
@@ -150,7 +155,7 @@ function call(helper: number, fact: Fact): string {
     case HELPER.skb_load_bytes_relative:
       return `l0 = loadRelative(b, o, n, l2, ${bytesOf(3)}, l3, l4, l5, c); ${ERROR_HIGH}`;
     case HELPER.sk_select_reuseport:
-      return `l0 = selectSocket(map${fact.map}, ${bytesOf(3)}, l3, l4 | h4, c); ${ERROR_HIGH}`;
+      return `l0 = selectSocket(map${fact.map}, ${bytesOf(3)}, l3, c); ${ERROR_HIGH}`;
     case HELPER.get_hash_recalc:
       return `l0 = c[${SKB.hash >> 2}]; h0 = 0;`;
     case HELPER.ktime_get_ns:

@@ -20,6 +20,8 @@ export const META = {
   timeHigh: 52,
   /** What sk_select_reuseport chose: the number in the map, or -1. Set to -1 when a program starts. */
   selected: 53,
+  /** The reuseport group that is chosen from: sk_select_reuseport gives none of another. */
+  group: 54,
 } as const;
 export const META_WORDS = 56;
 

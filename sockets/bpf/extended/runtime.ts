@@ -62,17 +62,14 @@ export function randomWord(): number {
   return (Math.random() * 2 ** 32) | 0;
 }
 
-/** bpf_sk_select_reuseport: leaves the socket in the context. Returns 0, -ENOENT without a socket there, -EINVAL for flags. */
-export function selectSocket(
-  map: SocketArrayMap,
-  keys: Uint8Array,
-  at: number,
-  flags: number,
-  context: Int32Array,
-): number {
-  if (flags !== 0) return -ERRNO.EINVAL;
+/**
+ * bpf_sk_select_reuseport: leaves the socket in the context. Returns 0, -ENOENT without a socket there, and what
+ * SocketArrayMap.mismatch says. Linux 6.18 looks at no flags.
+ */
+export function selectSocket(map: SocketArrayMap, keys: Uint8Array, at: number, context: Int32Array): number {
   const socket = map.socketAt(keys[at] | (keys[at + 1] << 8) | (keys[at + 2] << 16) | (keys[at + 3] << 24));
   if (socket < 0) return -ERRNO.ENOENT;
-  context[META.selected] = socket;
-  return 0;
+  const fault = map.mismatch(socket, context[META.group]);
+  if (fault === 0) context[META.selected] = socket;
+  return fault;
 }

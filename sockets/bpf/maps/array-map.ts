@@ -1,5 +1,5 @@
 /** Arrays: values one behind the other, all there from the start, zero. */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, SysError } from "af-xdp-bindings";
 import { copyBytes } from "../../wire/views.ts";
 import { BPF_EXIST, BPF_NOEXIST, MAP_HEADER, roundUp8, SharedMap, type SharedMapDescriptor } from "./shared-map.ts";
 
@@ -50,19 +50,49 @@ export class ArrayMap extends SharedMap {
   }
 }
 
+/** What a map of sockets asks of those who have the sockets. */
+export interface SocketRegistry {
+  /** Puts a socket at an index of the map with this handle, -1 takes away the one there. Throws SysError. */
+  place(map: number, index: number, id: number): void;
+  /** Why a program may not select the socket for a datagram to the group: 0 or -errno. */
+  mismatch(id: number, group: number): number;
+}
+
 /** BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: by index a socket's id, or none. Programs only select from it. */
 export class SocketArrayMap extends ArrayMap {
+  private readonly registry: SocketRegistry | null;
+
+  constructor(descriptor: SharedMapDescriptor, registry: SocketRegistry | null = null) {
+    super(descriptor);
+    this.registry = registry;
+  }
+
   /** Id of the socket at `index`, -1 for none or an index out of range. */
   socketAt(index: number): number {
     return index >>> 0 >= this.maxEntries ? -1 : Atomics.load(this.words, this.slot(index)) - 1;
   }
 
-  /** Puts a socket's id there, -1 for none. Throws RangeError for an index out of range. */
+  /**
+   * Puts a socket there by its id (`socket.id`), -1 for none. As the kernel's array: a socket that closes, or leaves its
+   * group, leaves the array. Throws SysError: E2BIG for an index out of range, EINVAL for a socket of no reuseport group, EBUSY
+   * for one that is in a place already, ENOENT when there was none to take away.
+   */
   setSocket(index: number, id: number): void {
     if (!Number.isInteger(index) || index < 0 || index >= this.maxEntries) {
-      throw new RangeError(`index ${index}: the map has ${this.maxEntries}`);
+      throw new SysError(ERRNO.E2BIG, "map update", `index ${index}: the map has ${this.maxEntries}`);
     }
+    if (this.registry === null) this.write(index, id);
+    else this.registry.place(this.fd, index, id);
+  }
+
+  /** For the registry: puts an id there without asking. */
+  write(index: number, id: number): void {
     Atomics.store(this.words, this.slot(index), id + 1);
+  }
+
+  /** See SocketRegistry. */
+  mismatch(id: number, group: number): number {
+    return this.registry === null ? 0 : this.registry.mismatch(id, group);
   }
 
   private slot(index: number): number {

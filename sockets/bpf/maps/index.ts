@@ -1,9 +1,15 @@
 /** Maps by type: made here, opened from a descriptor in another thread. */
-import { ArrayMap, SocketArrayMap } from "./array-map.ts";
+import { ArrayMap, SocketArrayMap, type SocketRegistry } from "./array-map.ts";
 import { HashMap } from "./hash-map.ts";
-import { describeMap, type SharedMap, type SharedMapDescriptor, type SharedMapOptions } from "./shared-map.ts";
+import {
+  describeMap,
+  mapBytes,
+  type SharedMap,
+  type SharedMapDescriptor,
+  type SharedMapOptions,
+} from "./shared-map.ts";
 
-export { ArrayMap, SocketArrayMap } from "./array-map.ts";
+export { ArrayMap, SocketArrayMap, type SocketRegistry } from "./array-map.ts";
 export { HashMap } from "./hash-map.ts";
 export * from "./shared-map.ts";
 
@@ -21,7 +27,13 @@ export function createSharedMap<Type extends SharedMapOptions["type"]>(
   return openSharedMap(describeMap(options, CLASSES[options.type].bytes)) as InstanceType<(typeof CLASSES)[Type]>;
 }
 
-/** The same map in another thread. */
-export function openSharedMap(descriptor: SharedMapDescriptor): SharedMap {
-  return new CLASSES[descriptor.type](descriptor);
+/** The same map in another thread. `registry` says which sockets a map of sockets may have; none: any. */
+export function openSharedMap(descriptor: SharedMapDescriptor, registry: SocketRegistry | null = null): SharedMap {
+  return descriptor.type === "reuseport_sockarray"
+    ? new SocketArrayMap(descriptor, registry)
+    : new CLASSES[descriptor.type](descriptor);
 }
+
+/** Bytes that a map with these options takes. Throws RangeError. */
+export const sharedMapBytes = (options: Required<SharedMapOptions>): number =>
+  mapBytes(options, CLASSES[options.type].bytes);

@@ -2,7 +2,7 @@
  * Maps of BPF programs, in shared memory: programs on any lcore and the user's code see the same values. A map is created in
  * one thread and opened in others from its descriptor, which can be posted.
  *
- * A value is named by the offset of its first byte in the map's buffer, never 0, a multiple of 8. Values are read and written
+ * A value is named by the offset of its first byte in the map's memory, never 0, a multiple of 8. Values are read and written
  * in place, as in the kernel: 4 aligned bytes at once, more than that not, unless with `add`.
  */
 import { ERRNO, SysError } from "af-xdp-bindings";
@@ -29,6 +29,9 @@ export interface SharedMapOptions {
 /** A map as it is posted to another thread. */
 export interface SharedMapDescriptor extends Required<SharedMapOptions> {
   readonly buffer: SharedArrayBuffer;
+  /** Where in the buffer the map lies: its first byte, and how many. */
+  readonly at: number;
+  readonly bytes: number;
 }
 
 /** Bytes before the first value: the lock, the count of entries. */
@@ -66,9 +69,10 @@ export abstract class SharedMap {
     this.valueSize = descriptor.valueSize;
     this.maxEntries = descriptor.maxEntries;
     this.buffer = descriptor.buffer;
-    this.bytes = new Uint8Array(this.buffer);
-    this.half = new Uint16Array(this.buffer);
-    this.words = new Int32Array(this.buffer);
+    const { at, bytes } = descriptor;
+    this.bytes = new Uint8Array(this.buffer, at, bytes);
+    this.half = new Uint16Array(this.buffer, at, bytes >> 1);
+    this.words = new Int32Array(this.buffer, at, bytes >> 2);
     this.numberKey = new Uint8Array(4);
   }
 
@@ -167,11 +171,18 @@ export abstract class SharedMap {
 
 let lastFd = 0x4000_0000;
 
-/** Options with what they leave out, and a buffer. */
+/** Options with what they leave out, and memory of the map's own. Throws RangeError. */
 export function describeMap(
   options: SharedMapOptions,
   bytes: (options: Required<SharedMapOptions>) => number,
 ): SharedMapDescriptor {
+  const full = completeOptions(options);
+  const size = mapBytes(full, bytes);
+  return { ...full, buffer: new SharedArrayBuffer(size), at: 0, bytes: size };
+}
+
+/** Options with what they leave out. Throws RangeError where sizes do not suit the type. */
+export function completeOptions(options: SharedMapOptions): Required<SharedMapOptions> {
   const fd = options.fd ?? ++lastFd;
   const full = { keySize: 4, cpus: 1, name: `map${fd}`, ...options, fd };
   const positive = (name: "keySize" | "valueSize" | "maxEntries" | "cpus"): void => {
@@ -183,7 +194,15 @@ export function describeMap(
   if (full.type !== "hash" && full.keySize !== 4) throw new RangeError(`keySize ${full.keySize}: an array's is 4`);
   if (full.type !== "percpu_array" && full.cpus !== 1)
     throw new RangeError(`cpus ${full.cpus}: only a percpu_array has copies`);
-  const size = bytes(full);
+  return full;
+}
+
+/** Bytes a map takes, a multiple of 8. Throws RangeError. */
+export function mapBytes(
+  options: Required<SharedMapOptions>,
+  bytes: (options: Required<SharedMapOptions>) => number,
+): number {
+  const size = bytes(options);
   if (size > BYTES_MAX) throw new RangeError(`a map of ${size} bytes: at most ${BYTES_MAX}`);
-  return { ...full, buffer: new SharedArrayBuffer(size) };
+  return size;
 }

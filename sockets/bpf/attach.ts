@@ -1,0 +1,225 @@
+/**
+ * What SO_ATTACH_FILTER and its kin do on sockets of the engine, with the kernel's rules and errnos (sk_attach_filter and those
+ * beside it in net/core/filter.c, reuseport_attach_prog in net/core/sock_reuseport.c, Linux 6.18). Each returns 0 or -errno.
+ *
+ * A change holds for whatever arrives after the call: it is in the table's change log before the call returns.
+ */
+import { check, ERRNO, sys } from "af-xdp-bindings";
+import {
+  F_FILTER_LOCKED,
+  F_REUSEPORT,
+  FAMILY,
+  FILTER,
+  FLAGS,
+  FREE,
+  GROUP,
+  OPEN,
+  SOCKARRAY,
+  type SocketTable,
+  STATE,
+} from "../table.ts";
+import { classicCharge } from "./charge.ts";
+import { decodeClassic, faultOf } from "./classic.ts";
+import { classicSource } from "./compile.ts";
+import type { SocketArrayMap, SocketRegistry } from "./maps/array-map.ts";
+import { openSharedMap } from "./maps/index.ts";
+import { CLASSIC, SK_REUSEPORT, SOCKET_FILTER, type StoredProgram } from "./store.ts";
+
+const F_GETFD = 1;
+
+/** Attaches a classic program, an array of struct sock_filter. `optmem`: net.core.optmem_max, bytes. */
+export function attachClassic(table: SocketTable, id: number, code: Uint8Array, optmem: number): number {
+  const program = classicProgram(code);
+  return typeof program === "number" ? program : attachFilter(table, id, () => store(table, program), optmem);
+}
+
+/** Attaches the program with a handle. */
+export function attachHandle(table: SocketTable, id: number, handle: number, optmem: number): number {
+  return attachFilter(table, id, () => held(table, handle, SOCKET_FILTER), optmem);
+}
+
+export function detachFilter(table: SocketTable, id: number): number {
+  return table.mutex.hold(() => {
+    if (isLocked(table, id)) return -ERRNO.EPERM;
+    const old = table.get(id, FILTER);
+    if (old === 0) return -ERRNO.ENOENT;
+    table.set(id, FILTER, 0);
+    table.changed(id);
+    table.releaseProgram(old);
+    return 0;
+  });
+}
+
+/** Attaches a classic program to the socket's reuseport group. */
+export function attachGroupClassic(table: SocketTable, id: number, code: Uint8Array, optmem: number): number {
+  const program = classicProgram(code);
+  return typeof program === "number" ? program : attachToGroup(table, id, () => store(table, program), optmem);
+}
+
+export function attachGroupHandle(table: SocketTable, id: number, handle: number, optmem: number): number {
+  return attachToGroup(table, id, () => held(table, handle, SOCKET_FILTER, SK_REUSEPORT), optmem);
+}
+
+export function detachGroupProgram(table: SocketTable, id: number): number {
+  return table.mutex.hold(() => {
+    const group = table.get(id, GROUP);
+    if (group < 0) return (table.get(id, FLAGS) & F_REUSEPORT) === 0 ? -ERRNO.EINVAL : -ERRNO.ENOENT;
+    const old = table.groups.program(group);
+    if (old === 0) return -ERRNO.ENOENT;
+    table.groups.setProgram(group, 0);
+    table.changed(id);
+    table.releaseProgram(old);
+    return 0;
+  });
+}
+
+/** SO_LOCK_FILTER. */
+export function lockFilter(table: SocketTable, id: number, on: boolean): number {
+  return table.mutex.hold(() => {
+    if (isLocked(table, id)) return on ? 0 : -ERRNO.EPERM;
+    if (on) table.set(id, FLAGS, table.get(id, FLAGS) | F_FILTER_LOCKED);
+    return 0;
+  });
+}
+
+export const isLocked = (table: SocketTable, id: number): boolean => (table.get(id, FLAGS) & F_FILTER_LOCKED) !== 0;
+
+/** Bytes of optmem_max that the socket's filter takes. */
+export function filterCharge(table: SocketTable, id: number): number {
+  const filter = table.get(id, FILTER);
+  return filter === 0 ? 0 : table.bpf.chargeOf(filter - 1);
+}
+
+/** SO_GET_FILTER: the classic program that is attached; empty for none, -EACCES where it is an extended one. */
+export function filterOf(table: SocketTable, id: number): Uint8Array | number {
+  return table.mutex.hold(() => {
+    const filter = table.get(id, FILTER);
+    if (filter === 0) return new Uint8Array(0);
+    return table.bpf.typeOf(filter - 1) === CLASSIC ? table.bpf.codeOf(filter - 1) : -ERRNO.EACCES;
+  });
+}
+
+/** A flow has its parent's filter, as a socket from accept(2) has that of the listening one. Mutex held. */
+export function inheritFilter(table: SocketTable, parent: number, child: number): void {
+  const filter = table.get(parent, FILTER);
+  table.set(child, FILTER, filter);
+  if (filter !== 0) table.bpf.hold(filter - 1);
+}
+
+/** Which sockets a map of sockets takes, and may give (kernel/bpf/reuseport_array.c; bpf_sk_select_reuseport). */
+export const registryOf = (table: SocketTable): SocketRegistry => ({
+  place(handle, index, id) {
+    check(
+      table.mutex.hold(() => place(table, handle, index, id)),
+      `map update of index ${index}`,
+      {
+        EBADF: "the map is gone",
+        EBUSY: "a socket is in one place of one map at most",
+        EINVAL: "the socket is of no reuseport group: open it with reusePort",
+        ENOENT: "there is no socket there",
+      },
+    );
+  },
+  mismatch(id, group) {
+    const other = table.get(id, GROUP);
+    if (table.get(id, STATE) === FREE || other < 0) return -ERRNO.ENOENT;
+    if (other === group) return 0;
+    const member = table.groups.member(group, 0);
+    return table.get(member, FAMILY) === table.get(id, FAMILY) ? -ERRNO.EBADFD : -ERRNO.EAFNOSUPPORT;
+  },
+});
+
+function place(table: SocketTable, handle: number, index: number, id: number): number {
+  const { bpf } = table;
+  const slot = bpf.mapOf(handle);
+  if (slot < 0) return slot;
+  const map = openSharedMap(bpf.describe(slot)) as SocketArrayMap;
+  const before = map.socketAt(index);
+  if (id < 0) {
+    if (before < 0) return -ERRNO.ENOENT;
+  } else {
+    const state = table.get(id, STATE);
+    if (state === FREE || state === OPEN || table.get(id, GROUP) < 0) return -ERRNO.EINVAL;
+    if (bpf.hasMap(table.get(id, SOCKARRAY))) return -ERRNO.EBUSY;
+    table.set(id, SOCKARRAY, handle);
+  }
+  if (before >= 0) table.set(before, SOCKARRAY, 0);
+  map.write(index, id);
+  return 0;
+}
+
+/** A classic program, checked and compiled; or -EINVAL. */
+function classicProgram(code: Uint8Array): StoredProgram | number {
+  const program = decodeClassic(code);
+  if (faultOf(program) !== null) return -ERRNO.EINVAL;
+  const charge = classicCharge(program);
+  if (charge < 0) return -ERRNO.EINVAL;
+  return { type: CLASSIC, code, text: classicSource(program), charge, maps: [] };
+}
+
+/** Slot of a program just stored, with one user; or -ENOMEM. */
+function store(table: SocketTable, program: StoredProgram): number {
+  const slot = table.bpf.addProgram(program, table.version());
+  if (slot >= 0) table.bpf.hold(slot);
+  return slot;
+}
+
+/** Slot of the program with a handle, with one user more; or -EBADF, or -EINVAL where it is of another type. */
+function held(table: SocketTable, handle: number, ...types: number[]): number {
+  const slot = table.bpf.programOf(handle);
+  // A map, or a descriptor of whatever else: there is something, but no program to be run here (bpf_prog_get).
+  if (slot < 0) return table.bpf.mapOf(handle) >= 0 || isDescriptor(handle) ? -ERRNO.EINVAL : slot;
+  if (!types.includes(table.bpf.typeOf(slot))) return -ERRNO.EINVAL;
+  table.bpf.hold(slot);
+  return slot;
+}
+
+const isDescriptor = (fd: number): boolean => sys.sys3(sys.SYS.fcntl, fd, F_GETFD, 0) >= 0;
+
+function attachFilter(table: SocketTable, id: number, take: () => number, optmem: number): number {
+  return table.mutex.hold(() => {
+    if (isLocked(table, id)) return -ERRNO.EPERM;
+    const slot = take();
+    if (slot < 0) return slot;
+    const charge = table.bpf.chargeOf(slot);
+    // The one before is charged until the new one is there (__sk_attach_prog).
+    if (charge > optmem || filterCharge(table, id) + charge >= optmem) {
+      table.releaseProgram(slot + 1);
+      return -ERRNO.ENOMEM;
+    }
+    const old = table.get(id, FILTER);
+    table.set(id, FILTER, slot + 1);
+    table.changed(id);
+    table.releaseProgram(old);
+    return 0;
+  });
+}
+
+/** What is not bound yet may have a program for the group that it will be in (reuseport_attach_prog). Returns 0 or -errno. */
+function haveGroup(table: SocketTable, id: number): number {
+  if (table.get(id, GROUP) >= 0) return 0;
+  const isUnbound = table.get(id, STATE) === OPEN;
+  if (!isUnbound || (table.get(id, FLAGS) & F_REUSEPORT) === 0) return -ERRNO.EINVAL;
+  return table.beginGroupLocked(id) < 0 ? -ERRNO.ENOMEM : 0;
+}
+
+function attachToGroup(table: SocketTable, id: number, take: () => number, optmem: number): number {
+  return table.mutex.hold(() => {
+    if (isLocked(table, id)) return -ERRNO.EPERM;
+    const slot = take();
+    if (slot < 0) return slot;
+    const { bpf } = table;
+    const isLarge = bpf.typeOf(slot) !== SK_REUSEPORT && bpf.chargeOf(slot) > optmem;
+    const fault = isLarge ? -ERRNO.ENOMEM : haveGroup(table, id);
+    if (fault < 0) {
+      table.releaseProgram(slot + 1);
+      return fault;
+    }
+    const group = table.get(id, GROUP);
+    const old = table.groups.program(group);
+    table.groups.setProgram(group, slot + 1);
+    table.changed(id);
+    table.releaseProgram(old);
+    return 0;
+  });
+}
