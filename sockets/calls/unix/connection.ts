@@ -57,6 +57,7 @@ export function connectTo(socket: UnixSocket, address: Uint8Array, make: () => U
   connection.peer = socket;
   connection.state = ESTABLISHED;
   connection.name = listener.name;
+  connection.listener = listener;
   connection.options.inherit(listener.options);
   setPeer(connection);
   socket.peerCredentials = listener.peerCredentials;
@@ -78,6 +79,7 @@ export function acceptFrom(socket: UnixSocket, address: AddressBuffer | null, wa
   if (connection === undefined) return waits && (socket.shut & SHUT_RECEIVE) !== 0 ? -ERRNO.EINVAL : -ERRNO.EAGAIN;
   socket.wakeWaiters();
   connection.attached = true;
+  connection.listener = null;
   if (address !== null) putAddress(address, connection.peer?.name ?? UNNAMED);
   return connection;
 }

@@ -1,16 +1,16 @@
 /**
- * Sockets that are on their way in messages, and the collector of those that nobody can reach any more: sockets whose every reference
- * is in the queue of such a one (net/unix/garbage.c). It runs when one of them loses its last descriptor, and when a socket is closed.
+ * Files that are on their way in messages, and the collector of sockets that nobody can reach any more: those whose every reference
+ * is in the queue of such a one (net/unix/garbage.c). It looks whenever a socket in flight loses a reference, back from there: a
+ * socket is reached by a descriptor, or by way of one in whose queue it waits. Linux looks in its own time instead.
  */
 import type { Limits } from "../../sockopt/limits.ts";
 import type { File } from "../file.ts";
+import type { Packet } from "./packet.ts";
 import { UnixSocket } from "./socket.ts";
 
 export class InFlight {
-  private readonly sockets = new Set<UnixSocket>();
   /** Files of any kind. */
   private count = 0;
-  private collecting = false;
   /** Files to be dropped, while one is: a socket that ends drops those that wait in it. */
   private dropping: File[] | null = null;
 
@@ -20,20 +20,22 @@ export class InFlight {
   }
 
   /** They have been put into a message. */
-  add(files: readonly File[]): void {
+  add(packet: Packet, files: readonly File[]): void {
     this.count += files.length;
     for (const file of files) {
       if (!(file instanceof UnixSocket)) continue;
       file.inFlight++;
-      this.sockets.add(file);
+      file.holders.add(packet);
     }
   }
 
-  /** They have left it. */
-  remove(files: readonly File[]): void {
+  /** They have left it, all of them. */
+  remove(packet: Packet, files: readonly File[]): void {
     this.count -= files.length;
     for (const file of files) {
-      if (file instanceof UnixSocket && --file.inFlight === 0) this.sockets.delete(file);
+      if (!(file instanceof UnixSocket)) continue;
+      file.inFlight--;
+      file.holders.delete(packet);
     }
   }
 
@@ -48,37 +50,25 @@ export class InFlight {
     this.dropping = null;
   }
 
-  collect(): void {
-    if (this.collecting || this.sockets.size === 0) return;
-    this.collecting = true;
-    try {
-      // What is freed may leave others unreachable.
-      for (let garbage = this.unreachable(); garbage.length > 0; garbage = this.unreachable()) {
-        for (const packet of garbage.flatMap((socket) => socket.takeQueue())) packet.free();
-      }
-    } finally {
-      this.collecting = false;
-    }
-  }
-
-  private unreachable(): UnixSocket[] {
-    // Those without a descriptor; what others in turn refer to is reached, and what these refer to.
-    const candidates = new Set([...this.sockets].filter((socket) => socket.referenceCount === socket.inFlight));
-    const inside = new Map<UnixSocket, number>();
-    for (const socket of candidates) {
-      for (const held of heldBy(socket)) inside.set(held, (inside.get(held) ?? 0) + 1);
-    }
-    const reached = [...candidates].filter((socket) => socket.inFlight > (inside.get(socket) ?? 0));
-    for (const socket of reached) candidates.delete(socket);
-    for (let socket = reached.pop(); socket !== undefined; socket = reached.pop()) {
-      for (const held of heldBy(socket)) if (candidates.delete(held)) reached.push(held);
-    }
-    return [...candidates];
+  /** Ends the socket, and those by way of which alone it could be reached, if nobody can reach it. */
+  collect(socket: UnixSocket): void {
+    const garbage = unreachable(socket);
+    for (const packet of garbage.flatMap((each) => each.takeQueue())) packet.free();
   }
 }
 
-/** Sockets in the messages that wait at a socket, and at the connections that it has not accepted yet. */
-function heldBy(socket: UnixSocket): UnixSocket[] {
-  const packets = [socket, ...socket.pending].flatMap(({ received }) => received);
-  return packets.flatMap(({ files }) => files.filter((file) => file instanceof UnixSocket));
+/** The socket and all that lead to it; none if it can be reached by one of them. */
+function unreachable(socket: UnixSocket): UnixSocket[] {
+  const found = new Set([socket]);
+  // The set grows while it is gone through.
+  for (const each of found) {
+    if (each.referenceCount > each.inFlight && each.listener === null) return [];
+    if (each.listener !== null) found.add(each.listener);
+    for (const { receiver } of each.holders) {
+      // Not in a queue yet: it is being sent by somebody.
+      if (receiver === null) return [];
+      found.add(receiver);
+    }
+  }
+  return [...found];
 }

@@ -23,6 +23,8 @@ export class Packet {
   /** Null where neither side has asked for them. */
   credentials: Credentials | null = null;
   files: File[] = [];
+  /** In whose queue it is. */
+  receiver: UnixSocket | null = null;
   /** Of a datagram without data: that it has been peeked at. */
   peeked = false;
   /** CLOCK_REALTIME at which it was queued; 0: nobody had asked. */
@@ -48,7 +50,7 @@ export class Packet {
     if (enclosed.files.length === 0) return 0;
     if (family.inFlight.tooMany(options.limits)) return -ERRNO.ETOOMANYREFS;
     this.files = enclosed.files.splice(0);
-    family.inFlight.add(this.files);
+    family.inFlight.add(this, this.files);
     return 0;
   }
 
@@ -56,15 +58,15 @@ export class Packet {
   detach(): File[] {
     const { files } = this;
     this.files = [];
-    this.sender.family.inFlight.remove(files);
+    this.sender.family.inFlight.remove(this, files);
     return files;
   }
 
-  /** It is read, or lost. */
-  free(): void {
+  /** It is read, or lost. @param told whether the sender is to be told that he has room */
+  free(told = true): void {
     if (this.files.length > 0) this.sender.family.inFlight.drop(this.detach());
     this.sender.underWay -= this.truesize;
-    this.sender.writeSpace();
+    if (told) this.sender.writeSpace();
   }
 }
 

@@ -53,8 +53,10 @@ export abstract class PacketSocket extends UnixSocket {
     const packet = allocate(this, gather(message.iov), 0, length - paged, paged);
     if (typeof packet === "number") return packet;
     const sent = packet.enclose(enclosed) || this.sendTo(packet, address, flags);
-    if (sent < 0) packet.free();
-    return sent < 0 ? sent : length;
+    if (sent >= 0) return length;
+    // Who waits is going to send it after all: that it takes no room meanwhile is no news to him.
+    packet.free(sent !== -ERRNO.EAGAIN || (flags & MSG_DONTWAIT) !== 0);
+    return sent;
   }
 
   private sendTo(packet: Packet, address: Uint8Array | null, flags: number): number {
@@ -72,7 +74,7 @@ export abstract class PacketSocket extends UnixSocket {
       return -ERRNO.EAGAIN;
     }
     if (other.options.timestamps !== 0) stampNow(packet);
-    other.received.push(packet);
+    other.enqueue(packet);
     other.tellNews();
     return 0;
   }

@@ -69,8 +69,11 @@ export abstract class UnixSocket extends File {
   readonly waiters = new Set<UnixSocket>();
   /** Bytes that what it has sent counts for, and nobody has read: sk_wmem_alloc. */
   underWay = 0;
-  /** How often it is in a message that is under way. */
+  /** How often it is in a message that is under way, and those messages. */
   inFlight = 0;
+  readonly holders = new Set<Packet>();
+  /** Of a connection that has not been accepted yet. */
+  listener: UnixSocket | null = null;
 
   constructor(family: UnixFamily, type: number) {
     super();
@@ -131,6 +134,12 @@ export abstract class UnixSocket extends File {
     return this.received.length + this.pending.length > this.backlog;
   }
 
+  /** Puts a message into its queue. */
+  enqueue(packet: Packet): void {
+    packet.receiver = this;
+    this.received.push(packet);
+  }
+
   /** Something new is there to be read or accepted. */
   tellNews(): void {
     this.queue.wake(NEWS);
@@ -185,12 +194,11 @@ export abstract class UnixSocket extends File {
 
   protected override release(): void {
     this.end(false);
-    this.family.inFlight.collect();
   }
 
   override drop(): void {
     super.drop();
-    if (!this.dead && this.inFlight > 0 && this.referenceCount === this.inFlight) this.family.inFlight.collect();
+    if (this.inFlight > 0 && this.referenceCount === this.inFlight) this.family.inFlight.collect(this);
   }
 
   /** unix_release_sock(). @param unaccepted a connection whose listener is closed */
@@ -202,6 +210,7 @@ export abstract class UnixSocket extends File {
     this.shut = SHUT_BOTH;
     this.state = CLOSED;
     this.peer = null;
+    this.listener = null;
     this.urgent = null;
     this.wakeWaiters();
     if (peer !== null) {

@@ -120,7 +120,7 @@ export class StreamSocket extends UnixSocket {
   }
 
   private take(packet: Packet, urgent: boolean): void {
-    this.received.push(packet);
+    this.enqueue(packet);
     this.queued += packet.data.length;
     if (urgent) {
       this.urgent = packet;
