@@ -15,6 +15,7 @@ import type { AttachMode, EngineOptions, PollPolicy } from "../config.ts";
 import { Engine, type EngineDescriptor, type EngineThread } from "../engine.ts";
 import { getAffinity } from "../host/affinity.ts";
 import { parseCpuList } from "../host/cpu-list.ts";
+import type { ProviderOption } from "../provider.ts";
 
 /** Under this name workers find the main thread's engine. */
 const SHARED_KEY = "lcore.engine";
@@ -82,7 +83,9 @@ async function start(): Promise<EngineThread> {
 }
 
 async function startOwn(options: EngineOptions): Promise<Engine> {
-  const engine = await Engine.start(withPoll(options, getAffinity(0)));
+  // Kernel sockets instead of AF_XDP are said aloud, as a warning that a program can listen to or silence.
+  const onNotice = options.onNotice ?? ((text: string) => process.emitWarning(`lcore: ${text}`));
+  const engine = await Engine.start({ ...withPoll(options, getAffinity(0)), onNotice });
   engine.unref();
   if (isMainThread) {
     setEnvironmentData(SHARED_KEY, engine.descriptor());
@@ -98,6 +101,8 @@ async function startOwn(options: EngineOptions): Promise<Engine> {
  * @param own CPUs that this thread may use
  */
 export function withPoll(options: EngineOptions, own: readonly number[]): EngineOptions {
+  // No module, no lcore: nothing to poll.
+  if (options.provider === "kernel" && options.module === undefined) return options;
   const shared = own.length === 1 || (options.cpus !== undefined && own.every((cpu) => options.cpus?.includes(cpu)));
   return options.poll === undefined && shared ? { ...options, poll: "interrupt" } : options;
 }
@@ -119,6 +124,7 @@ function isRunning(engine: EngineThread | null): engine is EngineThread {
 
 /** How each variable is read. Engine.start checks further what it may be. */
 const VARIABLES: Record<string, (text: string) => Partial<EngineOptions>> = {
+  LCORE_PROVIDER: (text) => ({ provider: oneOf<ProviderOption>(text, ["auto", "engine", "kernel"]) }),
   LCORE_INTERFACE: (text) => ({ interface: text }),
   LCORE_NETNS: (text) => ({ netns: text }),
   LCORE_CPUS: (text) => ({ cpus: numbers(text) }),

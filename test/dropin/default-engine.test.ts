@@ -5,6 +5,7 @@ import { optionsFromEnvironment, withPoll } from "../../engine/dropin/default-en
 describe("environment", () => {
   test("every variable is an option", () => {
     const options = optionsFromEnvironment({
+      LCORE_PROVIDER: "engine",
       LCORE_INTERFACE: "eth0",
       LCORE_CPUS: "2-3,6",
       LCORE_QUEUES: "all",
@@ -14,6 +15,7 @@ describe("environment", () => {
       LCORE_ADDRESSES: "198.18.0.2,2001:db8::2",
     });
     expect(options as object).toEqual({
+      provider: "engine",
       interface: "eth0",
       cpus: [2, 3, 6],
       queues: "all",
@@ -33,6 +35,7 @@ describe("environment", () => {
     ["LCORE_CPUS", "1,1"],
     ["LCORE_POLL", "often"],
     ["LCORE_MODE", "fast"],
+    ["LCORE_PROVIDER", "af_xdp"],
     ["LCORE_FRAMES", "-1"],
     ["LCORE_GATEWAYS", "198.18.0"],
   ])("%s=%s says nothing sensible", (name, value) => {
@@ -51,5 +54,10 @@ describe("poll", () => {
     expect(withPoll({ cpus: [1] }, [0, 1]).poll).toBeUndefined();
     expect(withPoll({}, [0, 1]).poll).toBeUndefined();
     expect(withPoll({ cpus: [1], poll: "busy" }, [1]).poll).toBe("busy");
+  });
+
+  test("kernel sockets have no lcore that could spin, unless it runs a module", () => {
+    expect(withPoll({ provider: "kernel" }, [1])).toEqual({ provider: "kernel" });
+    expect(withPoll({ provider: "kernel", module: "m.ts" }, [1]).poll).toBe("interrupt");
   });
 });

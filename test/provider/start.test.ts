@@ -15,6 +15,7 @@ setDefaultTimeout(120_000);
 const missing = requires("veth", "af_xdp", "bpf");
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SERVE = fileURLToPath(new URL("./serve.ts", import.meta.url));
+const DROPIN = fileURLToPath(new URL("./dropin.ts", import.meta.url));
 const CLI = fileURLToPath(new URL("../../engine/cli/main.ts", import.meta.url));
 const PORT = 9000;
 
@@ -143,6 +144,25 @@ describe.skipIf(missing !== "")("", () => {
       expect(option).toContain(stderr.split(": ")[1]);
     },
   );
+
+  test.each([
+    ["", /^serves$/, /Warning: lcore: on kernel sockets: AF_XDP needs CAP_/],
+    ["kernel", /^serves$/, /^$/],
+    ["engine", /EPERM/, /^$/],
+  ])("a drop-in without privilege, LCORE_PROVIDER=%s", async (provider, said, warned) => {
+    const child = b.ns.run(() =>
+      Bun.spawn([...NOBODY, process.execPath, DROPIN, `${PORT}`], {
+        ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe", cwd: ROOT },
+        env: { ...process.env, LCORE_PROVIDER: provider, LCORE_INTERFACE: provider === "kernel" ? "" : b.name },
+      }),
+    );
+    const { value } = await child.stdout.getReader().read();
+    const line = new TextDecoder().decode(value).trim();
+    expect(line).toMatch(said);
+    if (line === "serves") await answers();
+    child.kill();
+    expect(await new Response(child.stderr).text()).toMatch(warned);
+  });
 
   test("a hundred starts and stops leave no descriptor and no thread", async () => {
     const peer = new KernelUdp(a.ns, { address: a.ipv4Text });
