@@ -143,13 +143,14 @@ export class XdpPort implements Port {
 
   /** Tells the kernel until it has taken everything, or will not take more now. */
   private kick(): void {
-    for (let i = 0; i < KICKS_MAX; i++) {
-      if (!this.tx.needsWakeup()) break;
+    for (let left = KICKS_MAX; left > 0 && this.tx.needsWakeup(); ) {
       this.kicks++;
       const result = this.xsk.kickTx();
-      // EBUSY: the device dropped one frame, at which a kick ends (net/xdp/xsk.c, __xsk_generic_xmit).
+      // EBUSY: the device dropped one frame, at which a kick ends (net/xdp/xsk.c, __xsk_generic_xmit). No others are left for
+      // later: a sleeping lcore's poll(2) sends, too, and does not tell.
       if (result === -ERRNO.EBUSY) this.txDropped++;
-      else if (result < 0 && result !== -ERRNO.EAGAIN) this.txRefused++;
+      else left--;
+      if (result < 0 && result !== -ERRNO.EBUSY && result !== -ERRNO.EAGAIN) this.txRefused++;
       if (this.tx.pending() === 0) break;
       // The completion ring may be what holds the kernel back.
       if (this.txComplete() === 0 && result !== -ERRNO.EAGAIN) break;
