@@ -27,7 +27,7 @@ import {
   SOL_SOCKET,
 } from "../options.ts";
 import { option, READER, writeInt } from "./rules.ts";
-import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
+import type { UdpOption, UdpPart } from "./udp-target.ts";
 
 const INT_BYTES = 4;
 /** struct sock_fprog on 64 bits: u16 length, padding, pointer. */
@@ -46,12 +46,11 @@ const HINTS = new Map<number, string>([
 
 /**
  * The value of SO_ATTACH_FILTER: the instructions that a struct sock_fprog points to, or -errno, in the kernel's order of
- * checks: length of the value, lock, instructions.
+ * checks: length of the value, lock, instructions. @param locked whether SO_LOCK_FILTER is set
  */
-function readProgram(target: UdpTarget, bytes: Uint8Array): Uint8Array | number {
+export function readProgram(bytes: Uint8Array, locked: boolean): Uint8Array | number {
   if (bytes.length !== FPROG_BYTES) return -ERRNO.EINVAL;
-  const { endpoint, id } = target.socket;
-  if (isLocked(endpoint.table, id)) return -ERRNO.EPERM;
+  if (locked) return -ERRNO.EPERM;
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const count = view.getUint16(0, true);
   const address = view.getBigUint64(POINTER_AT, true);
@@ -67,9 +66,9 @@ type AttachHandle = typeof attachHandle;
 
 const classic = (attach: AttachClassic): UdpPart => ({
   set(target, bytes) {
-    const code = readProgram(target, bytes);
-    if (typeof code === "number") return code;
     const { endpoint, id } = target.socket;
+    const code = readProgram(bytes, isLocked(endpoint.table, id));
+    if (typeof code === "number") return code;
     const result = attach(endpoint.table, id, code, target.limits.optmemMax);
     target.hint = result === -ERRNO.EINVAL ? (faultOf(decodeClassic(code)) ?? NO_GROUP) : (HINTS.get(-result) ?? "");
     endpoint.tableChanged();

@@ -5,12 +5,10 @@ import {
   SO_BINDTOIFINDEX,
   SO_BUSY_POLL,
   SO_COOKIE,
-  SO_DETACH_FILTER,
   SO_DONTROUTE,
   SO_INCOMING_CPU,
   SO_INCOMING_NAPI_ID,
   SO_INQ,
-  SO_LOCK_FILTER,
   SO_MAX_PACING_RATE,
   SO_MEMINFO,
   SO_NETNS_COOKIE,
@@ -50,6 +48,7 @@ import {
   writeInt,
 } from "../../sockopt/rules.ts";
 import {
+  MEMINFO_OPTMEM,
   MEMINFO_RCVBUF,
   MEMINFO_SNDBUF,
   MEMINFO_WMEM_ALLOC,
@@ -59,6 +58,7 @@ import {
 } from "../../sockopt/socket-rules.ts";
 import { AF_UNIX, SOCK_STREAM } from "../constants.ts";
 import { encodeCredentials, NO_PEER } from "./credentials.ts";
+import { FILTER_OPTIONS, type SocketFilter } from "./filters.ts";
 import type { UnixSocket } from "./socket.ts";
 import { LISTENING } from "./state.ts";
 
@@ -127,11 +127,12 @@ function groupsOf({ socket }: UnixOptions, room: number): Uint8Array | number {
   return room < peerGroups.length * INT_BYTES ? -ERRNO.ERANGE : words(...peerGroups);
 }
 
-function memoryOf({ socket, sendBuffer, receiveBuffer }: UnixOptions): Uint8Array {
+function memoryOf({ socket, sendBuffer, receiveBuffer, filterCharge }: UnixOptions): Uint8Array {
   const info = new Int32Array(MEMINFO_WORDS);
   info[MEMINFO_RCVBUF] = receiveBuffer;
   info[MEMINFO_WMEM_ALLOC] = socket.underWay;
   info[MEMINFO_SNDBUF] = sendBuffer;
+  info[MEMINFO_OPTMEM] = filterCharge;
   return new Uint8Array(info.buffer);
 }
 
@@ -199,15 +200,6 @@ function withKernelSocket<T>(ask: (fd: number) => T): T | number {
   }
 }
 
-/** Once locked, always locked. */
-const lockFilter = so(
-  SO_LOCK_FILTER,
-  "SO_LOCK_FILTER",
-  flag<UnixOptions>({
-    check: (value, target) => (value === 0 && target.value(lockFilter) !== 0 ? -ERRNO.EPERM : 0),
-  }),
-);
-
 const UNIX_LEVEL: readonly UnixOption[] = socketLevel<UnixOptions>(
   {},
   so(SO_DONTROUTE, "SO_DONTROUTE", flag()),
@@ -219,13 +211,6 @@ const UNIX_LEVEL: readonly UnixOption[] = socketLevel<UnixOptions>(
     told(({ socket }) => encodeCredentials(socket.peerCredentials ?? NO_PEER)),
   ),
   so(SO_BINDTODEVICE, "SO_BINDTODEVICE", bindToName),
-  so(SO_DETACH_FILTER, "SO_DETACH_FILTER", {
-    ...refused(ERRNO.ENOENT, ERRNO.ENOPROTOOPT),
-    set(target, bytes) {
-      if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
-      return target.value(lockFilter) === 0 ? -ERRNO.ENOENT : -ERRNO.EPERM;
-    },
-  }),
   timestamp(SO_TIMESTAMP, "SO_TIMESTAMP"),
   so(SO_PEERSEC, "SO_PEERSEC", refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT)),
   passSecurity,
@@ -257,7 +242,7 @@ const UNIX_LEVEL: readonly UnixOption[] = socketLevel<UnixOptions>(
     "SO_NETNS_COOKIE",
     told((_, room) => (room === LONG_BYTES ? namespaceCookie() : -ERRNO.EINVAL)),
   ),
-  lockFilter,
+  ...FILTER_OPTIONS,
   passPidfd,
   passRights,
   tellQueue,
@@ -284,6 +269,9 @@ export class UnixOptions implements OptionTarget {
   timestamps = 0;
   /** SO_PEEK_OFF. */
   peekOffset = -1;
+  filter: SocketFilter | null = null;
+  /** SO_LOCK_FILTER. */
+  filterLocked = false;
   pacingRate = 0xffffffffffffffffn;
   receiveBuffer: number;
   private sendBuffer_: number;
@@ -347,6 +335,11 @@ export class UnixOptions implements OptionTarget {
   set sendBuffer(bytes: number) {
     this.sendBuffer_ = bytes;
     this.socket.writeSpace();
+  }
+
+  /** Bytes of optmem_max that the filter takes. */
+  get filterCharge(): number {
+    return this.filter?.charge ?? 0;
   }
 
   get receiveTimeoutMs(): number {

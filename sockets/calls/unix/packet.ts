@@ -14,7 +14,7 @@ const SLAB_MAX = 4 << 20;
 const pageAligned = (bytes: number): number => (bytes + PAGE - 1) & ~(PAGE - 1);
 
 export class Packet {
-  readonly data: Uint8Array;
+  data: Uint8Array;
   readonly sender: UnixSocket;
   /** Bytes it counts for in the sender's buffer. */
   private readonly truesize: number;
@@ -52,6 +52,11 @@ export class Packet {
     this.files = enclosed.files.splice(0);
     family.inFlight.add(this, this.files);
     return 0;
+  }
+
+  /** A filter keeps so many bytes: it counts for as much as before. */
+  trim(length: number): void {
+    this.data = this.data.subarray(0, length);
   }
 
   /** The files are the caller's from now on. */

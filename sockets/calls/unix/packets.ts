@@ -19,6 +19,7 @@ import type { FileTable } from "../file-table.ts";
 import { type AddressBuffer, gather, lengthOf, type Message, putAddress, scatter } from "../message.ts";
 import { validate } from "./address.ts";
 import { senderCredentials, UNKNOWN } from "./credentials.ts";
+import { passes } from "./filters.ts";
 import { allocate, type Packet } from "./packet.ts";
 import { deliver, dropAll, type Enclosed, enclosedBy } from "./scm.ts";
 import { UnixSocket } from "./socket.ts";
@@ -63,6 +64,12 @@ export abstract class PacketSocket extends UnixSocket {
     const other = address === null ? this.peer : this.family.names.find(address, this.type);
     if (other === null) return -ERRNO.ENOTCONN;
     if (typeof other === "number") return other;
+    const { filter } = other.options;
+    if (filter !== null && !passes(filter, packet)) {
+      // The sender is told nothing.
+      packet.free();
+      return 0;
+    }
     if (wantsCredentials(this, other)) packet.credentials ??= senderCredentials();
     if (other.peer !== null && other.peer !== this) return -ERRNO.EPERM;
     if (other.dead) return this.peerIsGone(other);

@@ -1,5 +1,6 @@
 /** All scenarios of AF_UNIX. */
 import { CONTROL_SCENARIOS } from "./control-scenarios.ts";
+import { FILTER_SCENARIOS } from "./filter-scenarios.ts";
 import { NAME_SCENARIOS } from "./name-scenarios.ts";
 import { OPTION_SCENARIOS } from "./option-scenarios.ts";
 import { PACKET_SCENARIOS } from "./packet-scenarios.ts";
@@ -16,4 +17,5 @@ export const UNIX_SCENARIOS: readonly UnixScenario[] = [
   ...ROOM_SCENARIOS,
   ...CONTROL_SCENARIOS,
   ...OPTION_SCENARIOS,
+  ...FILTER_SCENARIOS,
 ];
