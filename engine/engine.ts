@@ -1,6 +1,7 @@
 import { sys } from "af-xdp-bindings";
 import { type BpfObjects, bpfOf } from "../sockets/bpf/objects.ts";
 import type { FrameTaps } from "../sockets/calls/packet/taps.ts";
+import type { SocketProcess } from "../sockets/calls/process.ts";
 import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { PORTS_MAX } from "../sockets/endpoint.ts";
 import { FibWriter } from "../sockets/fib.ts";
@@ -8,6 +9,7 @@ import { Mesh } from "../sockets/mesh.ts";
 import { SocketTable } from "../sockets/table.ts";
 import type { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
+import { openCalls } from "./calls.ts";
 import { Captures } from "./capture.ts";
 import {
   dealQueues,
@@ -77,6 +79,7 @@ export class EngineThread {
   readonly bpf: BpfObjects;
   private readonly board: CounterBoard;
   private detached = false;
+  private calls_: SocketProcess | null = null;
 
   protected constructor(wiring: Wiring) {
     this.wiring = wiring;
@@ -89,6 +92,22 @@ export class EngineThread {
   /** Opens a UDP socket that this thread reads. Throws SysError. */
   udp(options: UdpOptions = {}): UdpSocket {
     return UdpSocket.open(this.endpoint, options);
+  }
+
+  /**
+   * The calls of socket(7) by descriptor, for code written against them: numbers, errors and messages as the kernel's.
+   *
+   *   const calls = engine.calls();
+   *   const fd = calls.socket(AF_INET, SOCK_DGRAM, 0);
+   *   calls.bind(fd, encodeAddress({ family: AF_INET, address: "0.0.0.0", port: 5353 }));
+   *   const length = calls.recvfrom(fd, buffer, 0, from);
+   *
+   * A call that waits blocks this thread; `new AsyncCalls(calls)` awaits instead. Descriptors are of this object alone, which is the
+   * same each time; detach() and close() close them.
+   */
+  calls(): SocketProcess {
+    this.calls_ ??= openCalls(this.endpoint, this.wiring.way, true);
+    return this.calls_;
   }
 
   /** Whether sockets can be opened: false once the engine has stopped, or this thread has left it. */
@@ -123,6 +142,7 @@ export class EngineThread {
   detach(): void {
     if (this.detached) return;
     this.detached = true;
+    this.calls_?.exit();
     this.endpoint.close();
     this.leave();
   }

@@ -55,7 +55,7 @@ async function main({ wiring, id, line }: LcoreStart): Promise<void> {
   const tap = new CaptureTap(ports, line);
   let lcore: Lcore | null = null;
   try {
-    const settings = { ...wiring.config, id, cpu };
+    const settings = { ...wiring.config, id, cpu, way: wiring.way };
     lcore = new Lcore(settings, stack, new CounterBoard(wiring.counters), state, tap);
     if (wiring.config.module !== null) {
       const module = (await import(wiring.config.module)) as LcoreModule;

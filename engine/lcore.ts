@@ -13,12 +13,15 @@
 import { sys } from "af-xdp-bindings";
 import { Burst, type Port } from "../queues/driver.ts";
 import { type BpfObjects, bpfOf } from "../sockets/bpf/objects.ts";
+import type { SocketProcess } from "../sockets/calls/process.ts";
 import { C, type CounterBoard } from "../sockets/counters.ts";
 import type { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Stack } from "../sockets/stack.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
+import { openCalls } from "./calls.ts";
 import type { PollPolicy } from "./config.ts";
 import { Realtime } from "./realtime.ts";
+import type { Way } from "./wiring.ts";
 
 /** Turns between two commits of the counters to shared memory: an idle busy loop makes about four million turns a second. */
 const COMMIT_TURNS = 4096;
@@ -35,6 +38,7 @@ const EFD_NONBLOCK = 0x800;
 const EFD_CLOEXEC = 0x80000;
 
 export interface LcoreSettings {
+  readonly way: Way;
   readonly id: number;
   readonly cpu: number;
   readonly poll: PollPolicy;
@@ -75,6 +79,7 @@ export class Lcore {
   private readonly drainAddress: number;
   private readonly realtime = new Realtime();
   private tick: (() => number) | null = null;
+  private calls_: SocketProcess | null = null;
   private now = performance.now();
   private idleSince = 0;
   private turns = 0;
@@ -122,6 +127,15 @@ export class Lcore {
   }
 
   /**
+   * The calls of socket(7) by descriptor, see Engine.calls. A loop cannot wait: sockets have O_NONBLOCK from the start, and a call
+   * that waits all the same, on a socket from which it was taken, throws.
+   */
+  calls(): SocketProcess {
+    this.calls_ ??= openCalls(this.stack, this.settings.way, false);
+    return this.calls_;
+  }
+
+  /**
    * Has `work` called once a turn, after the received datagrams: for generators and periodic jobs. It returns how much
    * it did; 0 lets an idle lcore sleep. Null takes it away.
    */
@@ -164,6 +178,7 @@ export class Lcore {
 
   /** Closes what the lcore opened itself; the ports are its opener's. */
   close(): void {
+    this.calls_?.exit();
     this.stack.shared.mesh.setEventfd(this.id, -1);
     sys.close(this.eventfd);
   }

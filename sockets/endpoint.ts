@@ -9,8 +9,8 @@ import { Coalescer } from "./coalesce.ts";
 import { C, type CounterBoard, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
 import { excerptLength, isHardMessage, loadError } from "./error-queue.ts";
-import type { Fib } from "./fib.ts";
-import { KernelPath } from "./kernel-path.ts";
+import { type Fib, ROUTE_SOURCE } from "./fib.ts";
+import { isReported, KernelPath } from "./kernel-path.ts";
 import type { Mesh } from "./mesh.ts";
 import {
   FRAMES_PER_MESSAGE,
@@ -283,6 +283,17 @@ export abstract class Endpoint {
     return this.sentByKernel(socket, result, length);
   }
 
+  /**
+   * Has the placeholder of a socket send as the caller says, who gives its result again. An error that may be that of an
+   * earlier datagram is told another way: it is asked once more.
+   */
+  sendThrough(socket: UdpSocket, attempt: () => number): number {
+    this.flush();
+    let result = attempt();
+    if (result < 0 && isReported(-result)) result = attempt();
+    return this.sentByKernel(socket, result, result);
+  }
+
   /** Counts what the placeholder was given. Returns what the socket is to be told. */
   protected sentByKernel(socket: UdpSocket, result: number, length: number): number {
     this.counters[result < 0 ? C.UdpOutErrors : C.UdpOutViaKernel]++;
@@ -322,6 +333,14 @@ export abstract class Endpoint {
     return this.freshFib().findLink(ifindex) >= 0;
   }
 
+  /** fib_compute_spec_dst(): the own IPv4 address that a datagram came to, or by which its sender is answered. */
+  specificAddress(destination: number, source: number): number {
+    const fib = this.freshFib();
+    if (fib.isLocal(0, 0, 0xffff, destination)) return destination;
+    const route = fib.findRoute(0, 0, 0xffff, source);
+    return route < 0 ? 0 : fib.route[route + ROUTE_SOURCE + 3];
+  }
+
   /** Largest IP packet on the way to an address, bytes; 0 where there is no way. */
   mtuTo(w0: number, w1: number, w2: number, w3: number): number {
     return this.freshFib().mtuTo(w0, w1, w2, w3);
@@ -342,6 +361,11 @@ export abstract class Endpoint {
 
   /** Blocks until something may have come, or the time is over (milliseconds). */
   abstract block(timeoutMs: number): void;
+
+  /** block() by the caller's own wait, which ends when the descriptor it is given is readable. */
+  blockOn(_wait: (bell: number) => void): void {
+    throw new Error("this thread must not block");
+  }
 
   /** Resolves when something may have come. */
   abstract arrival(): Promise<void>;
@@ -538,6 +562,11 @@ export abstract class Endpoint {
       at = ring.claim();
     }
     return { ring, at };
+  }
+
+  /** Has what was sent leave although the caller will not come back to an event loop: it may block next. */
+  sendNow(): void {
+    this.flush();
   }
 
   /** Sends the messages gathered so far and wakes their readers where they sleep. */

@@ -67,6 +67,8 @@ export interface FibContent {
 export const LINK_WORDS = 5; // ifindex, mac, mac, mtu, up
 export const ADDRESS_WORDS = 6; // ifindex, address, prefix length
 export const ROUTE_WORDS = 16; // destination, prefix length, ifindex, has gateway, gateway, mtu, source
+/** Word of a route's source address. */
+export const ROUTE_SOURCE = 12;
 export const NEIGHBOUR_WORDS = 7; // ifindex, address, mac, mac
 export const PATH_MTU_WORDS = 5; // destination, mtu
 

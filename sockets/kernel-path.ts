@@ -26,6 +26,9 @@ const REPORTED = [
   ERRNO.EACCES,
 ];
 
+/** Whether an errno may be that of an ICMP message. */
+export const isReported = (errno: number): boolean => REPORTED.includes(errno as (typeof REPORTED)[number]);
+
 export class KernelPath {
   private readonly table: SocketTable;
   private readonly repeats: boolean;
@@ -131,7 +134,7 @@ export class KernelPath {
    * and the control thread has not read it yet. The socket is told of it another way.
    */
   private mayBeOld(socket: number, result: number, length: number, mapped: boolean): boolean {
-    if (result !== -ERRNO.EMSGSIZE) return REPORTED.includes(-result as (typeof REPORTED)[number]);
+    if (result !== -ERRNO.EMSGSIZE) return isReported(-result);
     // Asked twice, the kernel would queue an error twice where it is the datagram's own.
     const { ttlTos, ttlTos6 } = this.table;
     return length <= PAYLOAD_MAX && !refusesFragments(mapped ? ttlTos[socket] : ttlTos6[socket]);

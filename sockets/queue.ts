@@ -31,6 +31,11 @@ export class MessageQueue {
     return this.head * MESSAGE_WORDS;
   }
 
+  /** Where the one lies before which there are `index` older ones. There must be one. */
+  at(index: number): number {
+    return ((this.head + index) & (this.words.length / MESSAGE_WORDS - 1)) * MESSAGE_WORDS;
+  }
+
   /** Takes the oldest out. */
   next(): void {
     this.head = (this.head + 1) & (this.words.length / MESSAGE_WORDS - 1);
@@ -60,6 +65,12 @@ export class DatagramQueue extends MessageQueue {
     datagram.load(this.words, this.peek(), memories);
     this.next();
     return true;
+  }
+
+  /** Shows in `datagram` the one before which there are `index` older ones; it stays the queue's. There must be one. */
+  look(index: number, datagram: Datagram, memories: readonly FrameViews[]): void {
+    datagram.load(this.words, this.at(index), memories);
+    datagram.owned = false;
   }
 
   /** Gives every frame back. */

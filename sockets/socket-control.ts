@@ -12,8 +12,10 @@ import {
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_RECVERR,
+  SO_BUSY_POLL,
   SO_GET_FILTER,
   SO_RCVTIMEO,
+  SO_SNDTIMEO,
   SOL_SOCKET,
   SOL_UDP,
   UDP_GRO,
@@ -30,6 +32,14 @@ import { ip, parseIpv4 } from "./wire/address.ts";
 
 const isFilter = (level: number, name: number): boolean => level === SOL_SOCKET && name === SO_GET_FILTER;
 
+/** Told of what comes for a socket that has no handlers for it: the files of calls/inet. */
+export interface SocketWatcher {
+  /** A datagram was queued. */
+  arrived(): void;
+  /** An error is pending, or in the error queue. */
+  failed(): void;
+}
+
 export abstract class SocketControl {
   readonly id: number;
   readonly endpoint: Endpoint;
@@ -42,6 +52,7 @@ export abstract class SocketControl {
   private writable_: (() => void) | null = null;
   private onError_: ((errno: number) => void) | null = null;
   private refd = true;
+  watcher: SocketWatcher | null = null;
   /** ECONNREFUSED was pending before the report of it came: that is not to fail a second call. */
   private refusalTold = false;
   /** UDP_GRO: datagrams of one flow and size that wait together are received as one. */
@@ -118,6 +129,16 @@ export abstract class SocketControl {
     const result = this.closed ? -ERRNO.EBADF : this.options.set(level, name, bytes);
     if (result >= 0) return;
     throw new SysError(-result, `setsockopt(${optionLabel(level, name)})`, this.options_?.hint ?? "");
+  }
+
+  /** setsockopt() that returns 0 or -errno. */
+  setOption(level: number, name: number, value: Uint8Array): number {
+    return this.closed ? -ERRNO.EBADF : this.options.set(level, name, value);
+  }
+
+  /** getsockopt(2): fills `out` as far as it goes. Returns the bytes written, or -errno. */
+  getOption(level: number, name: number, out: Uint8Array): number {
+    return this.closed ? -ERRNO.EBADF : this.options.get(level, name, out);
   }
 
   /** getsockopt(2) of an int; of SO_GET_FILTER, the number of instructions. Throws SysError. */
@@ -278,6 +299,18 @@ export abstract class SocketControl {
     if (pending) this.pending = errno;
     this.endpoint.wakeWaiters();
     if (this.onError_ !== null) this.endpoint.tellError(this.self, errno);
+    this.watcher?.failed();
+  }
+
+  /** Whether an error is pending or in the error queue, as POLLERR tells. */
+  get hasErrors(): boolean {
+    if (!this.closed) this.endpoint.lookForErrors(this.self);
+    return this.pending !== 0 || (this.errors_?.peek() ?? null) !== null;
+  }
+
+  /** SO_BUSY_POLL: how long a receive that waits looks for datagrams before it sleeps, microseconds. */
+  get busyPollUs(): number {
+    return this.options_?.valueOf(SOL_SOCKET, SO_BUSY_POLL) ?? 0;
   }
 
   /** Whether an ICMP message for what the placeholder has sent is certain to be for this socket, and reported to it. */
@@ -301,8 +334,13 @@ export abstract class SocketControl {
   }
 
   /** SO_RCVTIMEO; without one, for ever. */
-  protected get receiveTimeoutMs(): number {
+  get receiveTimeoutMs(): number {
     return timeoutMs(this.options_?.valueOf(SOL_SOCKET, SO_RCVTIMEO) ?? 0);
+  }
+
+  /** SO_SNDTIMEO. */
+  get sendTimeoutMs(): number {
+    return timeoutMs(this.options_?.valueOf(SOL_SOCKET, SO_SNDTIMEO) ?? 0);
   }
 
   private option(level: number, name: number): boolean {

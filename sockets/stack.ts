@@ -277,6 +277,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     this.fillMessage(this.scratch, 0, socket, portNumber, frame, length, ip, udp, charge);
     reader.queue.push(this.scratch, 0);
     if (reader.onDatagram !== null) this.gather(reader);
+    else if (reader.watcher !== null) reader.watcher.arrived();
     this.counters[C.UdpInDatagrams]++;
   }
 
@@ -479,6 +480,9 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     for (let t = 0; t < this.fromThread.length; t++) this.fromThread[t]?.cancelWait();
   }
 
+  /** The loop sends, at the end of the turn. */
+  override sendNow(): void {}
+
   /** Publishes messages to other threads, gives back foreign frames, lends what is owed. */
   override flush(): void {
     super.flush();
@@ -600,6 +604,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     if (number === 0) {
       reader.queue.push(words, at);
       if (reader.onDatagram !== null) this.gather(reader);
+      else if (reader.watcher !== null) reader.watcher.arrived();
       return;
     }
     const { datagram } = this;

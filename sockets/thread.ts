@@ -5,7 +5,7 @@
  * A thread that polls in its event loop is woken by its bell; a worker may block instead. Frames to send from are lent
  * by the lcores beforehand, so that sending needs no answer.
  */
-import { ERRNO, sys } from "af-xdp-bindings";
+import { check, ERRNO, sys } from "af-xdp-bindings";
 import type { RingConsumer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
@@ -51,6 +51,7 @@ const PAUSE_MS = 0.02;
 const JOIN_MS = 1000;
 /** Any long time. */
 const KEEP_ALIVE_MS = 1 << 30;
+const EFD_NONBLOCK_CLOEXEC = 0x80800;
 /** How soon a full placeholder is tried again. */
 const KERNEL_RETRY_MS = 1;
 /** The longest awaitRoom() waits, milliseconds: an lcore sends all it lends in a tenth of one, unless it sleeps. */
@@ -78,6 +79,9 @@ export class ThreadEndpoint extends Endpoint {
   private kernelFull = false;
   private alive: ReturnType<typeof setInterval> | null = null;
   /** Nobody ever notifies it: a place to wait for time to pass. */
+  /** Wakes the thread where it waits for descriptors of the kernel too; made when it first does. */
+  private bell = -1;
+  private readonly rung = new BigUint64Array(1);
   private readonly pause = new Int32Array(new SharedArrayBuffer(4));
 
   /** @param queueLcores lcores that have queues: the others cannot send */
@@ -353,6 +357,23 @@ export class ThreadEndpoint extends Endpoint {
     if (this.pumpAsleep) mesh.ring(this.thread);
   }
 
+  override blockOn(wait: (bell: number) => void): void {
+    const { mesh } = this.shared;
+    if (this.bell < 0) this.bell = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
+    mesh.setEventfd(this.thread, this.bell);
+    if (this.prepareWait() && !mesh.isStopped()) wait(this.bell);
+    this.cancelWait();
+    mesh.setEventfd(this.thread, -1);
+    sys.read(this.bell, sys.addressOf(this.rung), 8);
+    if (this.pumpAsleep) mesh.ring(this.thread);
+  }
+
+  /** After the last wait. */
+  private closeBell(): void {
+    if (this.bell >= 0) sys.close(this.bell);
+    this.bell = -1;
+  }
+
   /**
    * Waits until the lcores have sent what is in the rings, or SETTLE_MS are over: a datagram names its socket, and after
    * close() there is none.
@@ -434,6 +455,7 @@ export class ThreadEndpoint extends Endpoint {
     this.wakeWaiters();
     this.shared.mesh.ring(this.thread);
     this.shared.mesh.leaveThread(this.thread);
+    this.closeBell();
   }
 
   /** The engine has stopped: closes the sockets, so that every wait on them ends. */
@@ -442,6 +464,7 @@ export class ThreadEndpoint extends Endpoint {
     this.stopped = true;
     for (const socket of [...this.sockets.values()]) socket.close();
     this.wakeWaiters();
+    this.closeBell();
   }
 
   /** Drains the rings from the event loop until the endpoint is closed, sleeping on the bell in between. */
@@ -568,6 +591,7 @@ export class ThreadEndpoint extends Endpoint {
     if (handler === null) {
       socket.queue.push(words, at);
       if (socket.onDatagram !== null) this.gather(socket);
+      else if (socket.watcher !== null) socket.watcher.arrived();
       return;
     }
     this.datagram.load(words, at, this.shared.memories);

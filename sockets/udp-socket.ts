@@ -34,7 +34,7 @@ import {
   STATE,
 } from "./table.ts";
 import { addressAt, isPort, parseCached, type SocketAddress, wordsAt } from "./text-address.ts";
-import { bindRecord, connectRecord } from "./udp-connect.ts";
+import { bindRecord, connectRecord, followRecord } from "./udp-connect.ts";
 import { createFlow, openRecord, type UdpOptions, validate } from "./udp-open.ts";
 import { formatIp, ip } from "./wire/address.ts";
 
@@ -425,8 +425,21 @@ export class UdpSocket extends SocketControl {
       if (result !== -ERRNO.EAGAIN) throw failedReceive(result);
       const left = deadline - performance.now();
       if (left <= 0) return null;
-      this.endpoint.block(left);
+      if (this.busyPollUs === 0 || !this.spin(left)) this.endpoint.block(left);
     }
+  }
+
+  /**
+   * SO_BUSY_POLL: looks for datagrams again and again, as long as the option says and `leftMs` at most. Returns whether there is
+   * something to receive, an error too.
+   */
+  spin(leftMs: number): boolean {
+    const until = performance.now() + Math.min(this.busyPollUs / US_PER_MS, leftMs);
+    do {
+      this.endpoint.pollFor(this);
+      if (this.queue.length > 0 || this.pending !== 0) return true;
+    } while (performance.now() < until && !this.closed);
+    return false;
   }
 
   /** Every datagram until the socket is closed; throws SysError for the pending error (see takeError). Each is released when the loop asks for the next one. */
@@ -498,6 +511,19 @@ export class UdpSocket extends SocketControl {
     return result;
   }
 
+  /** The kernel has given the socket a port while it sent through it. Returns 0 or -errno. */
+  followKernel(): number {
+    const result = followRecord(this.endpoint, this.id);
+    this.familyChanged();
+    if (!this.isUnbound) this.endpoint.opened(this);
+    return result;
+  }
+
+  /** Whether it sends to addresses of the family: four words, IPv4 mapped. */
+  speaksTo(w0: number, w1: number, w2: number): boolean {
+    return this.speaks === SPEAKS_BOTH || (w0 === 0 && w1 === 0 && w2 === 0xffff) === (this.speaks === SPEAKS_V4);
+  }
+
   /** Whether it has no port yet. */
   get isUnbound(): boolean {
     return this.endpoint.table.get(this.id, STATE) === OPEN;
@@ -543,8 +569,7 @@ export class UdpSocket extends SocketControl {
 
   private checkDestination(port: number, w0: number, w1: number, w2: number): number {
     if (!isPort(port)) return -ERRNO.EINVAL;
-    const speaks = this.speaks;
-    if (speaks !== SPEAKS_BOTH && (w0 === 0 && w1 === 0 && w2 === 0xffff) !== (speaks === SPEAKS_V4)) {
+    if (!this.speaksTo(w0, w1, w2)) {
       return this.family === AF_INET ? -ERRNO.EAFNOSUPPORT : -ERRNO.ENETUNREACH;
     }
     return 0;
@@ -581,6 +606,7 @@ const failedReceive = (result: number): SysError =>
     result === -ERRNO.EBADF ? "the socket is closed" : "reported about what was sent before",
   );
 
+const US_PER_MS = 1000;
 const SPEAKS_V4 = 4;
 const SPEAKS_V6 = 6;
 const SPEAKS_BOTH = 0;

@@ -70,7 +70,8 @@ export class Results {
 const mentions = (line: string, item: string): boolean =>
   line.includes(` ${item}(`) || line.includes(` ${item},`) || line.includes(`, ${item})`);
 
-function traceOf(scenario: Playable, side: Side): Trace {
+/** What a scenario gives on a side. */
+export function traceOf(scenario: Playable, side: Side): Trace {
   const trace = new Trace();
   const peer = side.peer ?? side.calls;
   scenario.play({

@@ -1,6 +1,7 @@
 /** What scenarios are played on. */
 import { unlinkSync } from "node:fs";
 
+import { Engine } from "../../engine/engine.ts";
 import { AF_INET, AF_INET6, AF_UNIX } from "../../sockets/calls/constants.ts";
 import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
 import { raisePipe } from "../../sockets/calls/events/signals.ts";
@@ -96,6 +97,23 @@ export function processSide(): OpenSide {
     unlink: (path) => family.unlink(path),
     async close() {
       process.exit();
+    },
+  };
+}
+
+/** Sockets of an engine on an interface; the peer's are the kernel's. */
+export async function engineSide(): Promise<OpenSide> {
+  const pair = new VethPair();
+  const engine = await Engine.start({ interface: pair.a.name, netns: pair.a.ns.path });
+  return {
+    name: "engine",
+    calls: engine.calls(),
+    peer: new KernelCalls((body) => pair.b.ns.run(body)),
+    places: placesOf(pair.a, pair.b),
+    unlink: unlinkInode,
+    async close() {
+      await engine.close();
+      pair.close();
     },
   };
 }
