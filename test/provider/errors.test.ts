@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ERRNO, type SysError } from "af-xdp-bindings";
 import type { EngineOptions } from "../../engine/config.ts";
+import { getAffinity, setAffinity } from "../../engine/host/affinity.ts";
 import { RTN_PROHIBIT } from "../../engine/host/rtnetlink-uapi.ts";
 import type { UdpSocket } from "../../sockets/udp-socket.ts";
 import { ip } from "../../sockets/wire/address.ts";
@@ -23,16 +24,30 @@ const MANY = 100;
 
 describe.each(PROVIDERS)("provider %s", (provider) => {
   const beds: Bed[] = [];
+  const cpus = getAffinity(0);
   const start = async (options: Partial<EngineOptions> = {}): Promise<Bed> => {
     const bed = await Bed.start(provider, options);
     beds.push(bed);
     return bed;
   };
   afterEach(async () => {
+    setAffinity(0, cpus);
     for (const bed of beds.splice(0)) await bed.close();
   });
 
   describe.skipIf(missingFor(provider) !== "")("", () => {
+    /** Keeps this thread on one CPU: what it sends goes to the other namespace and back there, one after the other. */
+    const stay = (): void => setAffinity(0, cpus.slice(0, 1));
+
+    /** Waits until what was sent has been refused: something that was sent after it has. */
+    async function settle({ hosts }: Bed, family: 4 | 6): Promise<void> {
+      const { client } = ends(hosts, family);
+      const other = new KernelUdp(hosts.b.ns, { address: wildcard(family) });
+      other.connect(client, CLOSED);
+      await until("a refusal", () => other.send("x", client, CLOSED) === -ERRNO.ECONNREFUSED);
+      other.close();
+    }
+
     /** A socket whose datagrams are refused, and what it has heard: whether in the middle of a send. */
     function refused(bed: Bed): { socket: UdpSocket; heard: boolean[]; send: () => number } {
       const socket = bed.engine.udp();
@@ -126,14 +141,7 @@ describe.each(PROVIDERS)("provider %s", (provider) => {
       const bed = await start();
       const { b } = bed.hosts;
       const { client } = ends(bed.hosts, family);
-      const settle = async (): Promise<void> => {
-        // The answer of this machine's other namespace is there when the send returns, unless the CPU's softirqs lag.
-        const other = new KernelUdp(b.ns, { address: wildcard(family) });
-        other.connect(client, CLOSED);
-        other.send("x", client, CLOSED);
-        await until("a refusal", () => other.send("y", client, CLOSED) === -ERRNO.ECONNREFUSED);
-        other.close();
-      };
+      stay();
       const told: string[][] = [];
       for (const caller of [
         new KernelCaller(b.ns, family),
@@ -145,7 +153,7 @@ describe.each(PROVIDERS)("provider %s", (provider) => {
         for (const after of [[], ["soError"], ["receive"], ["readError", "readError", "soError"]] as const) {
           for (let i = 0; i < 3; i++) {
             said.push(caller.send(new Uint8Array(said.length + 1)));
-            await settle();
+            await settle(bed, family);
           }
           for (const call of after) said.push(caller[call]());
         }
@@ -159,16 +167,13 @@ describe.each(PROVIDERS)("provider %s", (provider) => {
 
     test("segments to a closed port: each second call fails, as with the kernel", async () => {
       const bed = await start();
+      stay();
       const { socket } = refused(bed);
-      const { client } = ends(bed.hosts, 4);
       socket.onError = null;
       const results: number[] = [];
       for (let i = 0; i < 4; i++) {
         results.push(socket.sendSegments(new Uint8Array(20), 10));
-        const other = new KernelUdp(bed.hosts.b.ns, {});
-        other.connect(client, CLOSED);
-        await until("a refusal", () => other.send("y", client, CLOSED) === -ERRNO.ECONNREFUSED);
-        other.close();
+        await settle(bed, 4);
       }
       expect(results).toEqual([20, -ERRNO.ECONNREFUSED, 20, -ERRNO.ECONNREFUSED]);
     });
