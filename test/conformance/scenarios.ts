@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EVENT_SCENARIOS, type LocalScenario } from "../calls/event-scenarios.ts";
+import { INET_SCENARIOS } from "../calls/inet/scenarios.ts";
 import { SIGNAL_SCENARIOS } from "../calls/signal-scenarios.ts";
 import { UNIX_SCENARIOS } from "../calls/unix/scenarios.ts";
 import { GENERATED } from "./generate.ts";
@@ -30,7 +31,9 @@ const unix: readonly Playable[] = UNIX_SCENARIOS.map(({ name, play }) => ({
   },
 }));
 
-export const WRITTEN: readonly Playable[] = [...local(EVENT_SCENARIOS), ...local(SIGNAL_SCENARIOS), ...unix];
+const inet: readonly Playable[] = INET_SCENARIOS.map((scenario) => ({ ...scenario, inet: true }));
+
+export const WRITTEN: readonly Playable[] = [...local(EVENT_SCENARIOS), ...local(SIGNAL_SCENARIOS), ...unix, ...inet];
 
 export const MADE: readonly Playable[] = GENERATED.map(({ name, inet, play }) => ({
   name,

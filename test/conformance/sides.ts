@@ -122,6 +122,7 @@ export async function engineSide(): Promise<OpenSide> {
 export const SIDES = {
   process: async (): Promise<OpenSide> => processSide(),
   "kernel files": async (): Promise<OpenSide> => kernelFilesSide(),
+  engine: engineSide,
 };
 
 export type SideName = keyof typeof SIDES;
