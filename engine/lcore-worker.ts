@@ -29,6 +29,7 @@ import {
   openNetns,
   openShared,
   openSockets,
+  publishPorts,
   type Wiring,
 } from "./wiring.ts";
 
@@ -103,7 +104,7 @@ function openStack(wiring: Wiring, way: FrameWay, id: number, cpu: number): Open
     const stack = new Stack(id, shared, opened.ports, pool, new Fib(wiring.fib), wiring.seed);
     if (shared.hostThread >= 0) stack.useHost(shared.hostThread);
     stack.control();
-    for (let p = 0; p < opened.ports.length; p++) stack.publishPort(p, cpu);
+    publishPorts(shared.portInfo, id, cpu, opened.ports);
     return { ...opened, shared, stack };
   } catch (error) {
     opened.close();

@@ -3,6 +3,7 @@
  * objects, all structured-cloneable. Each thread makes its own views and objects of them.
  */
 import { PAGE_SIZE, SharedArea } from "af-xdp-bindings";
+import type { Port } from "../queues/driver.ts";
 import type { MemoryWire } from "../queues/memory.ts";
 import type { Binder } from "../sockets/binder.ts";
 import { CounterBoard } from "../sockets/counters.ts";
@@ -215,6 +216,13 @@ function openMemories(wiring: Wiring): FrameViews[] {
   return wiring.memories.map((buffer) => {
     const area = new SharedArea(buffer.byteLength - PAGE_SIZE, buffer);
     return new FrameViews(new Uint8Array(buffer, area.byteOffset, area.byteLength));
+  });
+}
+
+/** Notes the CPU and NAPI ID of an lcore's ports for SO_INCOMING_CPU and SO_INCOMING_NAPI_ID. */
+export function publishPorts(portInfo: Int32Array, lcore: number, cpu: number, ports: readonly Port[]): void {
+  ports.forEach(({ napiId }, port) => {
+    portInfo.set([cpu, napiId], (lcore * PORTS_MAX + port) * 2);
   });
 }
 

@@ -206,6 +206,16 @@ export class Datagram {
     this.dropped = other.dropped;
   }
 
+  /** Makes it one of the memory of the lcore `home` again, as that lcore's fast path expects it. */
+  comeHome(home: number, views: FrameViews): void {
+    this.home = home;
+    this.views = views;
+    this.memory = views.bytes;
+    this.charge = 0;
+    this.segment = 0;
+    this.dropped = -1;
+  }
+
   /** Takes the fields from a MSG_DELIVER at `at`; `memories` are those of the lcores. */
   load(words: Int32Array, at: number, memories: readonly FrameViews[]): void {
     this.home = words[at + M_HOME];

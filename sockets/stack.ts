@@ -12,7 +12,7 @@ import type { Burst, Port } from "../queues/driver.ts";
 import type { FramePool } from "../queues/pool.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
-import { BY_KERNEL, BY_LCORE, PORTS_MAX, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import { BY_KERNEL, BY_LCORE, type Shared, TX_HEADROOM } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
 import { Filtering, isForMany } from "./filtering.ts";
 import { Handlers } from "./handlers.ts";
@@ -141,7 +141,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     this.out = new Output(shared.table, ports, pool, views, fib, counters);
     this.ledger = new SendLedger(ports, this);
     this.hold = new SendHold(ports);
-    this.adopt(this.datagram);
+    this.datagram.comeHome(lcore, this.views);
   }
 
   /** Brings lookup tables and routes up to date: called once a turn, a few loads when nothing has changed. */
@@ -611,17 +611,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     datagram.load(words, at, this.shared.memories);
     (this.handlers.list[number] as Handler)(datagram);
     if (datagram.owned) this.release(datagram);
-    this.adopt(datagram);
-  }
-
-  /** Makes a datagram one of this lcore's own memory, as the fast path expects it. */
-  private adopt(datagram: Datagram): void {
-    datagram.home = this.thread;
-    datagram.views = this.views;
-    datagram.memory = this.bytes;
-    datagram.charge = 0;
-    datagram.segment = 0;
-    datagram.dropped = -1;
+    datagram.comeHome(this.thread, this.views);
   }
 
   protected override free(home: number, frame: number): void {
@@ -638,12 +628,5 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
 
   override tableChanged(): void {
     this.control();
-  }
-
-  /** Notes the CPU and NAPI ID of a port for SO_INCOMING_CPU and SO_INCOMING_NAPI_ID. */
-  publishPort(portNumber: number, cpu: number): void {
-    const at = (this.thread * PORTS_MAX + portNumber) * 2;
-    this.shared.portInfo[at] = cpu;
-    this.shared.portInfo[at + 1] = this.ports[portNumber].napiId;
   }
 }

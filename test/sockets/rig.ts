@@ -4,6 +4,7 @@
  */
 
 import { MemoryBinder } from "../../engine/memory-binder.ts";
+import { publishPorts } from "../../engine/wiring.ts";
 import { BURST_MAX, Burst, type Port } from "../../queues/driver.ts";
 import { FramePool } from "../../queues/pool.ts";
 import type { Binder } from "../../sockets/binder.ts";
@@ -147,7 +148,7 @@ export class Rig {
       const queues = Array.from({ length: ports }, (_, queue) => new FakePort(queue, bytes, pool));
       const stack = new Stack(id, this.shared, queues, pool, new Fib(fibBuffer), 0x1234567);
       stack.control();
-      for (let p = 0; p < ports; p++) stack.publishPort(p, id);
+      publishPorts(this.shared.portInfo, id, id, queues);
       this.lcores.push({ stack, pool, ports: queues });
     }
     for (let t = 0; t < threads; t++) this.joinThread(lcores);
