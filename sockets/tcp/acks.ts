@@ -172,12 +172,12 @@ function probeAnswered(t: Tcp, c: number): void {
   const { w } = t;
   const unsent = (w[c + WRITE_SEQ] - w[c + SND_NXT]) | 0;
   if (unsent <= 0 && (w[c + FLAGS] & F_SND_SHUT) === 0) return;
-  w[c + PROBES_SINCE_MS] = 0;
   if (w[c + PENDING] !== PENDING_PROBE) return;
   // Room for the whole next segment, or as before.
   const next = Math.max(Math.min(unsent, segmentSize(w, c)), 1);
   if (((w[c + SND_UNA] + w[c + SND_WND] - w[c + SND_NXT]) | 0) >= next) {
     w[c + BACKOFF] = 0;
+    w[c + PROBES_SINCE_MS] = 0;
     stopRetx(w, c);
   } else schedulePush(t, c, probeDelay(t, c));
 }

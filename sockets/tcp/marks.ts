@@ -1,5 +1,6 @@
 /** Marks on segments in flight, and the counts that go with them. */
 import type { Tcp } from "./core.ts";
+import { N } from "./counters.ts";
 import { SEG_FLAGS, SEG_LOST, SEG_NEXT, SEG_RETRANS, SEG_SACKED } from "./segments.ts";
 import { LOST_OUT, RETRANS_OUT, SACKED_OUT, SEG_HEAD } from "./tcb.ts";
 
@@ -9,7 +10,10 @@ export function markLost(t: Tcp, c: number, node: number): void {
   const s = t.segments.words;
   const flags = s[node + SEG_FLAGS];
   if ((flags & SEG_SACKED) !== 0) return;
-  if ((flags & SEG_RETRANS) !== 0) w[c + RETRANS_OUT]--;
+  if ((flags & SEG_RETRANS) !== 0) {
+    w[c + RETRANS_OUT]--;
+    t.counters[N.TCPLostRetransmit]++;
+  }
   if ((flags & SEG_LOST) === 0) w[c + LOST_OUT]++;
   s[node + SEG_FLAGS] = (flags & ~SEG_RETRANS) | SEG_LOST;
   t.newlyLost++;

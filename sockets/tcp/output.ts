@@ -50,7 +50,6 @@ import {
   F_NO_PMTUD,
   F_NODELAY,
   F_SND_SHUT,
-  F_TLP,
   F_URGENT,
   F_V6,
   FLAGS,
@@ -420,7 +419,6 @@ export function retransmit(t: Tcp, c: number, node: number): boolean {
   t.counters[N.RetransSegs]++;
   t.counters[N.OutSegs]--;
   if ((s[node + SEG_FLAGS] & SEG_RETRANS) === 0) w[c + RETRANS_OUT]++;
-  else t.counters[N.TCPLostRetransmit]++;
   s[node + SEG_FLAGS] |= SEG_RETRANS | SEG_EVER_RETRANS;
   s[node + SEG_US] = t.us;
   segments.list(w, c, node);
@@ -477,12 +475,18 @@ export function retransmitLost(t: Tcp, c: number): void {
   const { w, segments } = t;
   const s = segments.words;
   let first = true;
-  for (let node = w[c + SEG_HEAD]; node >= 0; node = s[node + SEG_NEXT]) {
-    // A tail loss probe is the one retransmission of a segment that is not marked lost.
-    if (w[c + LOST_OUT] <= w[c + RETRANS_OUT] && (w[c + FLAGS] & F_TLP) === 0) return;
-    if ((s[node + SEG_FLAGS] & (SEG_LOST | SEG_RETRANS | SEG_SACKED)) !== SEG_LOST) continue;
+  let lost = w[c + LOST_OUT];
+  for (let node = w[c + SEG_HEAD]; lost > 0 && node >= 0; node = s[node + SEG_NEXT]) {
+    const marks = s[node + SEG_FLAGS] & (SEG_LOST | SEG_RETRANS);
+    if ((marks & SEG_LOST) === 0) continue;
+    lost--;
+    if (marks !== SEG_LOST) continue;
     if (inFlight(w, c) >= w[c + CWND] || paced(t, c)) return;
-    if (!retransmit(t, c, node)) {
+    const before = w[c + LOST_OUT];
+    const sent = retransmit(t, c, node);
+    // It may have been split: the rest is lost as well.
+    lost += w[c + LOST_OUT] - before;
+    if (!sent) {
       if (first && w[c + PENDING] === PENDING_NONE) startRetransmit(t, c, w[c + RTO_US]);
       return;
     }

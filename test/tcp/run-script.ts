@@ -462,7 +462,7 @@ export class ScriptRun {
         if (this.collect().length > 0) throw new ScriptError(`this has left: ${this.describe(this.pending[0])}`);
         return;
       case "drop":
-        this.dropSegments(args[0] === undefined ? 1 : Number(args[0]));
+        this.dropSegments(args[0] === "all" ? Math.max(this.collect().length, 1) : Number(args[0] ?? 1));
         return;
       case "frames":
         this.sink.frames = args[0] === "all" ? Number.POSITIVE_INFINITY : Number(args[0]);
