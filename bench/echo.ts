@@ -135,7 +135,7 @@ async function readErrors(child: Child, last: string[], watch: EchoWatch): Promi
 }
 
 /** The generator's command line against whatever answers in `b`. */
-export function generatorOptions(testbed: Testbed, options: EchoOptions): GeneratorOptions {
+function generatorOptions(testbed: Testbed, options: EchoOptions): GeneratorOptions {
   const { a, b } = testbed.hosts;
   return {
     interface: a.name,
@@ -156,7 +156,7 @@ export function generatorOptions(testbed: Testbed, options: EchoOptions): Genera
   };
 }
 
-export function startGenerator(testbed: Testbed, options: EchoOptions): Child {
+function startGenerator(testbed: Testbed, options: EchoOptions): Child {
   const command = [
     process.execPath,
     new URL("./generator.ts", import.meta.url).pathname,

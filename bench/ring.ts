@@ -5,7 +5,7 @@ import { MESSAGE_WORDS } from "../sockets/message.ts";
 import { Rounds } from "./ratio.ts";
 import type { RingWorkerData } from "./ring-worker.ts";
 
-export const RING_SLOTS = 1024;
+const RING_SLOTS = 1024;
 const BURST = 32;
 const PASSES = 256;
 

@@ -19,9 +19,9 @@ import { FrameViews, readInt32, readUint16 } from "../sockets/wire/views.ts";
 import { LatencyCounts } from "./latency.ts";
 
 /** Bytes of payload at least: the four halfwords. */
-export const PAYLOAD_MIN = 8;
+const PAYLOAD_MIN = 8;
 /** Slots at most: a slot's number is a halfword. */
-export const WINDOW_MAX = 65536;
+const WINDOW_MAX = 65536;
 
 export interface GeneratorOptions {
   /** 6 bytes each. */

@@ -38,7 +38,7 @@ export function bucketValue(index: number): number {
 }
 
 /** An HDR histogram of values in nanoseconds, to 3 digits. */
-export function newHistogram(): Histogram {
+function newHistogram(): Histogram {
   return build({
     lowestDiscernibleValue: 1,
     highestTrackableValue: LATENCY_MAX_NS,

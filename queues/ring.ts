@@ -32,12 +32,12 @@ const SLOTS_BYTE = 384;
 /** Word indices of the shared words in a region. */
 export const RING_PRODUCER_WORD = PRODUCER_BYTE / 4;
 export const RING_CONSUMER_WORD = CONSUMER_BYTE / 4;
-export const RING_WAITING_WORD = WAITING_BYTE / 4;
+const RING_WAITING_WORD = WAITING_BYTE / 4;
 
 /** A region begins on a cache line: 64 bytes on every CPU that Bun runs on, and SharedArrayBuffers are page aligned. */
 export const RING_ALIGN = 64;
 /** The most slots a ring has. */
-export const RING_SLOTS_MAX = 2 ** 30;
+const RING_SLOTS_MAX = 2 ** 30;
 
 /**
  * Bytes of a ring's region. A region of zeroes is an empty ring.

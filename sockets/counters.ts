@@ -61,10 +61,10 @@ export type CounterName = (typeof COUNTERS)[number][0];
 /** Index of each counter: `C.UdpNoPorts`. */
 export const C = Object.fromEntries(COUNTERS.map(([name], index) => [name, index])) as Record<CounterName, number>;
 
-export const COUNTER_COUNT = COUNTERS.length;
+const COUNTER_COUNT = COUNTERS.length;
 
 /** Shared words (float64, exact to 2^53) set aside a thread: room to grow, and a whole number of cache lines. */
-export const COUNTER_STRIDE = 128;
+const COUNTER_STRIDE = 128;
 
 /** Shared counters of every thread. Each row has one writer; readers may see a row mid-commit, each word whole. */
 export class CounterBoard {

@@ -10,7 +10,7 @@ export const TX_PLAIN = 0xffff;
 export const PMTUDISC_DONT = 0;
 export const PMTUDISC_WANT = 1;
 export const PMTUDISC_DO = 2;
-export const PMTUDISC_PROBE = 3;
+const PMTUDISC_PROBE = 3;
 export const PMTUDISC_INTERFACE = 4;
 export const PMTUDISC_OMIT = 5;
 

@@ -36,6 +36,6 @@ export function readStamp(bytes: Uint8Array, into: Stamped, offsetSeconds: numbe
 }
 
 /** The unsigned number at `at`, least significant byte first, as the XDP program writes it. */
-export function littleEndian32(bytes: Uint8Array, at: number): number {
+function littleEndian32(bytes: Uint8Array, at: number): number {
   return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
 }

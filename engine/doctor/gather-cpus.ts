@@ -65,7 +65,7 @@ function numaNodes(): Map<number, number> {
 }
 
 /** Share of stolen time by CPU. /proc/stat: "cpuN user nice system idle iowait irq softirq steal guest guest_nice". */
-export function stealShares(stat: string): Map<number, number> {
+function stealShares(stat: string): Map<number, number> {
   const shares = new Map<number, number>();
   for (const [, cpu, times] of stat.matchAll(/^cpu(\d+) (.+)$/gm)) {
     // Guest time is part of user time already.

@@ -57,7 +57,7 @@ function container(): string {
 }
 
 /** Whether a path is on a read-only mount: "sysfs /sys sysfs ro,nosuid 0 0", the longest and last match counts. */
-export function isReadOnly(path: string, mounts: string): boolean {
+function isReadOnly(path: string, mounts: string): boolean {
   let best = { length: 0, readOnly: false };
   for (const line of mounts.split("\n")) {
     const [, point = "", , options = ""] = line.split(" ");

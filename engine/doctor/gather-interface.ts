@@ -174,7 +174,7 @@ function irqsOf(name: string, napis: readonly NapiFacts[], { sysfs }: Probes): I
  * Receive queue that a driver's name for an interrupt tells: "eth0-TxRx-3", "ens5-rx-3", "virtio2-input.3",
  * "mlx5_comp3@pci:…". -1 for those of configuration, events and transmission alone.
  */
-export function queueOfIrq(name: string): number {
+function queueOfIrq(name: string): number {
   const match = /(?:TxRx-|tx-rx-|rx-|rx|input\.|comp)(\d+)(?:@|$)/i.exec(name);
   return match === null ? -1 : Number(match[1]);
 }

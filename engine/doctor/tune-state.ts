@@ -22,7 +22,7 @@ import type { NetNs } from "../host/netns.ts";
 import { isPrivate, makePrivate } from "../runtime-directory.ts";
 import { fileOf, type Target, type Value } from "./change.ts";
 
-export const STATE_VERSION = 1;
+const STATE_VERSION = 1;
 
 /** One change that was made, or was about to be. */
 export interface Entry {
@@ -91,7 +91,7 @@ export class StateFile {
 }
 
 /** The preferred one first. Root's $XDG_RUNTIME_DIR ends with its last session, so it comes second. */
-export function stateDirectories(): string[] {
+function stateDirectories(): string[] {
   const { XDG_RUNTIME_DIR } = process.env;
   return ["/run/lcore", ...(XDG_RUNTIME_DIR ? [join(XDG_RUNTIME_DIR, "lcore")] : [])];
 }

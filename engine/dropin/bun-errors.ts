@@ -1,6 +1,6 @@
 /** The errors of Bun.udpSocket: classes, codes, messages and fields as Bun 1.4 gives them, for programs that compare them. */
 import { getSystemErrorMap } from "node:util";
-import { errnoName, SysError } from "af-xdp-bindings";
+import { errnoName } from "af-xdp-bindings";
 
 /** An argument of the wrong kind. The code is no enumerable property there either. */
 export function invalidArgument(
@@ -32,9 +32,4 @@ export function networkFailed(errno: number): Error {
 export function bindFailed(errno: number, hostname: string): Error {
   const code = errnoName(errno);
   return Object.assign(new Error(`bind ${code} ${hostname}`), { code, syscall: "bind", errno, address: hostname });
-}
-
-/** What a call on an engine's socket throws, in the words of the original; other errors pass. */
-export function rethrow(error: unknown, syscall: string): never {
-  throw error instanceof SysError ? callFailed(error.errno, syscall) : error;
 }

@@ -56,7 +56,7 @@ export class Destinations {
 }
 
 /** Text of an address of four words on a socket of the family. `zone` is the interface, for link-local addresses. */
-export function addressText(family: Family, w0: number, w1: number, w2: number, w3: number, zone: string): string {
+function addressText(family: Family, w0: number, w1: number, w2: number, w3: number, zone: string): string {
   const bytes = addressBytes(w0, w1, w2, w3);
   const text = formatIp(bytes);
   if (family === 4) return text;

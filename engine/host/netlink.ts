@@ -27,9 +27,9 @@ const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 
 export const NLM_F_REQUEST = 0x1;
-export const NLM_F_ACK = 0x4;
+const NLM_F_ACK = 0x4;
 const NLM_F_DUMP_INTR = 0x10;
-export const NLM_F_DUMP = 0x300;
+const NLM_F_DUMP = 0x300;
 export const NLM_F_REPLACE = 0x100;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
@@ -117,11 +117,7 @@ export const attributeNest = (type: number, ...parts: Uint8Array[]): Uint8Array 
   attribute(type | NLA_F_NESTED, concat(...parts));
 
 /** Calls `visit` for each attribute in `bytes` from `offset` on; a malformed tail ends the walk, as in the kernel. */
-export function forEachAttribute(
-  bytes: Uint8Array,
-  offset: number,
-  visit: (type: number, value: Uint8Array) => void,
-): void {
+function forEachAttribute(bytes: Uint8Array, offset: number, visit: (type: number, value: Uint8Array) => void): void {
   const view = viewOf(bytes);
   let at = offset;
   while (at + NLA_HDRLEN <= bytes.length) {

@@ -6,8 +6,8 @@
  */
 import { closeSync, existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
-import { check, ERRNO, SysError, sys } from "af-xdp-bindings";
-import { formatCpuList, parseCpuList } from "./cpu-list.ts";
+import { check, sys } from "af-xdp-bindings";
+import { parseCpuList } from "./cpu-list.ts";
 
 const FSOPEN_CLOEXEC = 1;
 const FSCONFIG_CMD_CREATE = 6;
@@ -175,10 +175,4 @@ export function irqAffinity(irq: number, effective = false): number[] {
 export function irqName(irq: number): string {
   const file = `/sys/kernel/irq/${irq}/actions`;
   return existsSync(file) ? readFileSync(file, "utf8").trim() : "";
-}
-
-/** Throws EIO for interrupts whose affinity the kernel manages itself (nvme, some NICs). */
-export function setIrqAffinity(irq: number, cpus: readonly number[]): void {
-  if (cpus.length === 0) throw new SysError(ERRNO.EINVAL, `/proc/irq/${irq}/smp_affinity_list`, "no CPU given");
-  writeFileSync(`/proc/irq/${irq}/smp_affinity_list`, formatCpuList(cpus));
 }

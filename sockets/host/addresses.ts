@@ -24,9 +24,9 @@ export const DUPLICATE = 3;
 
 // Where an address is from.
 /** HostConfig. */
-export const CONFIGURED = 0;
+const CONFIGURED = 0;
 /** The link-local address made from the MAC address. */
-export const LINK_LOCAL = 1;
+const LINK_LOCAL = 1;
 /** Made from a prefix that a router advertises. */
 export const AUTOCONF = 2;
 

@@ -8,7 +8,7 @@ import { IPV6_HEADER, IPV6_NEXT_HEADER, NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR_ROUTI
 
 export const EXTENSIONS_OK = 0;
 /** The packet is dropped, and nobody is told. */
-export const EXTENSIONS_DROP = 1;
+const EXTENSIONS_DROP = 1;
 /** It is dropped, and its sender told of `problem`. */
 export const EXTENSIONS_PROBLEM = 2;
 

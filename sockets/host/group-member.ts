@@ -21,14 +21,14 @@ import {
 import { isNothing, isSameFilter, MCAST_INCLUDE, NOTHING, passes, type SourceFilter } from "./source-filter.ts";
 
 /** Defaults until a querier says otherwise (RFC 3376, section 8; RFC 3810, section 9). */
-export const ROBUSTNESS = 2;
-export const QUERY_INTERVAL_MS = 125_000;
-export const QUERY_RESPONSE_INTERVAL_MS = 10_000;
+const ROBUSTNESS = 2;
+const QUERY_INTERVAL_MS = 125_000;
+const QUERY_RESPONSE_INTERVAL_MS = 10_000;
 /** Within which a report is repeated: of the newest version, and of the older ones. */
-export const UNSOLICITED_INTERVAL_MS = 1000;
-export const OLDER_UNSOLICITED_INTERVAL_MS = 10_000;
+const UNSOLICITED_INTERVAL_MS = 1000;
+const OLDER_UNSOLICITED_INTERVAL_MS = 10_000;
 /** Sources of queries remembered for one answer. More are answered by the group's whole state, which is right, too. */
-export const QUERIED_SOURCES_MAX = 1024;
+const QUERIED_SOURCES_MAX = 1024;
 
 const NEVER = Number.POSITIVE_INFINITY;
 

@@ -12,7 +12,7 @@ import { copyWords, isMapped } from "./words.ts";
 /** net.ipv4.route.mtu_expires, net.ipv6.route.mtu_expires. */
 export const MTU_EXPIRES_MS = 600_000;
 /** net.ipv4.route.min_pmtu: who claims less claims this. A forger could have us send in crumbs otherwise. */
-export const IPV4_MIN_PMTU = 552;
+const IPV4_MIN_PMTU = 552;
 /** Destinations kept; the one whose time ends first makes room. */
 export const PATH_MTUS_MAX = 512;
 

@@ -19,11 +19,11 @@ const HOST_BURST = 6;
 export const RATELIMIT_4_MS = 1000;
 export const RATELIMIT_6_MS = 100;
 /** Hosts whose buckets are kept. One who comes after that many others begins with a full one; the bound of all holds. */
-export const HOSTS_MAX = 1024;
+const HOSTS_MAX = 1024;
 
 export const ALLOWED = 0;
 export const LIMITED_GLOBAL = 1;
-export const LIMITED_HOST = 2;
+const LIMITED_HOST = 2;
 
 export class IcmpRateLimit {
   private readonly random: Random;

@@ -9,8 +9,6 @@ export const ICMP_CODE = 1;
 export const ICMP_CHECKSUM = 2;
 /** Four bytes whose meaning is the type's: identifier and sequence number, MTU, or unused. */
 export const ICMP_REST = 4;
-export const ICMP_ECHO_ID = 4;
-export const ICMP_ECHO_SEQUENCE = 6;
 /** Bytes of the header. An error message carries the offending packet's start after it. */
 export const ICMP_HEADER = 8;
 
@@ -22,7 +20,6 @@ export const ICMP_REDIRECT = 5;
 export const ICMP_ECHO = 8;
 export const ICMP_TIME_EXCEEDED = 11;
 export const ICMP_PARAMETERPROB = 12;
-export const ICMP_NET_UNREACH = 0;
 export const ICMP_HOST_UNREACH = 1;
 export const ICMP_PROT_UNREACH = 2;
 export const ICMP_PORT_UNREACH = 3;

@@ -2,7 +2,6 @@
 import { copyBytes, readInt32, readUint16, writeInt32, writeUint16 } from "./views.ts";
 
 /** Field offsets in bytes from the header's start. */
-export const IPV6_VERSION_CLASS_FLOW = 0;
 export const IPV6_PAYLOAD_LENGTH = 4;
 export const IPV6_NEXT_HEADER = 6;
 export const IPV6_HOP_LIMIT = 7;

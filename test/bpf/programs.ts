@@ -31,7 +31,7 @@ const CODES = [...ALLOWED_CODES];
 const BODY_CODES = CODES.filter((code) => classOf(code) !== BPF_RET);
 const RETURNS = CODES.filter((code) => classOf(code) === BPF_RET);
 /** Loads of SKF_AD_... that give the same on every kernel socket, and its arithmetic. */
-export const ANCILLARY = [0, 4, 12, 16, 24, 40, 44, 48].map((what) => 0xfffff000 + what);
+const ANCILLARY = [0, 4, 12, 16, 24, 40, 44, 48].map((what) => 0xfffff000 + what);
 
 const INTERESTING = [0, 1, 2, 4, 7, 8, 31, 32, 255, 256, 65535, 65536, 0x7fffffff, 0x80000000, 0xffffffff];
 

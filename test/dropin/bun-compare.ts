@@ -2,7 +2,6 @@
  * How outcomes of Bun.udpSocket and of the drop-in are compared: each case runs in a process of its own kind and says
  * what happened as plain JSON, in which all that may differ from run to run (ports, descriptors) has a name.
  */
-import type { udp } from "bun";
 import type { NetNs } from "../../engine/host/netns.ts";
 import { Peer } from "./bun-peer.ts";
 
@@ -10,7 +9,6 @@ export type UdpSocketFunction = typeof Bun.udpSocket;
 /** Either kind of socket: cases call what the types forbid, too. */
 // biome-ignore lint/suspicious/noExplicitAny: arguments that the types rule out are among what is compared
 export type AnySocket = any;
-export type DataHandler = (...args: Parameters<NonNullable<udp.SocketHandler<"buffer">["data"]>>) => void;
 
 /** Two addressed hosts: the sockets under test are on `b`, the peer's kernel sockets on `a`. */
 export interface Addresses {

@@ -1,9 +1,5 @@
 /** Capture files built field by field, in either byte order: nothing here comes from the code under test. */
 
-export interface Built {
-  little?: boolean;
-}
-
 /** Fields as [bytes, value]; a byte string is put as it is. */
 export type Field = [1 | 2 | 4 | 8, number | bigint] | Uint8Array;
 

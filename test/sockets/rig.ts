@@ -27,7 +27,7 @@ export const ADDRESSES = ["198.18.0.1", "198.18.0.10", "2001:db8::1", "2001:db8:
 const NEIGHBOURS = ["198.18.0.2", "198.18.0.3", "2001:db8::2", "2001:db8::3"];
 
 /** A port whose wire is an array. */
-export class FakePort implements Port {
+class FakePort implements Port {
   readonly ifindex = IFINDEX;
   readonly queue: number;
   readonly memory: Uint8Array;

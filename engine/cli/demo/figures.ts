@@ -76,7 +76,7 @@ function percent(share: number): string {
 }
 
 /** Rows of values on a logarithmic scale, with bars for their share. */
-export function bars(roundTrips: Float64Array): string {
+function bars(roundTrips: Float64Array): string {
   const latency = toHistogram(roundTrips);
   const first = Math.max(latency.getValueAtPercentile(1), 1);
   const step = Math.max((latency.getValueAtPercentile(99) / first) ** (1 / (ROWS_MAX - 1)), ROW_STEP_MIN);

@@ -27,7 +27,7 @@ const {
 } = opcodes;
 
 /** BPF_MAXINSNS of the kernel for the unprivileged: slots of a program. */
-export const SLOTS_MAX = 4096;
+const SLOTS_MAX = 4096;
 
 /** A refused program: the verifier's errno, and why, with the slot. */
 export function refuse(errno: number, slot: number, reason: string): never {
@@ -43,7 +43,7 @@ export function jumpTarget(i: Instruction, slot: number): number {
   return slot + 1 + (long ? i.immediate : i.offset);
 }
 
-export const isJump = (opcode: number): boolean => classOf(opcode) === BPF_JMP || classOf(opcode) === BPF_JMP32;
+const isJump = (opcode: number): boolean => classOf(opcode) === BPF_JMP || classOf(opcode) === BPF_JMP32;
 export const isExit = (opcode: number): boolean => opcode === (BPF_JMP | JMP_OP.exit);
 export const isCall = (opcode: number): boolean => opcode === (BPF_JMP | JMP_OP.call);
 export const isGoto = (opcode: number): boolean => isJump(opcode) && operationOf(opcode) === JMP_OP.ja;

@@ -15,10 +15,10 @@ export interface Scalar {
   readonly smax: bigint;
 }
 
-export const U64_MAX = (1n << 64n) - 1n;
-export const S64_MAX = (1n << 63n) - 1n;
-export const S64_MIN = -(1n << 63n);
-export const U32_MAX = (1n << 32n) - 1n;
+const U64_MAX = (1n << 64n) - 1n;
+const S64_MAX = (1n << 63n) - 1n;
+const S64_MIN = -(1n << 63n);
+const U32_MAX = (1n << 32n) - 1n;
 const U31_MAX = (1n << 31n) - 1n;
 
 const unsigned = (value: bigint): bigint => BigInt.asUintN(64, value);

@@ -79,7 +79,7 @@ const {
 const { EACCES, EINVAL, E2BIG } = ERRNO;
 
 /** Instructions looked at, over all ways: more is refused as too complex. The kernel's bound is a million. */
-export const STEPS_MAX = 200_000;
+const STEPS_MAX = 200_000;
 /** States kept at one instruction. */
 const KEPT_MAX = 64;
 /** The packet's length is known up to here (MAX_PACKET_OFF). */
