@@ -82,5 +82,7 @@ export const KERNEL_SENDS_WITH: UdpPart = {
 export function changeMulticast(target: UdpTarget, shift: number, mask: number, value: number): void {
   const { endpoint, id } = target.socket;
   const { table } = endpoint;
+  // What was sent before is not what the option is for.
+  endpoint.settle();
   table.set(id, MULTICAST, (table.get(id, MULTICAST) & ~(mask << shift)) | (value << shift));
 }
