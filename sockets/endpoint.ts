@@ -4,14 +4,12 @@
  */
 import { ERRNO, sys } from "af-xdp-bindings";
 import type { RingConsumer, RingProducer } from "../queues/ring.ts";
-import type { Binder } from "./binder.ts";
 import { Coalescer } from "./coalesce.ts";
-import { C, type CounterBoard, newCounters } from "./counters.ts";
+import { C, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
 import { excerptLength, isHardMessage, loadError } from "./error-queue.ts";
 import { type Fib, ROUTE_SOURCE } from "./fib.ts";
 import { isReported, KernelPath } from "./kernel-path.ts";
-import type { Mesh } from "./mesh.ts";
 import {
   FRAMES_PER_MESSAGE,
   M_CHARGE,
@@ -31,41 +29,17 @@ import {
   MSG_FREE,
   MSG_REPLY,
 } from "./message.ts";
+import { PORTS_MAX, type Shared } from "./shared.ts";
 import { SpecialSend } from "./special-send.ts";
 import { DROPS, F_RXQ_OVFL, FLAGS, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
-import { type FrameViews, readInt32 } from "./wire/views.ts";
+import { readInt32 } from "./wire/views.ts";
 
 /** Bytes before the payload in a frame to send: room for Ethernet, two tags, IPv6, UDP or TCP with options. */
 export const TX_HEADROOM = 128;
 
 /** Longest payload that is copied byte by byte. */
 const LOOP_BYTES_MAX = 32;
-
-/** What the threads of one engine share. */
-export interface Shared {
-  readonly table: SocketTable;
-  readonly mesh: Mesh;
-  /** Frame memory of each lcore. */
-  readonly memories: readonly FrameViews[];
-  /** Bytes a frame of each lcore, powers of two. */
-  readonly frameSizes: readonly number[];
-  readonly binder: Binder;
-  readonly board: CounterBoard;
-  /** CPU and NAPI ID of each port: pairs at (lcore * PORTS_MAX + port) * 2. Written by the lcore. */
-  readonly portInfo: Int32Array;
-  /** Routes, as the control thread publishes them. */
-  readonly fib: SharedArrayBuffer;
-  /** Index of the interface that the engine serves. */
-  readonly ifindex: number;
-  /** Thread that reads what comes up the kernel's stack, -1 without a kernel. */
-  readonly controlThread: number;
-  /** Thread of the engine's own host protocols, -1 where the kernel has them. */
-  readonly hostThread: number;
-}
-
-/** Ports (queues) one lcore may have. */
-export const PORTS_MAX = 64;
 
 /** Who sends a datagram: an lcore, later; or the kernel, now, so that the caller hears what it says. */
 export const BY_LCORE = 0;

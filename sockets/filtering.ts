@@ -1,8 +1,8 @@
 /** BPF programs on an lcore's way in: how a datagram came, for those that ask, and socket filters. */
 import type { Port } from "../queues/driver.ts";
 import type { Arrival, Programs } from "./bpf/programs.ts";
-import { PORTS_MAX, type Shared } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
+import { PORTS_MAX, type Shared } from "./shared.ts";
 import { IPV4_DST } from "./wire/ipv4.ts";
 import { IPV6_DST } from "./wire/ipv6.ts";
 import { UDP_HEADER, UDP_LENGTH, udpLength } from "./wire/udp.ts";

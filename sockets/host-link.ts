@@ -5,9 +5,9 @@
 import type { FramePool } from "../queues/pool.ts";
 import type { RingProducer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
-import type { Shared } from "./endpoint.ts";
 import { M_FRAME, M_HOME, M_KIND, M_L3, M_LENGTH, M_PORT, M_REASON, MSG_HOST, MSG_TRANSMIT } from "./message.ts";
 import type { Output } from "./output.ts";
+import type { Shared } from "./shared.ts";
 
 /** Frames that the thread of the host protocols may hold of one lcore: what floods the host must not starve its sockets. */
 const HOST_FRAMES_MAX = 256;

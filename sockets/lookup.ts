@@ -8,10 +8,10 @@
 
 import { registryOf } from "./bpf/attach.ts";
 import { DROPPED, Programs } from "./bpf/programs.ts";
-import { PORTS_MAX } from "./endpoint.ts";
 import { FlowTable } from "./flow-table.ts";
 import { FlowTable6 } from "./flow-table6.ts";
 import { GROUPS_MAX } from "./reuseport.ts";
+import { PORTS_MAX } from "./shared.ts";
 import {
   AF_INET,
   CONNECTED,

@@ -10,7 +10,7 @@ import type { RingConsumer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
 import { Destinations, VIA_KERNEL } from "./destinations.ts";
-import { BY_KERNEL, BY_LCORE, Endpoint, type Shared, TX_HEADROOM } from "./endpoint.ts";
+import { BY_KERNEL, BY_LCORE, Endpoint, TX_HEADROOM } from "./endpoint.ts";
 import { Fib } from "./fib.ts";
 import { Inbox } from "./inbox.ts";
 import {
@@ -33,8 +33,9 @@ import {
   MSG_SENT,
 } from "./message.ts";
 import { refusesFragments, TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
+import type { Shared } from "./shared.ts";
 import { HEADERS4, HEADERS6 } from "./special-send.ts";
-import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER, type SocketTable } from "./table.ts";
+import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
 
 /** Messages handled from one ring before the next ring has its turn. */
@@ -199,7 +200,7 @@ export class ThreadEndpoint extends Endpoint {
     const fits = entry !== VIA_KERNEL && length + (mapped ? HEADERS4 : HEADERS6) <= destinations.mtu[entry];
     if (fits && (word <= TX_PLAIN || !this.isForKernel(socket, word))) return BY_LCORE;
     if (table.get(socket.id, PLACEHOLDER) >= 0) return BY_KERNEL;
-    if (entry === VIA_KERNEL && mapped && this.fib.isBroadcast(w3) && !mayBroadcast(table, socket.id))
+    if (entry === VIA_KERNEL && mapped && this.fib.isBroadcast(w3) && (table.get(socket.id, FLAGS) & F_BROADCAST) === 0)
       return -ERRNO.EACCES;
     if (shared.hostThread >= 0) return this.wayByHost(word, length + (mapped ? HEADERS4 : HEADERS6), w0, w1, w2, w3);
     return entry === VIA_KERNEL ? -ERRNO.EHOSTUNREACH : -ERRNO.EMSGSIZE;
@@ -612,10 +613,9 @@ export class ThreadEndpoint extends Endpoint {
     if (socket?.generation === words[at + M_GENERATION]) socket.chargeSend(-words[at + M_SEND_CHARGE]);
   }
 
-  /** Publishes what this turn of the event loop sends, once, at its end. */
+  /** Publishes what this turn of the event loop sends, once, at its end. Messages flush, every FLUSH_MESSAGES and at the end. */
   protected flushSoon(): void {
     this.unsettled = true;
-    // While messages are handled they flush, every FLUSH_MESSAGES and at the end.
     if (this.flushPending || this.draining) return;
     this.flushPending = true;
     queueMicrotask(() => {
@@ -636,8 +636,4 @@ export class ThreadEndpoint extends Endpoint {
     ring.words[at + M_SOCKET] = this.thread;
     ring.words[at + M_CHARGE] = 0;
   }
-}
-
-function mayBroadcast(table: SocketTable, socket: number): boolean {
-  return (table.get(socket, FLAGS) & F_BROADCAST) !== 0;
 }

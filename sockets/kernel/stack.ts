@@ -3,9 +3,9 @@
  * as with a Stack, so an lcore's module does not notice.
  */
 import type { Burst, Port } from "../../queues/driver.ts";
-import type { Shared } from "../endpoint.ts";
 import { Fib } from "../fib.ts";
 import { LcoreEndpoint } from "../lcore-endpoint.ts";
+import type { Shared } from "../shared.ts";
 import type { UdpSocket } from "../udp-socket.ts";
 import { onKernelSockets } from "./end.ts";
 import type { KernelFrames } from "./frames.ts";

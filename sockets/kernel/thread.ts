@@ -5,7 +5,7 @@
  * blocks waits for its sockets itself.
  */
 import { check, sys } from "af-xdp-bindings";
-import type { Shared } from "../endpoint.ts";
+import type { Shared } from "../shared.ts";
 import { ThreadEndpoint } from "../thread.ts";
 import type { UdpSocket } from "../udp-socket.ts";
 import { onKernelSockets } from "./end.ts";

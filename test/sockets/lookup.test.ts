@@ -2,9 +2,9 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { sys } from "af-xdp-bindings";
 import { Random } from "../../queues/random.ts";
-import { PORTS_MAX } from "../../sockets/endpoint.ts";
 import { addressWords } from "../../sockets/fib.ts";
 import { Lookup, NOBODY } from "../../sockets/lookup.ts";
+import { PORTS_MAX } from "../../sockets/shared.ts";
 import {
   DEVICE,
   F_REUSEADDR,

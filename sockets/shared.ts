@@ -1,0 +1,31 @@
+/** What one thread of an engine sees of that which all of them share. */
+import type { Binder } from "./binder.ts";
+import type { CounterBoard } from "./counters.ts";
+import type { Mesh } from "./mesh.ts";
+import type { SocketTable } from "./table.ts";
+import type { FrameViews } from "./wire/views.ts";
+
+/** What the threads of one engine share. */
+export interface Shared {
+  readonly table: SocketTable;
+  readonly mesh: Mesh;
+  /** Frame memory of each lcore. */
+  readonly memories: readonly FrameViews[];
+  /** Bytes a frame of each lcore, powers of two. */
+  readonly frameSizes: readonly number[];
+  readonly binder: Binder;
+  readonly board: CounterBoard;
+  /** CPU and NAPI ID of each port: pairs at (lcore * PORTS_MAX + port) * 2. Written by the lcore. */
+  readonly portInfo: Int32Array;
+  /** Routes, as the control thread publishes them. */
+  readonly fib: SharedArrayBuffer;
+  /** Index of the interface that the engine serves. */
+  readonly ifindex: number;
+  /** Thread that reads what comes up the kernel's stack, -1 without a kernel. */
+  readonly controlThread: number;
+  /** Thread of the engine's own host protocols, -1 where the kernel has them. */
+  readonly hostThread: number;
+}
+
+/** Ports (queues) one lcore may have. */
+export const PORTS_MAX = 64;
