@@ -103,6 +103,7 @@ function openStack(wiring: Wiring, way: FrameWay, id: number, cpu: number): Open
   try {
     const stack = new Stack(id, shared, opened.ports, pool, new Fib(wiring.fib), wiring.seed);
     if (shared.hostThread >= 0) stack.useHost(shared.hostThread);
+    stack.holdWakeups();
     stack.control();
     publishPorts(shared.portInfo, id, cpu, opened.ports);
     return { ...opened, shared, stack };

@@ -166,12 +166,13 @@ export class Lcore {
     const { counters, stack } = this;
     if ((++this.turns & (CLOCK_TURNS - 1)) === 0) this.readClock();
     stack.control();
-    let work = this.receive();
-    work += stack.poll();
+    const received = this.receive();
+    let work = received + stack.poll();
     if (this.tick !== null) work += this.tick();
     stack.flush();
     this.transmit();
     if (work > 0) this.reclaim();
+    stack.wakeHeld(received);
     counters[C.Turns]++;
     return work;
   }

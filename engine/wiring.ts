@@ -17,6 +17,7 @@ import { ThreadEndpoint } from "../sockets/thread.ts";
 import { ip } from "../sockets/wire/address.ts";
 import { FrameViews } from "../sockets/wire/views.ts";
 import type { AttachMode, EngineConfig } from "./config.ts";
+import { hasOnly } from "./host/affinity.ts";
 import { NetNs } from "./host/netns.ts";
 import { KernelBinder } from "./kernel-binder.ts";
 import { MemoryBinder } from "./memory-binder.ts";
@@ -207,6 +208,7 @@ export function openEndpoint(wiring: Wiring): ThreadEndpoint {
   if (thread < 0) {
     throw new RangeError(`the engine serves at most ${config.threads} threads: raise its option 'threads'`);
   }
+  shared.mesh.setSharesCpu(thread, hasOnly(config.cpus));
   if (opened === null || way.kind !== "sockets") return new ThreadEndpoint(thread, shared, config.cpus.length);
   return new KernelThread(thread, shared, opened.frames, way.epoll);
 }

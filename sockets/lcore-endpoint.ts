@@ -1,7 +1,28 @@
 /** An lcore's end of the socket layer, whatever its datagrams come from: it never waits in a socket. */
 import { Endpoint } from "./endpoint.ts";
+import { HeldWakeups } from "./held-wakeups.ts";
 
 export abstract class LcoreEndpoint extends Endpoint {
+  private heldWakeups: HeldWakeups | null = null;
+
+  /** Has wakeups put off (see HeldWakeups) for a loop that calls wakeHeld() at the end of each turn. */
+  holdWakeups(): void {
+    this.heldWakeups = new HeldWakeups(this.shared.mesh.threads);
+  }
+
+  /** Wakes a thread that sleeps and has been handed something: at once, or with wakeHeld(). */
+  protected wakeSoon(thread: number): void {
+    if (this.heldWakeups !== null && this.shared.mesh.sharesCpu(thread)) this.heldWakeups.hold(thread);
+    else this.wake(thread);
+  }
+
+  /** Wakes whom wakeSoon() has not, if it is time. @param received frames that came in this turn */
+  wakeHeld(received: number): void {
+    const { heldWakeups } = this;
+    if (heldWakeups === null || !heldWakeups.isTime(received)) return;
+    for (let t = heldWakeups.take(); t >= 0; t = heldWakeups.take()) this.wake(t);
+  }
+
   /** An lcore never blocks in a socket: its loop would stop. */
   override block(_timeoutMs: number): void {
     throw new Error("receiveBlocking on an lcore would stop its loop: set onDatagram, or receive from another thread");

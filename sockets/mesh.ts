@@ -26,8 +26,10 @@ const B_TAKEN = 2;
 const B_HIGH_WATER = 3;
 /** There too: 1 once an lcore has left its loop, for whatever reason. */
 const B_STOPPED = 4;
+/** 1 where the thread has no CPU but the lcores'. */
+const B_SHARES_CPU = 5;
 
-/** There too, and the word after it: the 64-bit number 1 that is written to eventfds. */
+/** In thread 0's record, and the word after it: the 64-bit number 1 that is written to eventfds. */
 const B_ONE = 6;
 
 export class Mesh {
@@ -101,6 +103,15 @@ export class Mesh {
   /** Whether somebody has the thread number. */
   isTaken(thread: number): boolean {
     return thread < this.lcores || Atomics.load(this.bells, thread * BELL_WORDS + B_TAKEN) === 1;
+  }
+
+  /** Notes whether a thread has no CPU but those of the lcores. */
+  setSharesCpu(thread: number, shares: boolean): void {
+    Atomics.store(this.bells, thread * BELL_WORDS + B_SHARES_CPU, shares ? 1 : 0);
+  }
+
+  sharesCpu(thread: number): boolean {
+    return this.bells[thread * BELL_WORDS + B_SHARES_CPU] === 1;
   }
 
   /** Sets the eventfd that wakes a thread out of poll(2); -1 for none. */

@@ -494,7 +494,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
       const ring = toThread[t];
       if (ring === null) continue;
       if (this.lender.owed[t] > 0) this.lender.lend(t, ring);
-      if (ring.publish()) this.wake(t);
+      if (ring.publish()) this.wakeSoon(t);
     }
   }
 

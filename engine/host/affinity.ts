@@ -80,6 +80,11 @@ export function currentCpu(): number {
   return cpu[0] as number;
 }
 
+/** Whether the calling thread may run on no CPU but those. */
+export function hasOnly(cpus: readonly number[]): boolean {
+  return getAffinity(0).every((cpu) => cpus.includes(cpu));
+}
+
 /**
  * Takes `cpus` out of the mask of each thread of this process except those in `keep` (thread ids). A thread that had
  * no other CPU gets those of `fallback` that are not in `cpus`. Returns the threads whose mask changed; throws a

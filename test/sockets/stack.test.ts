@@ -118,6 +118,25 @@ describe.each(families)("%s", (_, base, any) => {
     expect(rig.counters()).toEqual({ TxFrames: 2, UdpOutDatagrams: 2 });
   });
 
+  test("send: payloads of every length up to the MTU, from any source address, over frames of before", () => {
+    const rig = new Rig();
+    const peer = base.source ?? "";
+    const longest = 1500 - (any === "::" ? 48 : 28);
+    const bound = open(rig, { address: base.destination, port: 9000 });
+    const wildcard = open(rig, { address: any, port: 9001 });
+    for (let length = 0; length <= longest; length += length < 300 ? 1 : 29) {
+      const payload = Uint8Array.from({ length }, (_, i) => (length % 3 === 0 ? 0xff : i * 7 + length));
+      const socket = length % 2 === 0 ? bound : wildcard;
+      expect(socket.send(payload, 1 + length * 43, peer)).toBe(length);
+      const sent = rig.turn().map(parseUdpFrame);
+      expect(sent).toHaveLength(1);
+      const { port: sourcePort } = socket;
+      const port = 1 + length * 43;
+      expect(sent[0]).toMatchObject({ macs, source: base.destination, destination: peer, sourcePort, port, payload });
+    }
+    expect(rig.missing()).toBe(0);
+  });
+
   test("send: what it refuses, and that no frame is lost by it", () => {
     const rig = new Rig();
     const { pool, ports } = rig.lcores[0];
