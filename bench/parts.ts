@@ -12,6 +12,7 @@ import { filterPass, selectionPass } from "./bpf.ts";
 import { FRAMES, InMemory, remoteOf, remotePortOf, shuffled } from "./in-memory.ts";
 import type { Summary } from "./ratio.ts";
 import { RingPass } from "./ring.ts";
+import { TcpMemory } from "./tcp-memory.ts";
 
 export interface Part {
   readonly name: string;
@@ -52,6 +53,10 @@ export async function measureParts({ timeMs, flowsLarge }: PartsOptions): Promis
     () => lookupPiece("flow lookup, 1,000 flows", 1000),
     () => lookupPiece("flow lookup, 1,000,000 flows", flowsLarge),
     () => ringPiece(),
+    () => tcpPiece("TCP: 64 bytes in order, read in place", 1, 64, false),
+    () => tcpPiece("TCP: 64 bytes in order, copied out", 1, 64, true),
+    () => tcpPiece("TCP: 64 bytes in order, 1,000 connections", 1000, 64, false),
+    () => tcpPiece("TCP: 1,448 bytes in order, read in place", 1, 1448, false),
     () => bpfPiece("BPF: a tcpdump filter", 0),
     () => bpfPiece("BPF: a reuseport selection", OPERATIONS),
   ]) {
@@ -156,6 +161,18 @@ function lookupPiece(name: string, flows: number): Piece {
 function ringPiece(): Piece {
   const ring = new RingPass();
   return { name: "ring: push and pop of a message, one thread", count: RingPass.PUSHES, run: () => ring.run() };
+}
+
+/** Segments from the door to the application, acknowledgments included. */
+function tcpPiece(name: string, connections: number, payload: number, copy: boolean): Piece {
+  const path = new TcpMemory(connections, FRAMES, payload, copy);
+  return {
+    name,
+    count: FRAMES,
+    prepare: () => path.prepare(),
+    run: () => path.run(),
+    verify: () => path.verify(),
+  };
 }
 
 /** A filter for port 53, which frames to port 9000 do not pass, or a selection, which chooses for each. */

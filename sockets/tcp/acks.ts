@@ -71,8 +71,8 @@ import {
 export const ACK_DATA = 1;
 export const ACK_WINDOW = 2;
 export const ACK_DATA_ACKED = 4;
-export const ACK_RETRANS_ACKED = 8;
-export const ACK_SYN_ACKED = 16;
+const ACK_RETRANS_ACKED = 8;
+const ACK_SYN_ACKED = 16;
 export const ACK_DATA_SACKED = 32;
 export const ACK_ECE = 64;
 export const ACK_ORIG_SACKED = 128;
@@ -83,9 +83,9 @@ export const ACK_DSACK_TLP = 2048;
 const ACK_NOT_DUP = ACK_DATA | ACK_WINDOW | ACK_DATA_ACKED | ACK_SYN_ACKED;
 
 /** What takeAck() says. */
-export const ACKED = 1;
+const ACKED = 1;
 /** It is of the past: the segment's data may still count. */
-export const ACK_OLD = 0;
+const ACK_OLD = 0;
 /** It is of what was not sent, or of a past too far: the segment is to be dropped and challenged (RFC 5961, section 5.2). */
 export const ACK_UNACCEPTABLE = -1;
 

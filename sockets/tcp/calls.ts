@@ -75,6 +75,7 @@ import {
   WINDOW_CLAMP,
   WRITE_SEQ,
 } from "./tcb.ts";
+import { isUnicast } from "./unicast.ts";
 import { atMark, takeByte, upToMark } from "./urgent.ts";
 import { adjustSpace } from "./window.ts";
 
@@ -131,7 +132,7 @@ export function listen(t: Tcp, id: number, backlog: number, v6only: boolean): nu
 
 /**
  * connect(2): sends a SYN from the local address that bind() has set. Port 0 there: one is chosen.
- * @returns -EINPROGRESS as a rule; -EISCONN, -EALREADY, -EADDRNOTAVAIL (no port is free), -EADDRINUSE, -ENOBUFS
+ * @returns -EINPROGRESS as a rule; -ENETUNREACH (the address is no host's), -EISCONN, -EALREADY, -EADDRNOTAVAIL (no port is free), -EADDRINUSE, -ENOBUFS
  */
 export function connect(t: Tcp, id: number, address: Int32Array, port: number): number {
   const { w, config } = t;
@@ -139,6 +140,7 @@ export function connect(t: Tcp, id: number, address: Int32Array, port: number): 
   const state = w[c + STATE];
   if (state === SYN_SENT || state === SYN_RECEIVED) return -ERRNO.EALREADY;
   if (state !== CLOSED) return -ERRNO.EISCONN;
+  if (!isUnicast(address, 0, (w[c + FLAGS] & F_V6) !== 0)) return -ERRNO.ENETUNREACH;
   for (let i = 0; i < 4; i++) w[c + REMOTE + i] = address[i];
   w[c + PORTS] = (w[c + PORTS] & ~0xffff) | port;
   const found = w[c + PORTS] >>> 16 === 0 ? choosePort(t, c) : t.findLike(c) >= 0 ? -ERRNO.EADDRNOTAVAIL : 0;

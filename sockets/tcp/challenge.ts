@@ -47,7 +47,7 @@ export function answerOutside(t: Tcp, c: number): void {
 }
 
 /** An acknowledgment of what is there, with a DSACK for what came again (tcp_send_dupack). */
-export function sendDuplicateAck(t: Tcp, c: number): void {
+function sendDuplicateAck(t: Tcp, c: number): void {
   const { w } = t;
   if (t.segEnd !== t.segSeq && ((t.segSeq - w[c + RCV_NXT]) | 0) < 0) {
     enterQuickAck(t, c);

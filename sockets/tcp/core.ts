@@ -50,7 +50,7 @@ import {
 } from "./tcb.ts";
 
 /** Microseconds of a tick of the timers: a timer is at most so much late. 2^30 of them, the furthest deadline, are 19 hours. */
-export const TICK_US = 64;
+const TICK_US = 64;
 
 /** Where segments go. */
 export interface TcpSink {

@@ -331,7 +331,7 @@ function synchronized(t: Tcp, c: number, views: FrameViews): void {
 }
 
 /** TS.Recent (RFC 7323, section 4.3): of a segment that covers the last number acknowledged. */
-export function takeTimestamp(t: Tcp, c: number): void {
+function takeTimestamp(t: Tcp, c: number): void {
   const { w } = t;
   if ((w[c + FLAGS] & F_TS) === 0 || (t.options & OPT_TS) === 0) return;
   if (((t.segSeq - w[c + RCV_WUP]) | 0) > 0) return;

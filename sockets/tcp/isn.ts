@@ -4,8 +4,8 @@ import type { Tcp } from "./core.ts";
 import { LOCAL, PORTS } from "./tcb.ts";
 
 /** What a hash is for: no value tells another's. */
-export const HASH_ISN = 1;
-export const HASH_CLOCK = 2;
+const HASH_ISN = 1;
+const HASH_CLOCK = 2;
 export const HASH_PORT = 3;
 export const HASH_COOKIE = 4;
 /** Microseconds of a step of the clock in sequence numbers (RFC 9293, section 3.4.1). */

@@ -70,6 +70,7 @@ import {
   WINDOW_CLAMP,
   WRITE_SEQ,
 } from "./tcb.ts";
+import { isUnicast } from "./unicast.ts";
 import { scaleFor } from "./window.ts";
 
 /** Options of a listener that its connections begin with. */
@@ -227,6 +228,8 @@ function findListener(t: Tcp, c: number): Listener | null {
 /** The segment in hand belongs to no connection; the scratch record has its addresses (RFC 9293, sections 3.10.7.1 and 2). */
 export function noConnection(t: Tcp): void {
   const { scratch } = t;
+  // RFC 9293, MUST-57 and MUST-63: nobody's address, or everybody's.
+  if (!isUnicast(t.w, scratch + LOCAL, t.segV6) || !isUnicast(t.w, scratch + REMOTE, t.segV6)) return;
   const listener = findListener(t, scratch);
   if (listener === null) {
     answerReset(t, scratch);
@@ -255,7 +258,7 @@ export function negotiated(t: Tcp): number {
  * A SYN for a listener: a half-open connection, or a cookie.
  * @param iss sequence number to begin with, 0: any
  */
-export function synArrives(t: Tcp, listener: Listener, iss: number): void {
+function synArrives(t: Tcp, listener: Listener, iss: number): void {
   const { w, config, scratch } = t;
   if (listener.full) {
     t.counters[N.ListenOverflows]++;

@@ -6,8 +6,8 @@ import type { Tcp } from "./core.ts";
 import { F_V6, FLAGS, LOCAL, MSS, PEER_MSS, PMTU, USER_MSS } from "./tcb.ts";
 
 /** What a peer takes that does not say (RFC 9293, MUST-15). */
-export const MSS_DEFAULT_4 = 536;
-export const MSS_DEFAULT_6 = 1220;
+const MSS_DEFAULT_4 = 536;
+const MSS_DEFAULT_6 = 1220;
 
 /** Bytes of the headers before a segment's data. */
 export function headerBytes(w: Int32Array, c: number): number {

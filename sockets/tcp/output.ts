@@ -112,7 +112,7 @@ export function segmentSize(w: Int32Array, c: number): number {
 }
 
 /** End of the peer's window. */
-export function windowEnd(w: Int32Array, c: number): number {
+function windowEnd(w: Int32Array, c: number): number {
   return (w[c + SND_UNA] + w[c + SND_WND]) | 0;
 }
 

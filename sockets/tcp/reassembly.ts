@@ -12,7 +12,7 @@ import type { Tcp } from "./core.ts";
 import { COPIED, OOO_COUNT, OOO_HEAD, RCV_CHUNKS, RCV_HEAD, RCV_NXT, RCV_TAIL } from "./tcb.ts";
 import { chunkLimit } from "./window.ts";
 
-export const RANGE_WORDS = 8;
+const RANGE_WORDS = 8;
 export const RANGE_NEXT = 0;
 export const RANGE_SEQ = 1;
 export const RANGE_END = 2;

@@ -247,7 +247,7 @@ export function endReduction(t: Tcp, c: number): void {
 }
 
 /** Congestion without loss: a mark, or a probe that has repaired one (tcp_enter_cwr). */
-export function enterCwr(t: Tcp, c: number): void {
+function enterCwr(t: Tcp, c: number): void {
   const { w } = t;
   w[c + PRIOR_SSTHRESH] = 0;
   if (w[c + CA_STATE] >= CA_CWR) return;

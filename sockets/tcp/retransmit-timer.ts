@@ -62,7 +62,7 @@ export function stopRetx(w: Int32Array, c: number): void {
 }
 
 /** Microseconds until the first segment has been in flight for an RTO, which may be past. */
-export function rtoLeft(t: Tcp, c: number): number {
+function rtoLeft(t: Tcp, c: number): number {
   const { w } = t;
   const node = w[c + SEG_HEAD];
   if (node < 0) return w[c + RTO_US];

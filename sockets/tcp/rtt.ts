@@ -65,7 +65,7 @@ function estimate(t: Tcp, c: number, sample: number): void {
 }
 
 /** RTO of the estimate as it is, without the doublings of timeouts. */
-export function setRto(t: Tcp, c: number): void {
+function setRto(t: Tcp, c: number): void {
   const { w } = t;
   if (w[c + SRTT_US] === 0) return;
   w[c + RTO_US] = Math.min((w[c + SRTT_US] >> 3) + w[c + RTTVAR_US], t.config.rtoMaxMs * 1000);

@@ -5,7 +5,7 @@
  */
 import { RACK_HEAD, RACK_TAIL, SEG_HEAD, SEG_TAIL } from "./tcb.ts";
 
-export const SEG_WORDS = 12;
+const SEG_WORDS = 12;
 
 export const SEG_NEXT = 0;
 export const SEG_PREV = 1;

@@ -23,7 +23,7 @@ import {
 } from "./tcb.ts";
 
 /** Bytes written and not acknowledged. */
-export function queuedBytes(w: Int32Array, c: number): number {
+function queuedBytes(w: Int32Array, c: number): number {
   // SND.UNA is beyond WRITE_SEQ once our FIN is acknowledged, and behind it by the SYN at the start.
   const queued = (w[c + WRITE_SEQ] - w[c + SND_UNA]) | 0;
   return Math.max(queued, 0);

@@ -39,7 +39,7 @@ export const STATE_NAMES = [
   "CLOSING",
 ] as const;
 
-// The first lines are what a segment in order touches.
+// Two lines of a cache: what a segment in order touches.
 export const STATE = 0;
 /** F_ bits. */
 export const FLAGS = 1;
@@ -53,211 +53,215 @@ export const RCV_WND = 5;
 export const COPIED = 6;
 export const SND_UNA = 7;
 export const SND_NXT = 8;
-/** End of what the application has written. */
-export const WRITE_SEQ = 9;
 /** Bytes, scaled. */
-export const SND_WND = 10;
+export const SND_WND = 9;
 /** Sequence number of the segment that told SND_WND. */
-export const SND_WL1 = 11;
-export const TS_RECENT = 12;
-export const TS_RECENT_MS = 13;
+export const SND_WL1 = 10;
+export const TS_RECENT = 11;
+export const TS_RECENT_MS = 12;
 /** ACK_ bits: what is owed to the peer. */
-export const ACK = 14;
+export const ACK = 13;
 /** Acknowledgments that are still sent at once (quick ACK). */
-export const QUICK = 15;
-
+export const QUICK = 14;
 /** Delay of an acknowledgment, microseconds (Linux: icsk_ack.ato). */
-export const ATO_US = 16;
-export const LAST_RCV_MS = 17;
+export const ATO_US = 15;
+export const LAST_RCV_MS = 16;
 /** Chunks of bytes received in order and not yet read, -1 for none. */
-export const RCV_HEAD = 18;
-export const RCV_TAIL = 19;
+export const RCV_HEAD = 17;
+export const RCV_TAIL = 18;
 /** First range of bytes that came out of order, -1 for none, and how many ranges. */
-export const OOO_HEAD = 20;
-export const OOO_COUNT = 21;
+export const OOO_HEAD = 19;
+export const OOO_COUNT = 20;
 /** Chunks held for receiving, those out of order included. */
-export const RCV_CHUNKS = 22;
+export const RCV_CHUNKS = 21;
 /** The peer's segment size as seen: what ACK policy and silly-window avoidance count in. */
-export const RCV_MSS = 23;
+export const RCV_MSS = 22;
 /** SO_RCVBUF, bytes: half of it is window. */
-export const RCV_BUF = 24;
+export const RCV_BUF = 23;
 /** The window told at most, grows as the peer fills it. */
-export const RCV_SSTHRESH = 25;
+export const RCV_SSTHRESH = 24;
 /** TCP_WINDOW_CLAMP. */
-export const WINDOW_CLAMP = 26;
+export const WINDOW_CLAMP = 25;
 /** What both sides shift windows by: ours << 8 | the peer's. */
-export const SCALES = 27;
+export const SCALES = 26;
 /** EV_ bits not yet fetched. */
-export const EVENTS = 28;
-/** Bytes a segment carries at most, options not counted. */
-export const MSS = 29;
-/** Segments sent and not acknowledged: first and last node, -1 for none, in the order of sequence numbers. */
-export const SEG_HEAD = 30;
-export const SEG_TAIL = 31;
-
-/** The same by time of sending, those that RACK still judges. */
-export const RACK_HEAD = 32;
-export const RACK_TAIL = 33;
-export const PACKETS_OUT = 34;
-export const SACKED_OUT = 35;
-export const LOST_OUT = 36;
-export const RETRANS_OUT = 37;
-/** Segments (RFC 5681's cwnd over SMSS). */
-export const CWND = 38;
-export const SSTHRESH = 39;
-/** Segments acknowledged since CWND last grew. */
-export const CWND_CNT = 40;
-/** CA_ state. */
-export const CA_STATE = 41;
-/** Smoothed RTT << 3, mean deviation << 2, both microseconds (RFC 6298 as in tcp_rtt_estimator). */
-export const SRTT_US = 42;
-export const MDEV_US = 43;
-export const RTTVAR_US = 44;
-export const MDEV_MAX_US = 45;
-export const RTT_SEQ = 46;
-export const RTO_US = 47;
-
-/** Chunks of bytes written and not acknowledged, -1 for none. */
-export const SND_HEAD = 48;
-export const SND_TAIL = 49;
-/** Where the first byte not yet sent lies: chunk, and offset in the pool. */
-export const SND_CHUNK = 50;
-export const SND_OFFSET = 51;
-/** SO_SNDBUF, bytes. */
-export const SND_BUF = 52;
-/** The largest SND_WND ever told. */
-export const MAX_WINDOW = 53;
-/** End of the last segment sent that was not full (Minshall). */
-export const SND_SML = 54;
-/** Timeouts in a row: of the retransmission, of probes. */
-export const RETRIES = 55;
-export const BACKOFF = 56;
-export const PROBES_OUT = 57;
-/** What the RETX timer is set for: PENDING_. */
-export const PENDING = 58;
-/** When the first of the timeouts in a row was sent. */
-export const RETRANS_STAMP_MS = 59;
-export const LAST_SND_MS = 60;
-/** An offset that makes our timestamps a clock of their own, RFC 7323, section 5.4. */
-export const TS_OFFSET = 61;
-/** TSval of the last retransmission's first, for Eifel detection. */
-export const RETRANS_TS = 62;
-/** SND.NXT when recovery began: it ends beyond. */
-export const HIGH_SEQ = 63;
-
-export const PRIOR_CWND = 64;
-export const PRIOR_SSTHRESH = 65;
-export const PRR_DELIVERED = 66;
-export const PRR_OUT = 67;
-/** Segments delivered in all. */
-export const DELIVERED = 68;
-/** SND.UNA when the window was cut and may yet be restored, while F_UNDO; and retransmissions not yet known as needless. */
-export const UNDO_MARKER = 69;
-export const UNDO_RETRANS = 70;
-/** RACK.xmit_ts, end_seq, rtt; window steps in quarters of min RTT, rounds the window persists. */
-export const RACK_US = 71;
-export const RACK_END = 72;
-export const RACK_RTT_US = 73;
-export const REO_STEPS = 74;
-export const REO_PERSIST = 75;
-/** RACK.dsack_round: SND.NXT when a DSACK last counted. */
-export const REO_ROUND = 76;
-/** TLP.end_seq while F_TLP. */
-export const TLP_SEQ = 77;
-export const MIN_RTT_US = 78;
-export const MIN_RTT_MS = 79;
-/** SACKed before the highest: how far reordering goes, segments. */
-export const REORDERING = 80;
-/** Highest SACKed sequence number. */
-export const FACK = 81;
-/** DSACK to report, while F_DSACK. */
-export const DSACK_START = 82;
-export const DSACK_END = 83;
-/** First of the peer's bytes. */
-export const IRS = 84;
-export const ISS = 85;
-/** FIN of the peer, while F_FIN_SEEN: its sequence number. */
-export const FIN_SEQ = 86;
-/** Urgent pointers: ours, the peer's. */
-export const SND_UP = 87;
-export const RCV_UP = 88;
+export const EVENTS = 27;
 /** The peer's urgent byte | URG_ bits. */
-export const URGENT = 89;
-/** Time of the last answer to a segment that was not acceptable. */
-export const CHALLENGE_MS = 90;
-/** CWND that was used in the last round, and its start. */
-export const CWND_USED = 91;
-export const CWND_STAMP_MS = 92;
-/** Receive-buffer tuning: start of the round, bytes copied in the last. */
-export const SPACE_SEQ = 93;
-export const SPACE_US = 94;
-export const SPACE = 95;
-export const RCV_RTT_US = 96;
-export const RCV_RTT_SEQ = 97;
-export const RCV_RTT_TIME_US = 98;
+export const URGENT = 28;
+/** Payload of the last segment that was smaller than RCV_MSS. */
+export const LAST_LENGTH = 29;
 /** L_ bits. */
-export const LOCKS = 99;
+export const LOCKS = 30;
+export const RTO_US = 31;
 
-// Rarely touched.
+// A third: round trips as the receiver sees them, and what an acknowledgment needs.
+/** An offset that makes our timestamps a clock of their own, RFC 7323, section 5.4. */
+export const TS_OFFSET = 32;
+export const RCV_RTT_US = 33;
+export const RCV_RTT_SEQ = 34;
+export const RCV_RTT_TIME_US = 35;
+/** Receive-buffer tuning: start of the round, bytes copied in the last. */
+export const SPACE_SEQ = 36;
+export const SPACE_US = 37;
+export const SPACE = 38;
+export const RCV_LOWAT = 39;
 /** Addresses, four words each, IPv4 mapped. The words hold the bits as ipv4Source() returns them. */
-export const LOCAL = 100;
-export const REMOTE = 104;
-/** Options as set. */
-export const KEEP_IDLE_MS = 108;
-export const KEEP_INTERVAL_MS = 109;
-/** TCP_KEEPCNT << 16 | keepalive probes out. */
-export const KEEP_COUNTS = 110;
-export const USER_TIMEOUT_MS = 111;
-/** TCP_LINGER2, ms, -1: FIN_WAIT_2 ends at once. */
-export const LINGER2_MS = 112;
-/** TCP_SYNCNT. */
-export const SYN_COUNT = 113;
-/** TCP_MAXSEG as set by the user, 0 for none. */
-export const USER_MSS = 114;
-/** Path MTU, bytes. */
-export const PMTU = 115;
-export const NOTSENT_LOWAT = 116;
-export const RCV_LOWAT = 117;
-/** errno of SO_ERROR, and of what ICMP has reported without ending the connection, << 16. */
-export const ERROR = 118;
-/** Listener that it came from, -1 for none. */
-export const LISTENER = 119;
-/** Times this record has been used: tells a connection from the next with its id. */
-export const GENERATION = 120;
-/** SO_LINGER's time, ms, while F_LINGER. */
-export const LINGER_MS = 121;
-/** IP_TOS. */
-export const TOS = 122;
-/** The peer's MSS option. */
-export const PEER_MSS = 123;
-/** Bytes a second, 0 for no pacing; when the next segment may leave. */
-export const PACING_RATE = 124;
-export const PACE_US = 125;
-/** SO_MAX_PACING_RATE. */
-export const PACING_MAX = 126;
-/** Which congestion control: NEWRENO, CUBIC. */
-export const CONGESTION = 127;
-/** Its own words, 16 of them, on a float64's boundary: see congestion/. */
-export const CC_STATE = 128;
-/** Keepalive: when the timer is to act, ms. */
-export const KEEP_AT_MS = 144;
+export const LOCAL = 40;
+export const REMOTE = 44;
+
+// Sending.
+/** End of what the application has written. */
+export const WRITE_SEQ = 48;
+/** Bytes a segment carries at most, options not counted. */
+export const MSS = 49;
+/** The largest SND_WND ever told. */
+export const MAX_WINDOW = 50;
+/** Segments sent and not acknowledged: first and last node, -1 for none, in the order of sequence numbers. */
+export const SEG_HEAD = 51;
+export const SEG_TAIL = 52;
+/** The same by time of sending, those that RACK still judges. */
+export const RACK_HEAD = 53;
+export const RACK_TAIL = 54;
+export const PACKETS_OUT = 55;
+export const SACKED_OUT = 56;
+export const LOST_OUT = 57;
+export const RETRANS_OUT = 58;
+/** Segments (RFC 5681's cwnd over SMSS). */
+export const CWND = 59;
+/** Chunks of bytes written and not acknowledged, -1 for none. */
+export const SND_HEAD = 60;
+export const SND_TAIL = 61;
+/** Where the first byte not yet sent lies: chunk, and offset in the pool. */
+export const SND_CHUNK = 62;
+export const SND_OFFSET = 63;
+
+export const SSTHRESH = 64;
+/** Segments acknowledged since CWND last grew. */
+export const CWND_CNT = 65;
+/** CA_ state. */
+export const CA_STATE = 66;
+/** SO_SNDBUF, bytes. */
+export const SND_BUF = 67;
+/** What the RETX timer is set for: PENDING_. */
+export const PENDING = 68;
 /**
  * When the RETX timer is to act, and for when it is set: it is moved only to an earlier time, so that one which every
  * segment moves on costs the wheel nothing.
  */
-export const RETX_AT_US = 145;
-export const RETX_SET_US = 146;
+export const RETX_AT_US = 69;
+export const RETX_SET_US = 70;
 /** When the delayed acknowledgment is due; its timer is set for then or earlier. */
-export const ACK_AT_US = 147;
-/** Payload of the last segment that was smaller than RCV_MSS. */
-export const LAST_LENGTH = 148;
-/** Since when probes of a closed window go unanswered. */
-export const PROBES_SINCE_MS = 149;
+export const ACK_AT_US = 71;
+export const LAST_SND_MS = 72;
 /** Since when an acknowledgment has been awaited or heard: keepalive counts from it. */
-export const LAST_ACK_MS = 150;
+export const LAST_ACK_MS = 73;
+/** End of the last segment sent that was not full (Minshall). */
+export const SND_SML = 74;
+/** Bytes a second, 0 for no pacing; when the next segment may leave. */
+export const PACING_RATE = 75;
+export const PACE_US = 76;
+/** IP_TOS. */
+export const TOS = 77;
+/** Timeouts in a row, doublings of the probes' time. */
+export const RETRIES = 78;
+export const BACKOFF = 79;
+
+/** Smoothed RTT << 3, mean deviation << 2, both microseconds (RFC 6298 as in tcp_rtt_estimator). */
+export const SRTT_US = 80;
+export const MDEV_US = 81;
+export const RTTVAR_US = 82;
+export const MDEV_MAX_US = 83;
+export const RTT_SEQ = 84;
+export const MIN_RTT_US = 85;
+export const MIN_RTT_MS = 86;
+/** Segments delivered in all. */
+export const DELIVERED = 87;
+/** RACK.xmit_ts, RACK.end_seq, RACK.rtt (RFC 8985, section 5.3). */
+export const RACK_US = 88;
+export const RACK_END = 89;
+export const RACK_RTT_US = 90;
+/** SND.NXT when recovery began: it ends beyond. */
+export const HIGH_SEQ = 91;
+/** CWND that was used in the last round, and its start. */
+export const CWND_USED = 92;
+export const CWND_STAMP_MS = 93;
 /** Most segments in flight in this window's round, which ends when this is acknowledged. */
-export const MAX_OUT = 151;
-export const ROUND_SEQ = 152;
+export const MAX_OUT = 94;
+export const ROUND_SEQ = 95;
+
+/** Its own words, 16 of them, on a float64's boundary: see congestion/. */
+export const CC_STATE = 96;
+
+// Recovery, and what is rarely touched.
+/** Probes of a closed window without an answer. */
+export const PROBES_OUT = 112;
+/** When the first of the timeouts in a row was sent. */
+export const RETRANS_STAMP_MS = 113;
+/** TSval of the last retransmission's first, for Eifel detection. */
+export const RETRANS_TS = 114;
+/** The window before it was cut; PRR's counts since, segments (RFC 6937). */
+export const PRIOR_CWND = 115;
+export const PRIOR_SSTHRESH = 116;
+export const PRR_DELIVERED = 117;
+export const PRR_OUT = 118;
+/** SND.UNA when the window was cut and may yet be restored, while F_UNDO; and retransmissions not yet known as needless. */
+export const UNDO_MARKER = 119;
+export const UNDO_RETRANS = 120;
+/** RACK.reo_wnd_mult, in quarters of the least RTT; recoveries for which it lasts (RACK.reo_wnd_persist). */
+export const REO_STEPS = 121;
+export const REO_PERSIST = 122;
+/** RACK.dsack_round: SND.NXT when a DSACK last counted. */
+export const REO_ROUND = 123;
+/** TLP.end_seq while F_TLP. */
+export const TLP_SEQ = 124;
+/** SACKed before the highest: how far reordering goes, segments. */
+export const REORDERING = 125;
+/** Highest SACKed sequence number. */
+export const FACK = 126;
+/** DSACK to report, while F_DSACK. */
+export const DSACK_START = 127;
+export const DSACK_END = 128;
+/** First of the peer's bytes. */
+export const IRS = 129;
+export const ISS = 130;
+/** FIN of the peer, while F_FIN_SEEN: its sequence number. */
+export const FIN_SEQ = 131;
+/** Urgent pointers: ours, the peer's. */
+export const SND_UP = 132;
+export const RCV_UP = 133;
+/** Time of the last answer to a segment that was not acceptable. */
+export const CHALLENGE_MS = 134;
+/** Options as set. */
+export const KEEP_IDLE_MS = 135;
+export const KEEP_INTERVAL_MS = 136;
+/** TCP_KEEPCNT << 16 | keepalive probes out. */
+export const KEEP_COUNTS = 137;
+export const USER_TIMEOUT_MS = 138;
+/** TCP_LINGER2, ms, -1: FIN_WAIT_2 ends at once. */
+export const LINGER2_MS = 139;
+/** TCP_SYNCNT. */
+export const SYN_COUNT = 140;
+/** TCP_MAXSEG as set by the user, 0 for none. */
+export const USER_MSS = 141;
+/** Path MTU, bytes. */
+export const PMTU = 142;
+export const NOTSENT_LOWAT = 143;
+/** errno of SO_ERROR, and of what ICMP has reported without ending the connection, << 16. */
+export const ERROR = 144;
+/** Listener that it came from, -1 for none. */
+export const LISTENER = 145;
+/** Times this record has been used: tells a connection from the next with its id. */
+export const GENERATION = 146;
+/** SO_LINGER's time, ms, while F_LINGER. */
+export const LINGER_MS = 147;
+/** The peer's MSS option. */
+export const PEER_MSS = 148;
+/** SO_MAX_PACING_RATE. */
+export const PACING_MAX = 149;
+/** Which congestion control: NEWRENO, CUBIC. */
+export const CONGESTION = 150;
+/** Since when probes of a closed window go unanswered. */
+export const PROBES_SINCE_MS = 152;
 /** TCP_DEFER_ACCEPT: SYN-ACKs sent again at most while a connection without data is not accepted. */
 export const DEFER_COUNT = 153;
 

@@ -69,7 +69,7 @@ export function receiveWindow(w: Int32Array, c: number): number {
 }
 
 /** Room for the peer's bytes beyond RCV.NXT. */
-export function freeSpace(w: Int32Array, c: number): number {
+function freeSpace(w: Int32Array, c: number): number {
   return (w[c + RCV_BUF] >> 1) - ((w[c + RCV_NXT] - w[c + COPIED]) | 0);
 }
 
