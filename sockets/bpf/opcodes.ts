@@ -76,6 +76,7 @@ export const SKF_AD_VLAN_TAG_PRESENT = 48;
 export const SKF_AD_PAY_OFFSET = 52;
 export const SKF_AD_RANDOM = 56;
 export const SKF_AD_VLAN_TPID = 60;
+export const SKF_AD_MAX = 64;
 
 /** One instruction, struct sock_filter. */
 export interface SockFilter {

@@ -1,7 +1,7 @@
 /** setsockopt(2) and getsockopt(2) of one socket. */
 import { ERRNO, sys } from "af-xdp-bindings";
 import { SocketGroups } from "../group-request.ts";
-import { IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVPKTINFO } from "../options.ts";
+import { IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVPKTINFO, SOL_SOCKET, SOL_UDP } from "../options.ts";
 import { TX_VIA_KERNEL, withFlag } from "../send-word.ts";
 import { AF_INET, F_CHILD, FAMILY, FLAGS, IPPROTO_UDP, PLACEHOLDER, SNDBUF } from "../table.ts";
 import type { UdpSocket } from "../udp-socket.ts";
@@ -13,6 +13,7 @@ import { findOption } from "./table.ts";
 import type { UdpOption, UdpTarget } from "./udp-target.ts";
 
 const SOCK_DGRAM = 2;
+const INT_BYTES = 4;
 /** The longest value whose beginning or length an effect asks for: IP options are 40 bytes. */
 const VALUE_BYTES = 256;
 
@@ -79,7 +80,10 @@ export class SocketOptions implements UdpTarget {
   set(level: number, name: number, value: Uint8Array): number {
     const option = findOption(level, name);
     this.hint = "";
-    if (option === undefined || (level === IPPROTO_IPV6 && this.isIpv4())) return -ERRNO.ENOPROTOOPT;
+    if (level === IPPROTO_IPV6 && this.isIpv4()) return -ERRNO.ENOPROTOOPT;
+    // These levels look for an int first, and for its meaning then.
+    const wantsInt = level === SOL_SOCKET || level === SOL_UDP;
+    if (option === undefined) return wantsInt && value.length < INT_BYTES ? -ERRNO.EINVAL : -ERRNO.ENOPROTOOPT;
     const { placeholder } = this;
     if (placeholder < 0 || this.isOwnWord(option)) return option.set(this, value);
     if (option.word === "engine") return this.setBoth(option, value);

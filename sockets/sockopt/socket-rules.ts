@@ -23,16 +23,19 @@ import {
   SO_RCVBUFFORCE,
   SO_RCVLOWAT,
   SO_RCVTIMEO,
+  SO_RCVTIMEO_NEW,
   SO_REUSEADDR,
   SO_RXQ_OVFL,
   SO_SNDBUF,
   SO_SNDBUFFORCE,
   SO_SNDLOWAT,
   SO_SNDTIMEO,
+  SO_SNDTIMEO_NEW,
   SO_TXREHASH,
   SO_TYPE,
   SOL_SOCKET,
 } from "../options.ts";
+import { FURTHER } from "./further-rules.ts";
 import {
   ENGINE,
   flag,
@@ -147,6 +150,16 @@ const timeout: OptionPart = {
   },
 };
 
+const receiveTimeout = common(SO_RCVTIMEO, "SO_RCVTIMEO", timeout);
+const sendTimeout = common(SO_SNDTIMEO, "SO_SNDTIMEO", timeout);
+
+/** An option under the name that 32-bit programs have for its 64-bit times. */
+const newName = (name: number, label: string, same: Option): Option =>
+  common(name, label, ENGINE, {
+    set: (target, bytes) => same.set(target, bytes),
+    get: (target, out) => same.get(target, out),
+  });
+
 /** Milliseconds that a value of SO_RCVTIMEO or SO_SNDTIMEO stands for. */
 export function timeoutMs(value: number): number {
   if (value === DOES_NOT_WAIT) return 0;
@@ -216,8 +229,10 @@ const COMMON: readonly Option[] = [
     "SO_SNDLOWAT",
     readOnly(() => 1),
   ),
-  common(SO_RCVTIMEO, "SO_RCVTIMEO", timeout),
-  common(SO_SNDTIMEO, "SO_SNDTIMEO", timeout),
+  receiveTimeout,
+  sendTimeout,
+  newName(SO_RCVTIMEO_NEW, "SO_RCVTIMEO_NEW", receiveTimeout),
+  newName(SO_SNDTIMEO_NEW, "SO_SNDTIMEO_NEW", sendTimeout),
   common(
     SO_ACCEPTCONN,
     "SO_ACCEPTCONN",
@@ -260,5 +275,5 @@ export function socketLevel<T extends OptionTarget>(
 ): readonly Option<T>[] {
   const adapted = (entry: Option): Option<T> =>
     effects[entry.name] === undefined ? entry : Object.assign({}, entry, effects[entry.name]);
-  return [...COMMON.map(adapted), ...own];
+  return [...COMMON.map(adapted), ...FURTHER.map(adapted), ...own];
 }

@@ -11,6 +11,26 @@ export interface Explanation {
   readonly reason: string;
 }
 
+const ALL = ["process", "engine", "memory"];
+
+/** An option that is refused where the kernel takes it: EOPNOTSUPP, and it goes on being told as not set. */
+const refused = (option: string, reason: string): Explanation[] => [
+  {
+    sides: ALL,
+    scenario: /./,
+    kernel: new RegExp(`setsockopt\\(\\S+ ${option}, .*\\) = 0$`),
+    ours: / = -EOPNOTSUPP$/,
+    reason: `${option}: ${reason}`,
+  },
+  {
+    sides: ALL,
+    scenario: new RegExp(`${option}$`),
+    kernel: new RegExp(`getsockopt\\(\\S+ ${option}, `),
+    ours: / = \d+ 0+$/,
+    reason: `${option}: told as not set, for it was refused`,
+  },
+];
+
 export const EXPLAINED: readonly Explanation[] = [
   {
     sides: ["kernel files"],
@@ -19,4 +39,16 @@ export const EXPLAINED: readonly Explanation[] = [
     ours: /^signals: .*false/,
     reason: "signals for a descriptor of the kernel come from the kernel, and name the kernel's descriptor",
   },
+  {
+    sides: ["process"],
+    scenario: /control messages that are malformed/,
+    kernel: /getsockopt\(\S+ SO_TYPE, 4\) = -ENOTSOCK$/,
+    ours: /SO_TYPE/,
+    reason: "the number that the scenario guesses is another file's in each process",
+  },
+  ...refused("SO_TIMESTAMPING", "there are no stamps of transmission, nor of hardware"),
+  ...refused("SO_TIMESTAMPING_NEW", "there are no stamps of transmission, nor of hardware"),
+  ...refused("SO_TXTIME", "nothing is sent at a time that is given"),
+  ...refused("SO_ZEROCOPY", "what is sent is copied into a frame, and there is nothing to report"),
+  ...refused("UDP_ENCAP", "tunnels are the kernel's"),
 ];

@@ -4,7 +4,7 @@
  * What differs from run to run has a name instead of its value: descriptors (s1, s2 …), ports the kernel chose (p1 …), names of
  * autobind, times, cookies.
  */
-import { AF_INET, AF_INET6, AF_UNIX, SCM_RIGHTS } from "../../sockets/calls/constants.ts";
+import { AF_INET, AF_INET6, AF_UNIX, SCM_PIDFD, SCM_RIGHTS } from "../../sockets/calls/constants.ts";
 import { decodeControl } from "../../sockets/calls/control.ts";
 import { type AddressBuffer, addressIn, lengthOf, type Message } from "../../sockets/calls/message.ts";
 import {
@@ -109,7 +109,8 @@ export class Trace {
     if (messages === null) return `malformed ${this.bytes(control.subarray(0, controlLength))}`;
     const words = messages.map(({ level, type, data }) => {
       const label = level === SOL_SOCKET && type <= 4 ? `SCM_${type}` : optionName(level, type);
-      if (level === SOL_SOCKET && type === SCM_RIGHTS) return `${label}=${this.rights(party, data)}`;
+      if (level === SOL_SOCKET && (type === SCM_RIGHTS || type === SCM_PIDFD))
+        return `${label}=${this.rights(party, data)}`;
       if (level === SOL_SOCKET && TIMES.has(type)) return `${label}=time of ${data.length} bytes`;
       return `${label}=${this.bytes(data)}`;
     });

@@ -3,6 +3,8 @@ import { F_DUPFD, F_DUPFD_CLOEXEC } from "../../sockets/calls/constants.ts";
 import type { AddressBuffer, Message } from "../../sockets/calls/message.ts";
 import type { EpollEvent, PollEntry, SocketCalls } from "../../sockets/calls/socket-calls.ts";
 import {
+  SO_ATTACH_FILTER,
+  SO_ATTACH_REUSEPORT_CBPF,
   SO_COOKIE,
   SO_INCOMING_CPU,
   SO_INCOMING_NAPI_ID,
@@ -143,7 +145,7 @@ export class TracedCalls implements SocketCalls {
   setsockopt(fd: number, level: number, name: number, value: Uint8Array): number {
     const label = this.option(level, name);
     const result = this.inner.setsockopt(fd, level, name, value);
-    return this.on("setsockopt", fd, `${label}, ${this.trace.bytes(value)}`, result);
+    return this.on("setsockopt", fd, `${label}, ${this.valueText(level, name, value)}`, result);
   }
 
   getsockopt(fd: number, level: number, name: number, out: Uint8Array): number {
@@ -204,6 +206,13 @@ export class TracedCalls implements SocketCalls {
     const result = this.inner.epollWait(epoll, events, timeoutMs);
     const got = events.slice(0, Math.max(result, 0)).map(eventText);
     return this.on("epoll_wait", epoll, `${events.length}`, result, ` ${got.join(", ")}`);
+  }
+
+  /** Of a struct sock_fprog all but the address. */
+  private valueText(level: number, name: number, value: Uint8Array): string {
+    const program = level === SOL_SOCKET && (name === SO_ATTACH_FILTER || name === SO_ATTACH_REUSEPORT_CBPF);
+    if (!program || value.length < 16) return this.trace.bytes(value);
+    return `${value[0] | (value[1] << 8)} instructions${value.subarray(8).some((byte) => byte !== 0) ? "" : " nowhere"}`;
   }
 
   private option(level: number, name: number): string {

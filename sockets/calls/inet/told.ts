@@ -21,6 +21,10 @@ import {
   IPV6_RECVPKTINFO,
   IPV6_RECVTCLASS,
   IPV6_TCLASS,
+  SO_MARK,
+  SO_PRIORITY,
+  SO_RCVMARK,
+  SO_RCVPRIORITY,
   SO_RXQ_OVFL,
   SO_TIMESTAMP,
   SO_TIMESTAMP_NEW,
@@ -42,6 +46,8 @@ export class Told {
   /** SO_TIMESTAMP or its kin, 0 for none. */
   stamp = 0;
   drops = false;
+  mark = false;
+  priority = false;
   gro = false;
   info4 = false;
   ttl4 = false;
@@ -62,6 +68,8 @@ export class Told {
       if (asked(SOL_SOCKET, name)) this.stamp = name;
     }
     this.drops = asked(SOL_SOCKET, SO_RXQ_OVFL);
+    this.mark = asked(SOL_SOCKET, SO_RCVMARK);
+    this.priority = asked(SOL_SOCKET, SO_RCVPRIORITY);
     this.gro = asked(SOL_UDP, UDP_GRO);
     this.info4 = asked(IPPROTO_IP, IP_PKTINFO);
     this.ttl4 = asked(IPPROTO_IP, IP_RECVTTL);
@@ -80,6 +88,9 @@ export class Told {
   put(datagram: Datagram, family: number, out: ControlWriter): void {
     if (this.stamp !== 0) putStamp(this.stamp, datagram, out);
     if (this.drops && datagram.drops > 0) out.put(SOL_SOCKET, SO_RXQ_OVFL, controlInt(datagram.drops));
+    // What has a mark or a priority has it from this host's kernel, which has not seen the frame.
+    if (this.mark) out.put(SOL_SOCKET, SO_MARK, controlInt(0));
+    if (this.priority) out.put(SOL_SOCKET, SO_PRIORITY, controlInt(0));
     if (this.gro && datagram.segment > 0) out.put(SOL_UDP, UDP_GRO, controlInt(datagram.segment));
     const v4 = datagram.family === 4;
     if (family === AF_INET6 && this.info6) out.put(IPPROTO_IPV6, IPV6_PKTINFO, info6(datagram));

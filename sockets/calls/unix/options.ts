@@ -20,8 +20,11 @@ import {
   SO_PEEK_OFF,
   SO_PEERCRED,
   SO_PEERGROUPS,
+  SO_PEERNAME,
   SO_PEERSEC,
   SO_RCVLOWAT,
+  SO_RCVMARK,
+  SO_RCVPRIORITY,
   SO_RCVTIMEO,
   SO_REUSEPORT,
   SO_SELECT_ERR_QUEUE,
@@ -57,6 +60,7 @@ import {
   timeoutMs,
 } from "../../sockopt/socket-rules.ts";
 import { AF_UNIX, SOCK_STREAM } from "../constants.ts";
+import { addressBuffer, addressIn } from "../message.ts";
 import { encodeCredentials, NO_PEER } from "./credentials.ts";
 import { FILTER_OPTIONS, type SocketFilter } from "./filters.ts";
 import type { UnixSocket } from "./socket.ts";
@@ -120,6 +124,14 @@ const told = (bytes: (target: UnixOptions, room: number) => Uint8Array | number)
 });
 
 const words = (...values: number[]): Uint8Array => new Uint8Array(Int32Array.from(values).buffer);
+
+/** As many bytes as there is room for, which may not be more than there are. */
+function peerName({ socket }: UnixOptions, room: number): Uint8Array | number {
+  const name = addressBuffer();
+  const result = socket.getpeername(name);
+  if (result < 0) return result;
+  return room > name.length ? -ERRNO.EINVAL : addressIn(name);
+}
 
 function groupsOf({ socket }: UnixOptions, room: number): Uint8Array | number {
   if (socket.peerCredentials === null) return -ERRNO.ENODATA;
@@ -212,6 +224,7 @@ const UNIX_LEVEL: readonly UnixOption[] = socketLevel<UnixOptions>(
   ),
   so(SO_BINDTODEVICE, "SO_BINDTODEVICE", bindToName),
   timestamp(SO_TIMESTAMP, "SO_TIMESTAMP"),
+  so(SO_PEERNAME, "SO_PEERNAME", told(peerName)),
   so(SO_PEERSEC, "SO_PEERSEC", refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT)),
   passSecurity,
   timestamp(SO_TIMESTAMPNS, "SO_TIMESTAMPNS"),
@@ -255,6 +268,8 @@ const sendTimeout = common(SO_SNDTIMEO);
 const receiveLowWater = common(SO_RCVLOWAT);
 const selectErrors = common(SO_SELECT_ERR_QUEUE);
 const outOfBandInline = common(SO_OOBINLINE);
+const receiveMark = common(SO_RCVMARK);
+const receivePriority = common(SO_RCVPRIORITY);
 
 let cookies = 0;
 
@@ -386,6 +401,15 @@ export class UnixOptions implements OptionTarget {
 
   get outOfBandInline(): boolean {
     return this.value(outOfBandInline) !== 0;
+  }
+
+  /** SO_RCVMARK, SO_RCVPRIORITY: what is told of a message with every other one's mark and priority, 0. */
+  get tellsMark(): boolean {
+    return this.value(receiveMark) !== 0;
+  }
+
+  get tellsPriority(): boolean {
+    return this.value(receivePriority) !== 0;
   }
 
   /** SO_INQ: how much is left to read is told with what is read. */

@@ -3,6 +3,7 @@
  * __unix_dgram_recvmsg, net/unix/af_unix.c).
  */
 import { ERRNO } from "af-xdp-bindings";
+import { SO_MARK, SO_PRIORITY, SOL_SOCKET } from "../../options.ts";
 import {
   MSG_CMSG_CLOEXEC,
   MSG_DONTWAIT,
@@ -13,7 +14,7 @@ import {
   POLLPRI,
   SOCK_SEQPACKET,
 } from "../constants.ts";
-import { ControlWriter } from "../control.ts";
+import { ControlWriter, controlInt } from "../control.ts";
 import type { File } from "../file.ts";
 import type { FileTable } from "../file-table.ts";
 import { type AddressBuffer, gather, lengthOf, type Message, putAddress, scatter } from "../message.ts";
@@ -123,6 +124,8 @@ export abstract class PacketSocket extends UnixSocket {
     const copied = scatter(message.iov, packet.data.subarray(skipping.bytes));
     const writer = new ControlWriter(message);
     if (this.options.timestamps !== 0) putTimestamp(writer, this.options.timestamps, packet);
+    if (this.options.tellsMark) writer.put(SOL_SOCKET, SO_MARK, controlInt(0));
+    if (this.options.tellsPriority) writer.put(SOL_SOCKET, SO_PRIORITY, controlInt(0));
     const files: File[] = peeks ? packet.files : packet.detach();
     const credentials = packet.credentials ?? UNKNOWN;
     deliver(writer, message, { credentials, files }, this.options, descriptors, this.family.pidFile);
