@@ -8,7 +8,7 @@ import { table } from "../../engine/cli/output.ts";
 import { EXPLAINED } from "./explained.ts";
 import { type Playable, playOn, Results } from "./run.ts";
 import { MADE, WRITTEN } from "./scenarios.ts";
-import { kernelSide, SIDES, type SideName } from "./sides.ts";
+import { kernelHere, kernelSide, SIDES, type SideName } from "./sides.ts";
 
 /** Of the scenarios made by the dozen, one in so many is played unless --long is given, a different one of each dozen. */
 const SAMPLE = 4;
@@ -58,8 +58,8 @@ async function main(): Promise<number> {
 async function playSide(name: SideName, scenarios: readonly Playable[], results: Results): Promise<void> {
   const started = performance.now();
   const before = results.scenarios;
-  const kernel = kernelSide();
   const side = await SIDES[name]();
+  const kernel = side.peer === null ? kernelHere() : kernelSide();
   try {
     for (const scenario of scenarios) {
       // What needs no network is the process's own business, on an engine as anywhere.

@@ -68,6 +68,18 @@ export function kernelSide(): OpenSide {
   };
 }
 
+/** Sockets of the kernel in the thread's own namespace, for what needs no network: AF_UNIX. */
+export function kernelHere(): OpenSide {
+  return {
+    name: "kernel",
+    calls: new KernelCalls(),
+    peer: null,
+    places: NOWHERE,
+    unlink: unlinkInode,
+    async close() {},
+  };
+}
+
 /** Files of the kernel in a process of ours: descriptors, waiting, poll and epoll are ours, the sockets are not. */
 export function kernelFilesSide(): OpenSide {
   const watch = new KernelWatch();
