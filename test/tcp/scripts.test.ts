@@ -25,5 +25,5 @@ for (const file of files)
     for (const script of scripts.filter((one) => one.file === file))
       test(script.title, () => {
         for (const start of STARTS) new ScriptRun(script, start).run();
-      });
+      }, 60_000);
   });
