@@ -1,14 +1,17 @@
 /**
  * The calls of socket(7) by descriptor, of one thread of an engine: AF_INET and AF_INET6 are the engine's sockets, or the kernel's
- * where it serves by those; AF_UNIX is the process's own.
+ * where it serves by those; AF_UNIX is the process's own; AF_PACKET is of the thread that has started the engine.
  */
-import { AF_INET, AF_INET6, AF_UNIX, O_NONBLOCK } from "../sockets/calls/constants.ts";
+import { AF_INET, AF_INET6, AF_PACKET, AF_UNIX, O_NONBLOCK } from "../sockets/calls/constants.ts";
 import { KernelWatch } from "../sockets/calls/events/kernel-watch.ts";
 import { raisePipe } from "../sockets/calls/events/signals.ts";
 import { InetFamily } from "../sockets/calls/inet/family.ts";
 import { EndpointSleeper } from "../sockets/calls/inet/sleeper.ts";
+import type { InNamespace } from "../sockets/calls/kernel-calls.ts";
 import { KernelFamily } from "../sockets/calls/kernel-file.ts";
-import { type Family, SocketProcess } from "../sockets/calls/process.ts";
+import { PacketFamily } from "../sockets/calls/packet/packet-file.ts";
+import type { FrameTaps } from "../sockets/calls/packet/taps.ts";
+import { type Family, type Sleeper, SocketProcess } from "../sockets/calls/process.ts";
 import { plainSleeper } from "../sockets/calls/sleep.ts";
 import { UnixFamily } from "../sockets/calls/unix/family.ts";
 import type { Endpoint } from "../sockets/endpoint.ts";
@@ -17,18 +20,31 @@ import { openNetns, type Way } from "./wiring.ts";
 /**
  * A process on a thread's end of an engine. Its `exit()` closes every descriptor.
  * @param blocks whether calls may wait: not on an lcore, whose sockets have O_NONBLOCK from the start
+ * @param taps frames of the interface, for AF_PACKET
  */
-export function openCalls(endpoint: Endpoint, way: Way, blocks: boolean): SocketProcess {
+export function openCalls(endpoint: Endpoint, way: Way, blocks: boolean, taps: FrameTaps | null = null): SocketProcess {
   const watch = new KernelWatch();
   const families = new Map<number, Family>([[AF_UNIX, new UnixFamily()]]);
+  const atExit: (() => void)[] = [];
+  /** Where sockets of the kernel are made. */
+  const inNamespace = (path: string): InNamespace => {
+    const netns = openNetns(path);
+    atExit.push(() => netns.close());
+    return (body) => netns.run(body);
+  };
+  let sleeper: Sleeper = plainSleeper;
   if (way.kind === "sockets") {
-    const netns = openNetns(way.netnsPath);
-    for (const family of [AF_INET, AF_INET6]) {
-      families.set(family, new KernelFamily(family, watch, (body) => netns.run(body)));
-    }
-    return new SocketProcess(families, plainSleeper, raisePipe, watch);
+    const within = inNamespace(way.netnsPath);
+    for (const family of [AF_INET, AF_INET6, AF_PACKET]) families.set(family, new KernelFamily(family, watch, within));
+  } else {
+    sleeper = new EndpointSleeper(endpoint);
+    const status = blocks ? 0 : O_NONBLOCK;
+    for (const family of [AF_INET, AF_INET6]) families.set(family, new InetFamily(endpoint, family, status));
   }
-  const status = blocks ? 0 : O_NONBLOCK;
-  for (const family of [AF_INET, AF_INET6]) families.set(family, new InetFamily(endpoint, family, status));
-  return new SocketProcess(families, new EndpointSleeper(endpoint), raisePipe, watch);
+  if (way.kind === "kernel" && taps !== null) {
+    families.set(AF_PACKET, new PacketFamily(taps, watch, inNamespace(way.netnsPath)));
+  }
+  const process = new SocketProcess(families, sleeper, raisePipe, watch);
+  process.atExit.push(...atExit);
+  return process;
 }

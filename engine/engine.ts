@@ -106,7 +106,7 @@ export class EngineThread {
    * same each time; detach() and close() close them.
    */
   calls(): SocketProcess {
-    this.calls_ ??= openCalls(this.endpoint, this.wiring.way, true);
+    this.calls_ ??= openCalls(this.endpoint, this.wiring.way, true, this.frameTaps());
     return this.calls_;
   }
 
@@ -119,6 +119,11 @@ export class EngineThread {
   get link(): { readonly name: string; readonly ifindex: number } | null {
     const { way } = this.wiring;
     return way.kind === "kernel" ? way.link : null;
+  }
+
+  /** Frames for sockets of AF_PACKET: other threads than the first cannot ask the lcores for them. */
+  protected frameTaps(): FrameTaps | null {
+    return null;
   }
 
   /** Counters of one lcore, or of all threads together. */
@@ -387,11 +392,8 @@ export class Engine extends EngineThread {
     return server;
   }
 
-  /**
-   * Frames that pass the lcores on the interface, for sockets of AF_PACKET (PacketFamily). Null without an interface, or on kernel
-   * sockets, where the kernel's packet sockets see everything.
-   */
-  frameTaps(): FrameTaps | null {
+  /** Frames that pass the lcores on the interface. On kernel sockets the kernel's packet sockets see everything. */
+  protected override frameTaps(): FrameTaps | null {
     const { way } = this.wiring;
     if (way.kind !== "kernel") return null;
     const { mesh } = this.endpoint.shared;

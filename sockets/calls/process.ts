@@ -87,6 +87,8 @@ export class SocketProcess implements SocketCalls {
   private readonly raisePipe: PipeSignal;
 
   private readonly watch: KernelWatch;
+  /** Called when it ends: what its families hold. */
+  readonly atExit: (() => void)[] = [];
 
   /**
    * @param families by AF_ number; another gives EAFNOSUPPORT
@@ -110,6 +112,7 @@ export class SocketProcess implements SocketCalls {
   exit(): void {
     this.descriptors.closeAll();
     this.watch.close();
+    for (const release of this.atExit.splice(0)) release();
   }
 
   socket(family: number, type: number, protocol: number): number {

@@ -18,13 +18,9 @@ import {
   SOCK_STREAM,
 } from "../../sockets/calls/constants.ts";
 import { controlInt, decodeControl } from "../../sockets/calls/control.ts";
-import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
-import { raisePipe } from "../../sockets/calls/events/signals.ts";
 import { KernelCalls } from "../../sockets/calls/kernel-calls.ts";
 import { addressBuffer, addressIn, messageOf } from "../../sockets/calls/message.ts";
-import { PacketFamily } from "../../sockets/calls/packet/packet-file.ts";
-import { SocketProcess } from "../../sockets/calls/process.ts";
-import { plainSleeper } from "../../sockets/calls/sleep.ts";
+import type { SocketProcess } from "../../sockets/calls/process.ts";
 import { decodeAddress, encodeAddress } from "../../sockets/calls/sockaddr.ts";
 import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
 import { type Host, makeHosts, requires, type VethPair } from "../support/hosts.ts";
@@ -73,11 +69,7 @@ function kernelStand(): Stand {
 async function engineStand(): Promise<Stand & { process: SocketProcess }> {
   const pair = makeHosts({ ipv6: false });
   const engine = await Engine.start({ interface: pair.a.name, netns: pair.a.ns.path, mode: "skb", poll: "interrupt" });
-  const taps = engine.frameTaps();
-  if (taps === null) throw new Error("no taps");
-  const watch = new KernelWatch();
-  const families = new Map([[AF_PACKET, new PacketFamily(taps, watch, (body) => pair.a.ns.run(body))]]);
-  const process = new SocketProcess(families, plainSleeper, raisePipe, watch);
+  const process = engine.calls();
   const peer = new Peer(pair);
   const udp = engine.udp({ address: pair.a.ipv4Text, port: PORT });
   return {
@@ -91,7 +83,6 @@ async function engineStand(): Promise<Stand & { process: SocketProcess }> {
       udp.awaitRoom();
     },
     async close() {
-      process.exit();
       await engine.close();
       peer.close();
       pair.close();
