@@ -27,7 +27,7 @@ export function openCalls(endpoint: Endpoint, way: Way, blocks: boolean, taps: F
   const families = new Map<number, Family>([[AF_UNIX, new UnixFamily()]]);
   const atExit: (() => void)[] = [];
   /** Where sockets of the kernel are made. */
-  const inNamespace = (path: string): InNamespace => {
+  const inNamespace = (path: string | null): InNamespace => {
     const netns = openNetns(path);
     atExit.push(() => netns.close());
     return (body) => netns.run(body);
