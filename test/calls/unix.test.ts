@@ -22,7 +22,7 @@ describe("AF_UNIX as the kernel's", () => {
   });
 });
 
-/** Of the bound on descriptors in flight; messages of 253 come to it with room on both sides, should others have some in flight. */
+/** For the bound on descriptors in flight, which counts those of all processes of a user. */
 const LIMIT = ["prlimit", "--nofile=1140:1140"];
 const tools = ["setpriv", "prlimit"].filter((tool) => Bun.which(tool) === null);
 
@@ -30,12 +30,11 @@ describe.skipIf(tools.length > 0 || process.getuid!() !== 0)("as other users", (
   const script = fileURLToPath(new URL("./modules/unix-differences.ts", import.meta.url));
   const none = ["--bounding-set=-all", "--inh-caps=-all"];
   test.each([
-    ["nobody", ["--reuid=65534", "--regid=65534", "--clear-groups", ...none]],
-    ["a user with groups", ["--reuid=1000", "--regid=7", "--groups=5,6,7", ...none]],
-    ["root without capabilities", none],
+    ["nobody", [...LIMIT, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...none]],
+    ["a user with groups", [...LIMIT, "setpriv", "--reuid=1000", "--regid=7", "--groups=5,6,7", ...none]],
+    ["root without capabilities", ["setpriv", ...none]],
   ])("%s: what may be sent and set", (_, privileges) => {
-    const command = [...LIMIT, "setpriv", ...privileges, process.execPath, script];
-    const { stdout, stderr, exitCode } = Bun.spawnSync(command);
+    const { stdout, stderr, exitCode } = Bun.spawnSync([...privileges, process.execPath, script]);
     if (exitCode !== 0) throw new Error(stderr.toString());
     const { played, refused, different } = JSON.parse(stdout.toString());
     expect(different).toEqual([]);

@@ -8,7 +8,6 @@ import { familyOf, PATH_AT, validate } from "./address.ts";
 import type { UnixFamily } from "./family.ts";
 import { PacketSocket } from "./packets.ts";
 import type { UnixSocket } from "./socket.ts";
-import { CLOSED, ESTABLISHED } from "./state.ts";
 
 export class DatagramSocket extends PacketSocket {
   constructor(family: UnixFamily) {
@@ -34,8 +33,6 @@ export class DatagramSocket extends PacketSocket {
     const other = this.family.names.find(address, this.type);
     if (typeof other === "number") return other;
     if (other.peer !== null && other.peer !== this) return -ERRNO.EPERM;
-    this.state = ESTABLISHED;
-    other.state = ESTABLISHED;
     this.changePeer(other);
     return 0;
   }
@@ -44,12 +41,9 @@ export class DatagramSocket extends PacketSocket {
     const former = this.peer;
     this.peer = other;
     if (former === null) return;
-    if (other === null) this.state = CLOSED;
     former.waiters.delete(this);
     this.queue.wake(this.writableBits(true), 0);
-    if (other === former) return;
-    this.forgetMessagesOf(former);
-    if (former.peer === null) former.state = CLOSED;
+    if (other !== former) this.forgetMessagesOf(former);
   }
 
   override send(message: Message, flags: number, descriptors: FileTable): number {

@@ -24,7 +24,7 @@ import { passes } from "./filters.ts";
 import { allocate, type Packet } from "./packet.ts";
 import { deliver, dropAll, type Enclosed, enclosedBy } from "./scm.ts";
 import { UnixSocket } from "./socket.ts";
-import { CLOSED, SHUT_RECEIVE } from "./state.ts";
+import { SHUT_RECEIVE } from "./state.ts";
 import { putTimestamp, stampNow } from "./timestamps.ts";
 
 /** What of the send buffer no message may take. */
@@ -92,7 +92,6 @@ export abstract class PacketSocket extends UnixSocket {
     this.peer = null;
     other.waiters.delete(this);
     this.queue.wake(this.writableBits(true), 0);
-    this.state = CLOSED;
     this.forgetMessagesOf(other);
     return -ERRNO.ECONNREFUSED;
   }

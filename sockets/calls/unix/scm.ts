@@ -44,7 +44,7 @@ export function enclosedBy(
 /** scm_fp_copy(). */
 function enclose(files: File[], data: Uint8Array, descriptors: FileTable): number {
   const count = Math.floor(data.length / INT_BYTES);
-  if (count > DESCRIPTORS_MAX || files.length + count > DESCRIPTORS_MAX) return -ERRNO.EINVAL;
+  if (files.length + count > DESCRIPTORS_MAX) return -ERRNO.EINVAL;
   const view = new DataView(data.buffer, data.byteOffset);
   for (let i = 0; i < count; i++) {
     const file = descriptors.get(view.getInt32(i * INT_BYTES, true));
