@@ -13,6 +13,7 @@ import {
   M_FRAME,
   M_GENERATION,
   M_HOME,
+  M_KIND,
   M_L3,
   M_L4,
   M_LENGTH,
@@ -23,6 +24,7 @@ import {
   M_SECONDS,
   M_SEGMENT,
   M_SOCKET,
+  MSG_REPLY,
 } from "./message.ts";
 import { formatIp } from "./wire/address.ts";
 import { IPV4_DST, IPV4_SRC, IPV4_TOS, IPV4_TTL } from "./wire/ipv4.ts";
@@ -236,6 +238,19 @@ export class Datagram {
     this.segment = words[at + M_SEGMENT];
     this.dropped = words[at + M_DROPS] >>> 0;
     this.owned = true;
+  }
+
+  /** Writes a MSG_REPLY of `length` bytes, which takes the frame back, at `at`. */
+  storeReply(words: Int32Array, at: number, length: number): void {
+    words[at + M_KIND] = MSG_REPLY;
+    words[at + M_SOCKET] = this.socketId;
+    words[at + M_FRAME] = this.frame;
+    words[at + M_LENGTH] = this.frameLength;
+    words[at + M_L3] = this.l3;
+    words[at + M_L4] = this.l4;
+    words[at + M_PAYLOAD] = this.offset;
+    words[at + M_PAYLOAD_LENGTH] = length;
+    words[at + M_PORT] = this.port;
   }
 
   private addressWord(i: number, v4: number, v6: number): number {

@@ -9,26 +9,9 @@ import { C, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
 import { excerptLength, isHardMessage, loadError } from "./error-queue.ts";
 import { type Fib, ROUTE_SOURCE } from "./fib.ts";
+import { FrameReturns } from "./frame-returns.ts";
 import { isReported, KernelPath } from "./kernel-path.ts";
-import {
-  FRAMES_PER_MESSAGE,
-  M_CHARGE,
-  M_COUNT,
-  M_FRAME,
-  M_FRAMES,
-  M_GENERATION,
-  M_HOME,
-  M_KIND,
-  M_L3,
-  M_L4,
-  M_LENGTH,
-  M_PAYLOAD,
-  M_PAYLOAD_LENGTH,
-  M_PORT,
-  M_SOCKET,
-  MSG_FREE,
-  MSG_REPLY,
-} from "./message.ts";
+import { M_CHARGE, M_FRAME, M_GENERATION, M_HOME, M_SOCKET } from "./message.ts";
 import { PORTS_MAX, type Shared } from "./shared.ts";
 import { SpecialSend } from "./special-send.ts";
 import { DROPS, F_RXQ_OVFL, FLAGS, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
@@ -61,8 +44,6 @@ export abstract class Endpoint {
   readonly coalescer: Coalescer;
   /** Sockets that coalesce, with datagrams that wait for their handlers. */
   protected readonly gathered: UdpSocket[] = [];
-  /** Open sockets that keep the event loop alive. */
-  protected refs = 0;
   protected readonly kernelPath: KernelPath;
   /** The datagram handed to handlers, one at a time. */
   protected readonly datagram: Datagram;
@@ -70,9 +51,7 @@ export abstract class Endpoint {
   protected readonly toLcore: RingProducer[] = [];
   /** Rings from each lcore. */
   protected readonly fromLcore: RingConsumer[] = [];
-  /** Frames to give back, per lcore: FRAMES_PER_MESSAGE words each. */
-  private readonly freeBatch: Int32Array;
-  private readonly freeCount: Int32Array;
+  private readonly returns: FrameReturns;
 
   constructor(thread: number, shared: Shared) {
     this.thread = thread;
@@ -85,8 +64,7 @@ export abstract class Endpoint {
       this.toLcore.push(mesh.producer(thread, l));
       this.fromLcore.push(mesh.consumer(l, thread));
     }
-    this.freeBatch = new Int32Array(mesh.lcores * FRAMES_PER_MESSAGE);
-    this.freeCount = new Int32Array(mesh.lcores);
+    this.returns = new FrameReturns(this.toLcore);
     this.datagram = new Datagram(this, shared.memories[0]);
     this.coalescer = new Coalescer(this);
   }
@@ -376,9 +354,7 @@ export abstract class Endpoint {
   }
 
   /** One socket more, or less, that keeps the event loop alive. */
-  retain(count: 1 | -1): void {
-    this.refs += count;
-  }
+  retain(_count: 1 | -1): void {}
 
   /** Tells the sockets whose sends gave -EAGAIN, and which now would find room. */
   protected resumeBlocked(): void {
@@ -528,14 +504,8 @@ export abstract class Endpoint {
    * the engine has stopped.
    */
   claimForHost(): { ring: RingProducer; at: number } {
-    const { hostThread, mesh } = this.shared;
-    const ring = this.toLcore[hostThread];
-    let at = ring.claim();
-    while (at < 0 && !mesh.isStopped()) {
-      if (ring.publish()) this.wake(hostThread);
-      at = ring.claim();
-    }
-    return { ring, at };
+    const { hostThread } = this.shared;
+    return { ring: this.toLcore[hostThread], at: this.claimSurely(hostThread) };
   }
 
   /** Has what was sent leave although the caller will not come back to an event loop: it may block next. */
@@ -545,9 +515,9 @@ export abstract class Endpoint {
 
   /** Sends the messages gathered so far and wakes their readers where they sleep. */
   flush(): void {
-    const { toLcore, freeCount } = this;
+    const { returns, toLcore } = this;
     for (let l = 0; l < toLcore.length; l++) {
-      if (freeCount[l] > 0) this.pushFrees(l);
+      if (returns.has(l)) this.sendReturns(l);
       if (toLcore[l].publish()) this.wake(l);
     }
   }
@@ -561,25 +531,16 @@ export abstract class Endpoint {
       this.counters[C.UdpSndbufErrors]++;
       return -ERRNO.EAGAIN;
     }
-    const { words } = ring;
-    words[at + M_KIND] = MSG_REPLY;
-    words[at + M_SOCKET] = datagram.socketId;
-    words[at + M_FRAME] = datagram.frame;
-    words[at + M_LENGTH] = datagram.frameLength;
-    words[at + M_L3] = datagram.l3;
-    words[at + M_L4] = datagram.l4;
-    words[at + M_PAYLOAD] = datagram.offset;
-    words[at + M_PAYLOAD_LENGTH] = length;
-    words[at + M_PORT] = datagram.port;
+    datagram.storeReply(ring.words, at, length);
     datagram.owned = false;
     return length;
   }
 
   /** Gives a frame back to its lcore with the next flush. */
   protected free(home: number, frame: number): void {
-    const { freeBatch, freeCount } = this;
-    if (freeCount[home] === FRAMES_PER_MESSAGE) this.pushFrees(home);
-    freeBatch[home * FRAMES_PER_MESSAGE + freeCount[home]++] = frame;
+    const { returns } = this;
+    if (returns.isFull(home)) this.sendReturns(home);
+    returns.add(home, frame);
   }
 
   protected wake(thread: number): void {
@@ -616,23 +577,22 @@ export abstract class Endpoint {
     return Atomics.load(table.records, socket * table.stride + DROPS) >>> 0;
   }
 
-  private pushFrees(home: number): void {
-    const ring = this.toLcore[home];
+  /** A frame that is not given back is lost; without lcores it is of no more use to anybody. */
+  private sendReturns(home: number): void {
+    this.returns.send(home, this.claimSurely(home));
+  }
+
+  /**
+   * A slot of the ring to an lcore for a message that must not be lost: it is full only while the lcore is far behind, and
+   * is waited for. -1: the engine has stopped.
+   */
+  protected claimSurely(lcore: number): number {
+    const ring = this.toLcore[lcore];
     let at = ring.claim();
-    // Full only while the lcore is far behind: wait, for a frame that is not given back is lost. Without lcores the
-    // frames are of no more use to anybody.
     while (at < 0 && !this.shared.mesh.isStopped()) {
-      if (ring.publish()) this.wake(home);
+      if (ring.publish()) this.wake(lcore);
       at = ring.claim();
     }
-    const { words } = ring;
-    const { freeBatch, freeCount } = this;
-    const count = freeCount[home];
-    const from = home * FRAMES_PER_MESSAGE;
-    freeCount[home] = 0;
-    if (at < 0) return;
-    words[at + M_KIND] = MSG_FREE;
-    words[at + M_COUNT] = count;
-    for (let i = 0; i < count; i++) words[at + M_FRAMES + i] = freeBatch[from + i];
+    return at;
   }
 }

@@ -11,6 +11,7 @@ import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
 import { Destinations, VIA_KERNEL } from "./destinations.ts";
 import { BY_KERNEL, BY_LCORE, Endpoint, TX_HEADROOM } from "./endpoint.ts";
+import { EventLoop } from "./event-loop.ts";
 import { Fib } from "./fib.ts";
 import { Inbox } from "./inbox.ts";
 import {
@@ -50,8 +51,6 @@ const SETTLE_MS = 1000;
 const PAUSE_MS = 0.02;
 /** The longest a thread waits for its first loans when it joins: a sleeping lcore is awake within one on its own CPU. */
 const JOIN_MS = 1000;
-/** Any long time. */
-const KEEP_ALIVE_MS = 1 << 30;
 const EFD_NONBLOCK_CLOEXEC = 0x80800;
 /** How soon a full placeholder is tried again. */
 const KERNEL_RETRY_MS = 1;
@@ -66,19 +65,16 @@ export class ThreadEndpoint extends Endpoint {
   private readonly reporter: number;
   private readonly reports: RingConsumer;
   private readonly queueLcores: number;
-  private readonly waiters: (() => void)[] = [];
-  private pumping = false;
+  private readonly eventLoop: EventLoop;
   private draining = false;
   private flushPending = false;
-  protected stopped = false;
+  /** True once the thread has left, or the engine has stopped. */
+  stopped = false;
   /** True when something was sent since the last settle(). */
   private unsettled = false;
-  /** True while the event loop's pump sleeps on the bell, its announcement standing in the rings. */
-  private pumpAsleep = false;
   /** Where this thread's sends go, by a FIB of its own. Made for the first of them. */
   private destinations: Destinations | null = null;
   private kernelFull = false;
-  private alive: ReturnType<typeof setInterval> | null = null;
   /** Nobody ever notifies it: a place to wait for time to pass. */
   /** Wakes the thread where it waits for descriptors of the kernel too; made when it first does. */
   private bell = -1;
@@ -89,6 +85,7 @@ export class ThreadEndpoint extends Endpoint {
   constructor(thread: number, shared: Shared, queueLcores: number) {
     super(thread, shared);
     this.fib = new Fib(shared.fib);
+    this.eventLoop = new EventLoop(this, shared.mesh);
     this.reporter = Math.max(shared.controlThread, shared.hostThread, 0);
     this.reports = this.fromLcore[this.reporter];
     this.queueLcores = queueLcores;
@@ -354,8 +351,7 @@ export class ThreadEndpoint extends Endpoint {
     const count = mesh.bellCount(this.thread);
     if (this.prepareWait() && !mesh.isStopped()) mesh.wait(this.thread, count, timeoutMs);
     this.cancelWait();
-    // That was also the announcement of the event loop's own wait: it has to look and announce itself anew.
-    if (this.pumpAsleep) mesh.ring(this.thread);
+    this.eventLoop.lookAgain();
   }
 
   override blockOn(wait: (bell: number) => void): void {
@@ -366,7 +362,7 @@ export class ThreadEndpoint extends Endpoint {
     this.cancelWait();
     mesh.setEventfd(this.thread, -1);
     sys.read(this.bell, sys.addressOf(this.rung), 8);
-    if (this.pumpAsleep) mesh.ring(this.thread);
+    this.eventLoop.lookAgain();
   }
 
   /** After the last wait. */
@@ -397,24 +393,21 @@ export class ThreadEndpoint extends Endpoint {
       this.abandon();
       return Promise.resolve();
     }
-    return new Promise((resolve) => {
-      this.waiters.push(resolve);
-      this.pump();
-    });
+    return this.eventLoop.arrival();
   }
 
   override setHandler(socket: UdpSocket, handler: Handler | null): void {
-    if (handler !== null) this.pump();
+    if (handler !== null) this.eventLoop.pump();
     super.setHandler(socket, handler);
   }
 
   override watchWritable(socket: UdpSocket): void {
     super.watchWritable(socket);
-    if (socket.onWritable !== null) this.pump();
+    if (socket.onWritable !== null) this.eventLoop.pump();
   }
 
   override watchErrors(socket: UdpSocket): void {
-    if (socket.onError !== null) this.pump();
+    if (socket.onError !== null) this.eventLoop.pump();
   }
 
   override lookForErrors(_socket: UdpSocket): void {
@@ -428,14 +421,11 @@ export class ThreadEndpoint extends Endpoint {
   }
 
   override retain(count: 1 | -1): void {
-    super.retain(count);
-    this.keepAlive();
+    this.eventLoop.retain(count);
   }
 
   override wakeWaiters(): void {
-    for (const resolve of this.waiters.splice(0)) resolve();
-    // Nobody will ring for a thread without sockets; the pump that sleeps on holds the event loop.
-    if (this.pumpAsleep && this.sockets.size === 0) this.shared.mesh.ring(this.thread);
+    this.eventLoop.wakeWaiters();
   }
 
   /** Closes the thread's sockets, gives every frame back and leaves the mesh. */
@@ -468,62 +458,7 @@ export class ThreadEndpoint extends Endpoint {
     this.closeBell();
   }
 
-  /** Drains the rings from the event loop until the endpoint is closed, sleeping on the bell in between. */
-  private pump(): void {
-    if (this.pumping || this.stopped) return;
-    this.pumping = true;
-    this.keepAlive();
-    // Whoever sets a handler or asks to be told of room is not in the middle of its datagrams yet.
-    const pumped = Promise.resolve().then(() => this.pumpLoop());
-    void pumped.finally(() => {
-      this.pumping = false;
-      this.keepAlive();
-    });
-  }
-
-  /**
-   * Holds the event loop while the pump runs for some socket that asks for it: a pending Atomics.waitAsync does not (Bun
-   * 1.4.5), so a worker that only awaits would end.
-   */
-  private keepAlive(): void {
-    const wanted = this.pumping && this.refs > 0;
-    if (wanted === (this.alive !== null)) return;
-    if (this.alive !== null) clearInterval(this.alive);
-    this.alive = wanted ? setInterval(() => {}, KEEP_ALIVE_MS) : null;
-  }
-
-  private async pumpLoop(): Promise<void> {
-    const { mesh } = this.shared;
-    while (!this.stopped && (this.waiters.length > 0 || this.sockets.size > 0)) {
-      const count = mesh.bellCount(this.thread);
-      if (this.pollGuarded() > 0) {
-        // Let promises, timers and I/O have their turn between two bursts.
-        await new Promise<void>((resolve) => setImmediate(resolve));
-        continue;
-      }
-      if (this.stopped) break;
-      if (this.prepareWait()) {
-        this.pumpAsleep = true;
-        await mesh.waitAsync(this.thread, count);
-        this.pumpAsleep = false;
-      }
-      this.cancelWait();
-    }
-  }
-
-  /** poll(), where what a handler throws becomes an uncaught exception, as from any callback, and the others go on. */
-  private pollGuarded(): number {
-    try {
-      return this.poll();
-    } catch (error) {
-      setImmediate(() => {
-        throw error;
-      });
-      return 1;
-    }
-  }
-
-  protected prepareWait(): boolean {
+  prepareWait(): boolean {
     if (this.isBehind || this.gathered.length > 0) return false;
     for (const ring of this.fromLcore) if (!ring.prepareWait()) return false;
     return true;
@@ -535,7 +470,7 @@ export class ThreadEndpoint extends Endpoint {
     return false;
   }
 
-  protected cancelWait(): void {
+  cancelWait(): void {
     for (const ring of this.fromLcore) ring.cancelWait();
   }
 
@@ -626,11 +561,7 @@ export class ThreadEndpoint extends Endpoint {
 
   private tell(lcore: number, kind: number): void {
     const ring = this.toLcore[lcore];
-    let at = ring.claim();
-    while (at < 0 && !this.shared.mesh.isStopped()) {
-      if (ring.publish()) this.wake(lcore);
-      at = ring.claim();
-    }
+    const at = this.claimSurely(lcore);
     if (at < 0) return;
     ring.words[at + M_KIND] = kind;
     ring.words[at + M_SOCKET] = this.thread;

@@ -116,14 +116,14 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
   }
 
   /** The control thread waits for this thread's sockets from now on, once; what is there already it sees at once. */
-  protected override prepareWait(): boolean {
+  override prepareWait(): boolean {
     if (this.errorCalls.due) return false;
     this.io.prepareWait();
     this.watcher.watch(this.io.epoll.fd, EPOLLONESHOT, EPOLLIN | EPOLLONESHOT, this.thread);
     return true;
   }
 
-  protected override cancelWait(): void {}
+  override cancelWait(): void {}
 
   /**
    * Sends at the end of this turn of the event loop. Where datagrams are taken from a queue one by one, each in a turn of
