@@ -56,6 +56,7 @@ export async function measureParts({ timeMs, flowsLarge }: PartsOptions): Promis
     () => tcpPiece("TCP: 64 bytes in order, read in place", 1, 64, false),
     () => tcpPiece("TCP: 64 bytes in order, copied out", 1, 64, true),
     () => tcpPiece("TCP: 64 bytes in order, 1,000 connections", 1000, 64, false),
+    () => tcpPiece("TCP: 64 bytes in order, 1,000,000 connections", flowsLarge, 64, false),
     () => tcpPiece("TCP: 1,448 bytes in order, read in place", 1, 1448, false),
     () => bpfPiece("BPF: a tcpdump filter", 0),
     () => bpfPiece("BPF: a reuseport selection", OPERATIONS),

@@ -8,10 +8,11 @@ import { N } from "../sockets/tcp/counters.ts";
 import { input4 } from "../sockets/tcp/input.ts";
 import { accept } from "../sockets/tcp/listen.ts";
 import { runTimers } from "../sockets/tcp/timers.ts";
+import { WARM_FROM, warm4 } from "../sockets/tcp/warm.ts";
 import { IPPROTO_TCP, IPV4_DF, IPV4_HEADER, writeIpv4 } from "../sockets/wire/ipv4.ts";
 import { checkTcp4, finishTcp4, TCP_ACK, TCP_HEADER, TCP_OK, TCP_PSH, writeTcp } from "../sockets/wire/tcp.ts";
 import { FrameViews, readInt32, writeInt32 } from "../sockets/wire/views.ts";
-import { shuffled } from "./in-memory.ts";
+import { BURST, shuffled } from "./in-memory.ts";
 
 const LOCAL = 0xc6120001 | 0; // 198.18.0.1
 const REMOTE_BASE = 0xc6130000 | 0; // 198.19.0.0
@@ -49,7 +50,8 @@ export class TcpMemory {
   private readonly payload: number;
   private readonly order: Int32Array;
   private readonly nextSeq: Int32Array;
-  private readonly ids: Int32Array;
+  private readonly acks: Int32Array;
+  private readonly ips = new Int32Array(BURST);
   private readonly copy: boolean;
   private readonly target = new FrameViews(new Uint8Array(65_536));
   private readonly sink = new Nowhere();
@@ -69,7 +71,7 @@ export class TcpMemory {
     this.tcp = new Tcp(config, this.sink, Int32Array.of(1, 2, 3, 4), 1, this.now);
     this.order = shuffled(connections);
     this.nextSeq = new Int32Array(connections).fill(1000);
-    this.ids = new Int32Array(connections);
+    this.acks = new Int32Array(connections);
     this.open(connections);
     for (let f = 0; f < frames; f++) {
       const at = f * FRAME_SIZE + TCP_AT + HEADER;
@@ -89,14 +91,11 @@ export class TcpMemory {
       const iss = readInt32(this.sink.views.bytes, ((this.sink.sent - 1) & 63) * FRAME_SIZE + TCP_AT + 4);
       this.write(0, i, 1000, (iss + 1) | 0, TCP_ACK, 0);
       input4(tcp, views, IP_AT, TCP_AT, HEADER);
-      this.ids[i] = accept(tcp, listener);
-      if (this.ids[i] < 0) throw new Error(`connection ${i} was not accepted`);
+      if (accept(tcp, listener) < 0) throw new Error(`connection ${i} was not accepted`);
       this.acks[i] = (iss + 1) | 0;
     }
     while (tcp.nextReady() >= 0);
   }
-
-  private readonly acks: number[] = [];
 
   private write(frame: number, flow: number, seq: number, ack: number, flags: number, payload: number): void {
     const { views } = this;
@@ -127,20 +126,26 @@ export class TcpMemory {
     this.tcp.counters[N.TCPHPHits] = 0;
   }
 
-  /** Takes and reads them, in bursts of 32 between two looks at the clock. This is timed. */
+  /** Takes and reads them, in bursts between two looks at the clock. This is timed. */
   run(): void {
     const { tcp, views, payload, frames } = this;
     for (let f = 0; f < frames; f++) {
-      if ((f & 31) === 0) {
-        this.now += 32 * STEP_US;
+      if (f % BURST === 0) {
+        this.now += BURST * STEP_US;
         tcp.begin(this.now);
         runTimers(tcp);
+        if (tcp.open > WARM_FROM) this.warm(f);
       }
       const ip = f * FRAME_SIZE + IP_AT;
       if (checkTcp4(views, ip + IPV4_HEADER, HEADER + payload, ip) !== TCP_OK) throw new Error("a bad segment");
       input4(tcp, views, ip, ip + IPV4_HEADER, HEADER + payload);
-      if ((f & 31) === 31) this.readAll();
+      if (f % BURST === BURST - 1) this.readAll();
     }
+  }
+
+  private warm(first: number): void {
+    for (let i = 0; i < BURST; i++) this.ips[i] = (first + i) * FRAME_SIZE + IP_AT;
+    warm4(this.tcp, this.views, this.ips, BURST, IPV4_HEADER);
   }
 
   private readAll(): void {

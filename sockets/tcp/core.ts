@@ -52,6 +52,9 @@ import {
 /** Microseconds of a tick of the timers: a timer is at most so much late. 2^30 of them, the furthest deadline, are 19 hours. */
 const TICK_US = 64;
 
+/** Segments that warm4() takes at a time. */
+const WARM_MAX = 64;
+
 /** Where segments go. */
 export interface TcpSink {
   /** Memory that frames lie in, with two bytes to spare before each word-aligned IP header as in received frames. */
@@ -146,6 +149,11 @@ export class Tcp {
   /** Blocks of its SACK option, pairs of sequence numbers. */
   readonly sackBlocks = new Int32Array(8);
   sackCount = 0;
+
+  /** For warm4() of warm.ts. */
+  readonly warmKeys = new Int32Array(3 * WARM_MAX);
+  readonly warmIds = new Int32Array(WARM_MAX);
+  warmed = 0;
 
   // What an acknowledgment has told, for congestion control: see acks.ts.
   ackFlags = 0;

@@ -29,6 +29,7 @@ import {
   FLAGS,
   OOO_HEAD,
   RCV_CHUNKS,
+  RCV_MSS,
   RCV_NXT,
   STATE,
   SYN_RECEIVED,
@@ -119,8 +120,8 @@ export function received(t: Tcp, c: number, length: number): void {
   const { w } = t;
   dataReceived(t, c, length, (t.segFlags & TCP_PSH) !== 0);
   measureByWindow(t, c);
-  if ((t.options & OPT_TS) !== 0 && t.tsEcr !== 0 && (w[c + FLAGS] & F_TS) !== 0)
-    measureByTimestamp(t, c, length, (timestamp(t, c) - t.tsEcr) | 0);
+  if (length >= w[c + RCV_MSS] && t.tsEcr !== 0 && (t.options & OPT_TS) !== 0 && (w[c + FLAGS] & F_TS) !== 0)
+    measureByTimestamp(t.w, c, (timestamp(t, c) - t.tsEcr) | 0);
   growWindow(t, c, length);
   t.event(c, EV_READABLE);
 }

@@ -104,7 +104,8 @@ export const RCV_RTT_TIME_US = 35;
 export const SPACE_SEQ = 36;
 export const SPACE_US = 37;
 export const SPACE = 38;
-export const RCV_LOWAT = 39;
+/** IP_TOS. */
+export const TOS = 39;
 /** Addresses, four words each, IPv4 mapped. The words hold the bits as ipv4Source() returns them. */
 export const LOCAL = 40;
 export const REMOTE = 44;
@@ -160,8 +161,8 @@ export const SND_SML = 74;
 /** Bytes a second, 0 for no pacing; when the next segment may leave. */
 export const PACING_RATE = 75;
 export const PACE_US = 76;
-/** IP_TOS. */
-export const TOS = 77;
+/** SO_RCVLOWAT. */
+export const RCV_LOWAT = 77;
 /** Timeouts in a row, doublings of the probes' time. */
 export const RETRIES = 78;
 export const BACKOFF = 79;

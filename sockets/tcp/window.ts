@@ -33,6 +33,8 @@ import {
 /** The most a shift may be (RFC 7323, section 2.3), and a window before shifting. */
 export const SCALE_MAX = 14;
 export const WINDOW_FIELD_MAX = 65_535;
+/** An echo older than this is no measurement. */
+const ECHO_MAX_MS = 60_000;
 
 /** Chunks that a connection may hold for receiving: its buffer, and the two that every queue may begin and end in. */
 export function chunkLimit(t: Tcp, c: number): number {
@@ -153,10 +155,9 @@ export function measureByWindow(t: Tcp, c: number): void {
   w[c + RCV_RTT_TIME_US] = t.us === 0 ? 1 : t.us;
 }
 
-/** Measures it by the timestamp that a full segment echoes, once a round. */
-export function measureByTimestamp(t: Tcp, c: number, length: number, elapsedMs: number): void {
-  const { w } = t;
-  if (length < w[c + RCV_MSS] || elapsedMs < 0 || elapsedMs > 60_000) return;
+/** Measures it by the timestamp that a full segment echoes. */
+export function measureByTimestamp(w: Int32Array, c: number, elapsedMs: number): void {
+  if (elapsedMs < 0 || elapsedMs > ECHO_MAX_MS) return;
   roundTrip(w, c, elapsedMs * 1000, true);
 }
 
