@@ -5,7 +5,7 @@ import type { VethPair } from "../../engine/host/hosts.ts";
 import { Random } from "../../queues/random.ts";
 import { HOST_TRANSPORT } from "../../sockets/host/host.ts";
 import { ip } from "../../sockets/wire/address.ts";
-import { run } from "../faults/serving.ts";
+import { until as becomes, run } from "../faults/serving.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
 import { until } from "../support/kernel-udp.ts";
 import { LOCAL6, OWN_MAC, OWN4, OWN6 } from "./host-script.ts";
@@ -225,7 +225,7 @@ describe.skipIf(requires("netns", "veth") !== "")("a host and a kernel, given", 
   let hosts: VethPair;
   let wire: PacketSocket;
 
-  beforeAll(() => {
+  beforeAll(async () => {
     hosts = makeHosts();
     const { a, b } = hosts;
     const act = (...words: string[]): void => void run(a, "ip", ...words);
@@ -243,6 +243,11 @@ describe.skipIf(requires("netns", "veth") !== "")("a host and a kernel, given", 
       for (const name of ["msgs_per_sec", "msgs_burst"]) writeFileSync(`/proc/sys/net/ipv4/icmp_${name}`, "100000");
     });
     wire = new PacketSocket(b.ns, b.ifindex);
+    // A link that has just come up may take what it is asked for a while later.
+    await becomes("an answer to each", async () => {
+      const said = [...(await kernelFrames(to(V6.echo()))), ...(await kernelFrames(solicits(OWN6)))];
+      return said.length === 2;
+    });
   });
   afterAll(() => {
     wire?.close();
