@@ -24,7 +24,7 @@ import { openNetns, type Way } from "./wiring.ts";
  */
 export function openCalls(endpoint: Endpoint, way: Way, blocks: boolean, taps: FrameTaps | null = null): SocketProcess {
   const watch = new KernelWatch();
-  const families = new Map<number, Family>([[AF_UNIX, new UnixFamily()]]);
+  const families = new Map<number, Family>([[AF_UNIX, new UnixFamily(watch)]]);
   const atExit: (() => void)[] = [];
   /** Where sockets of the kernel are made. */
   const inNamespace = (path: string | null): InNamespace => {
