@@ -4,16 +4,19 @@
  */
 import { sys } from "af-xdp-bindings";
 import type { FramePool } from "../queues/pool.ts";
-import { writeInterface } from "../sockets/datagram.ts";
+import { writeNotes } from "../sockets/datagram.ts";
 import { MessageHeader } from "../sockets/msghdr.ts";
 import {
   IP_PKTINFO,
+  IP_RECVFRAGSIZE,
   IP_TOS,
   IP_TTL,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPV6_FLOWINFO,
   IPV6_HOPLIMIT,
   IPV6_PKTINFO,
+  IPV6_RECVFRAGSIZE,
   IPV6_TCLASS,
   SO_TIMESTAMP,
   SO_TIMESTAMP_NEW,
@@ -36,6 +39,8 @@ const NS_PER_US = 1000;
 const NS_PER_S = 1e9;
 /** Seconds before this thread's start from which its stamps count: the clock may be set back as far. */
 const EPOCH_S = 86_400;
+/** Bits of the flow label in an IPv6 header's first word. */
+const FLOW_LABEL = 0xfffff;
 /** Room before the payload for the stamp and the headers that are put there. */
 const HEADROOM = 256;
 /** Datagrams read from one socket before the next has its turn. */
@@ -57,6 +62,8 @@ export class KernelIntake {
   private ifindex = 0;
   private ttl = 0;
   private tos = 0;
+  private fragmentSize = 0;
+  private flow = 0;
   private seconds = 0;
   private nanoseconds = 0;
 
@@ -111,7 +118,7 @@ export class KernelIntake {
       const total = Math.min(length + UDP_HEADER + IPV4_HEADER, 65535);
       writeIpv4(this.views, ip, this.tos, total, 0, 0, this.ttl, IPPROTO_UDP, remote[3], local[3]);
     } else {
-      writeInt32(bytes, ip, (6 << 28) | (this.tos << 20));
+      writeInt32(bytes, ip, (6 << 28) | (this.tos << 20) | (this.flow & FLOW_LABEL));
       writeUint16(bytes, ip + 4, Math.min(length + UDP_HEADER, 65535));
       bytes[ip + 6] = IPPROTO_UDP;
       bytes[ip + 7] = this.ttl;
@@ -122,7 +129,7 @@ export class KernelIntake {
     }
     const frame = ip - ETH_HEADER;
     bytes.fill(0, frame - STAMP_BYTES, frame + 12);
-    writeInterface(bytes, frame, this.ifindex);
+    writeNotes(bytes, frame, this.ifindex, this.fragmentSize);
     writeUint16(bytes, frame + 12, mapped ? ETH_P_IP : ETH_P_IPV6);
     if (this.seconds > this.epoch) {
       writeStamp(bytes, frame - STAMP_BYTES, (this.seconds - this.epoch) * NS_PER_S + this.nanoseconds);
@@ -137,6 +144,8 @@ export class KernelIntake {
     this.ifindex = 0;
     this.ttl = 0;
     this.tos = 0;
+    this.fragmentSize = 0;
+    this.flow = 0;
     this.seconds = 0;
     for (let at = header.firstControl(); at >= 0; at = header.nextControl(at)) {
       const type = header.controlType(at);
@@ -144,11 +153,14 @@ export class KernelIntake {
         case IPPROTO_IP:
           if (type === IP_PKTINFO) this.ifindex = header.readPktinfo(at, local);
           else if (type === IP_TTL) this.ttl = header.controlInt(at);
+          else if (type === IP_RECVFRAGSIZE) this.fragmentSize = header.controlInt(at);
           else if (type === IP_TOS) this.tos = header.controlView.getUint8(header.controlData(at));
           break;
         case IPPROTO_IPV6:
           if (type === IPV6_PKTINFO) this.ifindex = header.readPktinfo6(at, local);
           else if (type === IPV6_HOPLIMIT) this.ttl = header.controlInt(at);
+          else if (type === IPV6_RECVFRAGSIZE) this.fragmentSize = header.controlInt(at);
+          else if (type === IPV6_FLOWINFO) this.flow = header.controlView.getInt32(header.controlData(at));
           else if (type === IPV6_TCLASS) this.tos = header.controlInt(at);
           break;
         case SOL_SOCKET:

@@ -142,6 +142,16 @@ export class Datagram {
     return this.endpoint.interfaceOf(this);
   }
 
+  /** IPv6 traffic class and flow label, 28 bits; 0 over IPv4. */
+  get flowInfo(): number {
+    return this.family === 6 ? readInt32(this.memory, this.l3) & 0x0fffffff : 0;
+  }
+
+  /** Bytes of the largest fragment it came in, where the socket has asked (IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE); 0 for whole ones. */
+  get fragmentSize(): number {
+    return this.endpoint.kernelNote(this, FRAGMENT_NOTE);
+  }
+
   /** A view of the payload, valid as long as the datagram. Allocates the view, copies nothing. */
   bytes(): Uint8Array {
     return this.memory.subarray(this.offset, this.offset + this.length);
@@ -260,9 +270,16 @@ export class Datagram {
   }
 }
 
-/** Notes the interface in the Ethernet header of a frame that has come up the kernel's stack: see interfaceIndex. */
-export function writeInterface(bytes: Uint8Array, frame: number, ifindex: number): void {
+/**
+ * Where in the Ethernet header of a frame that has come up the kernel's stack, in place of MAC addresses, words say what the kernel
+ * has told of it: the interface, bytes of its largest fragment.
+ */
+const FRAGMENT_NOTE = 4;
+
+/** Notes what the kernel tells of a frame: see above. */
+export function writeNotes(bytes: Uint8Array, frame: number, ifindex: number, fragmentSize: number): void {
   writeInt32(bytes, frame, ifindex);
+  writeInt32(bytes, frame + FRAGMENT_NOTE, fragmentSize);
 }
 
 function formatWords(w0: number, w1: number, w2: number, w3: number): string {

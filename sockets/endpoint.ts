@@ -353,6 +353,11 @@ export abstract class Endpoint {
     return datagram.home === shared.controlThread ? readInt32(datagram.memory, datagram.frame) : shared.ifindex;
   }
 
+  /** A word that the kernel's stack has left of a datagram, 0 where it came another way: see writeNotes. */
+  kernelNote(datagram: Datagram, at: number): number {
+    return datagram.home === this.shared.controlThread ? readInt32(datagram.memory, datagram.frame + at) : 0;
+  }
+
   /** One socket more, or less, that keeps the event loop alive. */
   retain(_count: 1 | -1): void {}
 

@@ -13,6 +13,7 @@ import {
   IP_ADD_SOURCE_MEMBERSHIP,
   IP_BIND_ADDRESS_NO_PORT,
   IP_BLOCK_SOURCE,
+  IP_CHECKSUM,
   IP_DROP_MEMBERSHIP,
   IP_DROP_SOURCE_MEMBERSHIP,
   IP_FREEBIND,
@@ -29,7 +30,9 @@ import {
   IP_NODEFRAG,
   IP_OPTIONS,
   IP_PKTINFO,
+  IP_PROTOCOL,
   IP_RECVERR,
+  IP_RECVFRAGSIZE,
   IP_RECVORIGDSTADDR,
   IP_RECVTOS,
   IP_RECVTTL,
@@ -199,6 +202,15 @@ export const IP_LEVEL: readonly UdpOption[] = [
   }),
   ip(IP_UNICAST_IF, "IP_UNICAST_IF", KERNEL_SENDS),
   ip(IP_LOCAL_PORT_RANGE, "IP_LOCAL_PORT_RANGE", portRange),
+  // Told of datagrams whose device gives the sum of a whole packet: AF_XDP hands none over.
+  ip(IP_CHECKSUM, "IP_CHECKSUM", flag()),
+  ip(IP_RECVFRAGSIZE, "IP_RECVFRAGSIZE"),
+  ip(
+    IP_PROTOCOL,
+    "IP_PROTOCOL",
+    // As the kernel tells it: the number under which the socket is found, which is a protocol for raw sockets alone.
+    readOnly(({ socket }) => socket.port),
+  ),
   ip(IP_ADD_MEMBERSHIP, "IP_ADD_MEMBERSHIP", membership4(GROUP_JOIN)),
   ip(IP_DROP_MEMBERSHIP, "IP_DROP_MEMBERSHIP", membership4(GROUP_LEAVE)),
   ip(IP_UNBLOCK_SOURCE, "IP_UNBLOCK_SOURCE", sourceMembership4(GROUP_UNBLOCK)),

@@ -31,6 +31,15 @@ const refused = (option: string, reason: string): Explanation[] => [
   },
 ];
 
+/** Options that no socket of the engine has, whatever the kernel says of them: by the numbers or names of traces. */
+const absent = (options: string, reason: string): Explanation => ({
+  sides: ["engine", "memory"],
+  scenario: new RegExp(`: (${options})$`),
+  kernel: /./,
+  ours: / = -ENOPROTOOPT$/,
+  reason,
+});
+
 export const EXPLAINED: readonly Explanation[] = [
   {
     sides: ["kernel files"],
@@ -51,4 +60,13 @@ export const EXPLAINED: readonly Explanation[] = [
   ...refused("SO_TXTIME", "nothing is sent at a time that is given"),
   ...refused("SO_ZEROCOPY", "what is sent is copied into a frame, and there is nothing to report"),
   ...refused("UDP_ENCAP", "tunnels are the kernel's"),
+  absent(
+    "IP_6|IP_7|IPV6_[3456]|IPV6_53|IPV6_56|IPV6_58",
+    "IP_RECVOPTS, IP_RETOPTS, IPV6_RECVHOPOPTS, _RECVRTHDR, _RECVDSTOPTS and their forebears: options and extension headers of packets are not told",
+  ),
+  absent("IP_26|IPV6_31", "IP_RECVERR_RFC4884: errors are told without the extensions of ICMP"),
+  absent("IP_16|IP_17|IP_18|IPV6_34", "IP_IPSEC_POLICY, IP_XFRM_POLICY, IP_PASSSEC: IPsec and labels are the kernel's"),
+  absent("IPV6_64|IPV6_65|IPV6_68|IPV6_69", "the tables of ip6tables are set up with another socket"),
+  absent("IPV6_1", "IPV6_ADDRFORM: a socket stays of its family"),
+  absent("IPV6_60", "IPV6_RECVPATHMTU: path MTUs are told by IPV6_MTU, IPV6_PATHMTU and the error queue"),
 ];

@@ -1,5 +1,5 @@
 /** What scenarios are played on. */
-import { unlinkSync } from "node:fs";
+import { unlinkSync, writeFileSync } from "node:fs";
 
 import { Engine } from "../../engine/engine.ts";
 import { AF_INET, AF_INET6, AF_UNIX } from "../../sockets/calls/constants.ts";
@@ -53,9 +53,20 @@ export interface OpenSide extends Side {
   close(): Promise<void>;
 }
 
+/** Two hosts whose kernels report every error, and not a few a second as by default. */
+function talkative(): VethPair {
+  const pair = new VethPair();
+  for (const { ns } of [pair.a, pair.b]) {
+    ns.run(() => {
+      for (const path of ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"]) writeFileSync(`/proc/sys/net/${path}`, "0");
+    });
+  }
+  return pair;
+}
+
 /** Sockets of the kernel on two hosts. */
 export function kernelSide(): OpenSide {
-  const pair = new VethPair();
+  const pair = talkative();
   return {
     name: "kernel",
     calls: new KernelCalls((body) => pair.a.ns.run(body)),
@@ -115,7 +126,7 @@ export function processSide(): OpenSide {
 
 /** Sockets of an engine on an interface; the peer's are the kernel's. */
 export async function engineSide(): Promise<OpenSide> {
-  const pair = new VethPair();
+  const pair = talkative();
   const engine = await Engine.start({ interface: pair.a.name, netns: pair.a.ns.path });
   return {
     name: "engine",

@@ -26,7 +26,7 @@ function differences(kernel: Party, engine: Party, level: number, name: number):
 }
 
 /** Told differently by each kernel: an identity. */
-const IDENTITIES = ["SO_COOKIE", "SO_NETNS_COOKIE"];
+const IDENTITIES = ["SO_COOKIE", "SO_NETNS_COOKIE", "IP_PROTOCOL"];
 
 /** Taken by the kernel and refused here, for want of what they ask for: `npm run conformance` compares them all the same. */
 const REFUSED = ["SO_TIMESTAMPING", "SO_TIMESTAMPING_NEW", "SO_TXTIME", "SO_ZEROCOPY", "UDP_ENCAP"];
@@ -60,6 +60,13 @@ const KERNEL_ALONE = [
   "IPV6_TRANSPARENT",
   "IPV6_UNICAST_IF",
   "UDP_CORK",
+  "IP_RECVFRAGSIZE",
+  "IPV6_ROUTER_ALERT",
+  "IPV6_ROUTER_ALERT_ISOLATE",
+  "IPV6_FLOWLABEL_MGR",
+  "IPV6_PKTINFO",
+  "IPV6_PATHMTU",
+  "IPV6_RECVFRAGSIZE",
 ];
 
 describe.skipIf(requires("netns") !== "")("without a kernel behind it", () => {

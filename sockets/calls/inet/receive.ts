@@ -58,9 +58,8 @@ export class DatagramReceiver {
     if (peeks) offset -= this.passed;
     const result = this.give(datagram, offset, message, flags);
     if (this.peekOffset >= 0) {
-      // What was peeked at moves the offset on, what is received moves it back (sk_peek_offset_fwd, _bwd).
-      const copied = Math.min(result, lengthOf(message.iov));
-      this.peekOffset = Math.max(this.peekOffset + (peeks ? copied : -datagram.length), 0);
+      // What is peeked at moves the offset on, what is received moves it back (sk_peek_offset_fwd, _bwd).
+      this.peekOffset = Math.max(this.peekOffset + (peeks ? result : -result), 0);
     }
     if (!peeks) datagram.release();
     return result;

@@ -5,6 +5,7 @@
 import type { Datagram } from "../../datagram.ts";
 import {
   IP_PKTINFO,
+  IP_RECVFRAGSIZE,
   IP_RECVORIGDSTADDR,
   IP_RECVTOS,
   IP_RECVTTL,
@@ -14,8 +15,10 @@ import {
   IPPROTO_IPV6,
   IPV6_2292HOPLIMIT,
   IPV6_2292PKTINFO,
+  IPV6_FLOWINFO,
   IPV6_HOPLIMIT,
   IPV6_PKTINFO,
+  IPV6_RECVFRAGSIZE,
   IPV6_RECVHOPLIMIT,
   IPV6_RECVORIGDSTADDR,
   IPV6_RECVPKTINFO,
@@ -59,6 +62,9 @@ export class Told {
   oldInfo6 = false;
   oldHops6 = false;
   destination6 = false;
+  fragments4 = false;
+  fragments6 = false;
+  flow6 = false;
 
   constructor(socket: UdpSocket, family: number) {
     const value = new Int32Array(1);
@@ -75,7 +81,10 @@ export class Told {
     this.ttl4 = asked(IPPROTO_IP, IP_RECVTTL);
     this.tos4 = asked(IPPROTO_IP, IP_RECVTOS);
     this.destination4 = asked(IPPROTO_IP, IP_RECVORIGDSTADDR);
+    this.fragments4 = asked(IPPROTO_IP, IP_RECVFRAGSIZE);
     if (family !== AF_INET6) return;
+    this.fragments6 = asked(IPPROTO_IPV6, IPV6_RECVFRAGSIZE);
+    this.flow6 = asked(IPPROTO_IPV6, IPV6_FLOWINFO);
     this.info6 = asked(IPPROTO_IPV6, IPV6_RECVPKTINFO);
     this.hops6 = asked(IPPROTO_IPV6, IPV6_RECVHOPLIMIT);
     this.class6 = asked(IPPROTO_IPV6, IPV6_RECVTCLASS);
@@ -103,14 +112,19 @@ export class Told {
     if (this.ttl4) out.put(IPPROTO_IP, IP_TTL, controlInt(datagram.ttl));
     if (this.tos4) out.put(IPPROTO_IP, IP_TOS, Uint8Array.of(datagram.tos));
     if (this.destination4) out.put(IPPROTO_IP, IP_RECVORIGDSTADDR, destination(datagram, 4));
+    const { fragmentSize } = datagram;
+    if (this.fragments4 && fragmentSize > 0) out.put(IPPROTO_IP, IP_RECVFRAGSIZE, controlInt(fragmentSize));
   }
 
   private put6(datagram: Datagram, out: ControlWriter): void {
     if (this.hops6) out.put(IPPROTO_IPV6, IPV6_HOPLIMIT, controlInt(datagram.ttl));
     if (this.class6) out.put(IPPROTO_IPV6, IPV6_TCLASS, controlInt(datagram.tos));
+    if (this.flow6 && datagram.flowInfo !== 0) out.put(IPPROTO_IPV6, IPV6_FLOWINFO, networkInt(datagram.flowInfo));
     if (this.oldInfo6) out.put(IPPROTO_IPV6, IPV6_2292PKTINFO, info6(datagram));
     if (this.oldHops6) out.put(IPPROTO_IPV6, IPV6_2292HOPLIMIT, controlInt(datagram.ttl));
     if (this.destination6) out.put(IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, destination(datagram, 6));
+    const { fragmentSize } = datagram;
+    if (this.fragments6 && fragmentSize > 0) out.put(IPPROTO_IPV6, IPV6_RECVFRAGSIZE, controlInt(fragmentSize));
   }
 }
 
@@ -144,6 +158,12 @@ function info6(datagram: Datagram): Uint8Array {
   for (let i = 0; i < 4; i++) view.setInt32(4 * i, datagram.destinationWord(i));
   view.setInt32(16, datagram.interfaceIndex, true);
   return new Uint8Array(view.buffer);
+}
+
+function networkInt(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setInt32(0, value);
+  return bytes;
 }
 
 const destination = (datagram: Datagram, family: 4 | 6): Uint8Array =>

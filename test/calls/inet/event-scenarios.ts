@@ -1,0 +1,351 @@
+/** poll, ioctl, fcntl, errors of the network: what a UDP socket tells of itself. */
+import {
+  F_GETFL,
+  F_SETFL,
+  FIONBIO,
+  FIONREAD,
+  MSG_DONTWAIT,
+  MSG_ERRQUEUE,
+  O_NONBLOCK,
+  POLLERR,
+  POLLIN,
+  POLLOUT,
+  POLLPRI,
+  SHUT_RD,
+  SHUT_RDWR,
+  SHUT_WR,
+  SIOCATMARK,
+  SIOCGSTAMP,
+  SIOCGSTAMPNS,
+  SIOCOUTQ,
+  SOCK_DGRAM,
+} from "../../../sockets/calls/constants.ts";
+import { addressBuffer } from "../../../sockets/calls/message.ts";
+import {
+  IP_PKTINFO,
+  IP_RECVERR,
+  IP_RECVTTL,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_RECVERR,
+  SO_ERROR,
+  SO_SELECT_ERR_QUEUE,
+  SO_TIMESTAMP,
+  SOL_SOCKET,
+} from "../../../sockets/options.ts";
+import type { Stage } from "../../conformance/run.ts";
+import {
+  afOf,
+  any,
+  bound,
+  each,
+  getInt,
+  type InetScenario,
+  type IpFamily,
+  NOBODY,
+  own,
+  PEER_PORT,
+  PORT,
+  peerOf,
+  remote,
+  room,
+  setInt,
+  take,
+  text,
+  until,
+} from "./tools.ts";
+
+const EVERYTHING = 0x3fff;
+
+const look = ({ calls }: Stage, fd: number, events = EVERYTHING): number => calls.poll([{ fd, events, revents: 0 }], 0);
+
+const int = (): Uint8Array => new Uint8Array(4);
+
+const hearErrors = ({ calls }: Stage, family: IpFamily, fd: number, on = 1): number =>
+  setInt(calls, fd, family === 4 ? IPPROTO_IP : IPPROTO_IPV6, family === 4 ? IP_RECVERR : IPV6_RECVERR, on);
+
+/** A socket connected to where nobody listens, which has sent and heard of it. */
+function refused(stage: Stage, family: IpFamily): number {
+  const fd = bound(stage, family);
+  stage.calls.connect(fd, remote(stage, family, NOBODY));
+  stage.calls.write(fd, text("anybody?"));
+  until(stage.calls, fd, POLLERR);
+  return fd;
+}
+
+export const EVENT_SCENARIOS: readonly InetScenario[] = [
+  ...each("poll: fresh, bound, connected", (stage, family) => {
+    const { calls } = stage;
+    const fd = calls.socket(afOf(family), SOCK_DGRAM, 0);
+    look(stage, fd);
+    calls.bind(fd, own(stage, family, PORT));
+    look(stage, fd);
+    calls.connect(fd, remote(stage, family, PEER_PORT));
+    look(stage, fd);
+    for (const events of [0, POLLIN, POLLOUT, POLLPRI, POLLIN | POLLOUT]) look(stage, fd, events);
+    calls.close(fd);
+    look(stage, fd);
+  }),
+  ...each("poll: a datagram, and none", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = bound(stage, family);
+    const other = peerOf(stage, family);
+    for (const payload of ["", "x"]) {
+      peer.sendto(other, text(payload), 0, own(stage, family, PORT));
+      until(calls, fd);
+      look(stage, fd);
+      look(stage, fd, POLLIN);
+      take(calls, fd);
+      look(stage, fd);
+    }
+    calls.close(fd);
+    peer.close(other);
+  }),
+  ...([SHUT_RD, SHUT_WR, SHUT_RDWR] as const).flatMap((how) =>
+    each(`poll: after shutdown(${how})`, (stage, family) => {
+      const { calls } = stage;
+      const fd = bound(stage, family);
+      calls.connect(fd, remote(stage, family, PEER_PORT));
+      calls.shutdown(fd, how);
+      look(stage, fd);
+      for (const events of [0, POLLIN, POLLOUT, 0x2000]) look(stage, fd, events);
+      calls.connect(fd, new Uint8Array(16));
+      look(stage, fd);
+      calls.close(fd);
+    }),
+  ),
+  ...each("poll: time is over", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    calls.poll([{ fd, events: POLLIN, revents: 0 }], 15);
+    calls.close(fd);
+  }),
+  ...each("poll: several", (stage, family) => {
+    const { calls, peer } = stage;
+    const a = bound(stage, family);
+    const b = bound(stage, family, PORT + 1);
+    const other = peerOf(stage, family);
+    peer.sendto(other, text("b"), 0, own(stage, family, PORT + 1));
+    until(calls, b);
+    calls.poll(
+      [a, b, -1, 9999].map((fd) => ({ fd, events: POLLIN, revents: 0 })),
+      0,
+    );
+    for (const fd of [a, b]) calls.close(fd);
+    peer.close(other);
+  }),
+  ...each("epoll: level and edge", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = bound(stage, family);
+    const other = peerOf(stage, family);
+    const epoll = calls.epollCreate(0);
+    const events = [{ events: 0, data: 0 }];
+    calls.epollControl(epoll, 1, fd, { events: POLLIN, data: 7 });
+    calls.epollWait(epoll, events, 0);
+    peer.sendto(other, text("x"), 0, own(stage, family, PORT));
+    calls.epollWait(epoll, events, 5000);
+    calls.epollWait(epoll, events, 0);
+    take(calls, fd);
+    calls.epollWait(epoll, events, 0);
+    calls.epollControl(epoll, 3, fd, { events: POLLIN | 0x80000000, data: 8 });
+    peer.sendto(other, text("y"), 0, own(stage, family, PORT));
+    calls.epollWait(epoll, events, 5000);
+    calls.epollWait(epoll, events, 0);
+    peer.sendto(other, text("z"), 0, own(stage, family, PORT));
+    calls.epollWait(epoll, events, 5000);
+    calls.epollWait(epoll, events, 0);
+    for (const each of [epoll, fd]) calls.close(each);
+    peer.close(other);
+  }),
+  ...each("FIONREAD: the next datagram's length", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = bound(stage, family);
+    const other = peerOf(stage, family);
+    calls.ioctl(fd, FIONREAD, int());
+    for (const payload of ["four", "seven77", ""]) peer.sendto(other, text(payload), 0, own(stage, family, PORT));
+    until(calls, fd);
+    for (let i = 0; i < 3; i++) {
+      calls.ioctl(fd, FIONREAD, int());
+      take(calls, fd);
+    }
+    calls.ioctl(fd, FIONREAD, int());
+    calls.close(fd);
+    peer.close(other);
+  }),
+  ...each("SIOCOUTQ: nothing is under way", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    calls.ioctl(fd, SIOCOUTQ, int());
+    calls.close(fd);
+  }),
+  ...each("SIOCGSTAMP: before, after", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = bound(stage, family);
+    const other = peerOf(stage, family);
+    for (const request of [SIOCGSTAMP, SIOCGSTAMPNS]) calls.ioctl(fd, request, new Uint8Array(16));
+    peer.sendto(other, text("x"), 0, own(stage, family, PORT));
+    take(calls, fd);
+    for (const request of [SIOCGSTAMP, SIOCGSTAMPNS]) calls.ioctl(fd, request, new Uint8Array(16));
+    calls.close(fd);
+    peer.close(other);
+  }),
+  ...each("SIOCGSTAMP: not beside SO_TIMESTAMP", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = bound(stage, family);
+    const other = peerOf(stage, family);
+    setInt(calls, fd, SOL_SOCKET, SO_TIMESTAMP, 1);
+    peer.sendto(other, text("x"), 0, own(stage, family, PORT));
+    take(calls, fd);
+    calls.ioctl(fd, SIOCGSTAMP, new Uint8Array(16));
+    calls.close(fd);
+    peer.close(other);
+  }),
+  ...each("ioctl: what UDP does not have", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    for (const request of [SIOCATMARK, 0x5413, 0x1234, 0x89ff]) calls.ioctl(fd, request, new Uint8Array(64));
+    calls.close(fd);
+  }),
+  ...each("ioctl: interfaces by name and index", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    const request = new Uint8Array(40);
+    request.set(text("veth0"));
+    // SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFFLAGS
+    for (const number of [0x8933, 0x8921, 0x8913]) calls.ioctl(fd, number, request.slice());
+    const missing = new Uint8Array(40);
+    missing.set(text("none0"));
+    calls.ioctl(fd, 0x8933, missing);
+    calls.close(fd);
+  }),
+  ...each("O_NONBLOCK by fcntl and FIONBIO", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    calls.fcntl(fd, F_GETFL, 0);
+    calls.fcntl(fd, F_SETFL, O_NONBLOCK);
+    calls.fcntl(fd, F_GETFL, 0);
+    calls.read(fd, new Uint8Array(4));
+    calls.fcntl(fd, F_SETFL, 0);
+    calls.ioctl(fd, FIONBIO, Uint8Array.of(1, 0, 0, 0));
+    calls.fcntl(fd, F_GETFL, 0);
+    calls.read(fd, new Uint8Array(4));
+    calls.lseek(fd, 0, 0);
+    calls.pread(fd, new Uint8Array(1), 0);
+    calls.pwrite(fd, new Uint8Array(1), 5);
+    calls.close(fd);
+  }),
+  ...each("nobody listens there: the next call hears of it, once", (stage, family) => {
+    const { calls } = stage;
+    for (const next of ["recv", "send", "SO_ERROR", "read", "connect"] as const) {
+      const fd = refused(stage, family);
+      look(stage, fd);
+      if (next === "recv") calls.recvfrom(fd, new Uint8Array(8), MSG_DONTWAIT, addressBuffer());
+      if (next === "send") calls.sendto(fd, text("again"), 0, null);
+      if (next === "SO_ERROR") getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+      if (next === "read") calls.read(fd, new Uint8Array(8));
+      if (next === "connect") calls.connect(fd, remote(stage, family, PEER_PORT));
+      if (next === "send") calls.close(fd);
+      else {
+        look(stage, fd);
+        getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+        calls.recvfrom(fd, new Uint8Array(8), MSG_DONTWAIT, addressBuffer());
+        calls.close(fd);
+      }
+    }
+  }),
+  ...each("the error queue: who, where, about what", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    hearErrors(stage, family, fd);
+    calls.connect(fd, remote(stage, family, NOBODY));
+    calls.write(fd, text("anybody there?"));
+    until(calls, fd, POLLERR);
+    look(stage, fd);
+    calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+    look(stage, fd);
+    calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+    getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+    calls.close(fd);
+  }),
+  ...each("the error queue: not connected, with little room", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    hearErrors(stage, family, fd);
+    for (const [length, control] of [
+      [4, 512],
+      [0, 512],
+      [64, 0],
+      [64, 20],
+      [64, 48],
+    ]) {
+      calls.sendto(fd, text("anybody there?"), 0, remote(stage, family, NOBODY));
+      until(calls, fd, POLLERR);
+      getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+      calls.recvmsg(fd, room(length, control), MSG_ERRQUEUE);
+    }
+    calls.close(fd);
+  }),
+  ...each("the error queue: switched off, it is empty", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    hearErrors(stage, family, fd);
+    calls.sendto(fd, text("x"), 0, remote(stage, family, NOBODY));
+    until(calls, fd, POLLERR);
+    hearErrors(stage, family, fd, 0);
+    calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+    getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+    look(stage, fd);
+    calls.close(fd);
+  }),
+  ...each("SO_SELECT_ERR_QUEUE: errors are POLLPRI too", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    getInt(calls, fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE);
+    setInt(calls, fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE, 1);
+    getInt(calls, fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE);
+    hearErrors(stage, family, fd);
+    calls.sendto(fd, text("x"), 0, remote(stage, family, NOBODY));
+    until(calls, fd, POLLPRI);
+    look(stage, fd);
+    setInt(calls, fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE, 0);
+    look(stage, fd);
+    calls.close(fd);
+  }),
+  ...each("not connected: an error is nobody's without IP_RECVERR", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = bound(stage, family);
+    const other = peerOf(stage, family);
+    calls.sendto(fd, text("x"), 0, remote(stage, family, NOBODY));
+    peer.sendto(other, text("later"), 0, own(stage, family, PORT));
+    take(calls, fd);
+    getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+    calls.close(fd);
+    peer.close(other);
+  }),
+  ...each("a local error: larger than the path takes", (stage, family) => {
+    const { calls } = stage;
+    const fd = bound(stage, family);
+    hearErrors(stage, family, fd);
+    // IP_MTU_DISCOVER, IPV6_MTU_DISCOVER: DO
+    setInt(calls, fd, family === 4 ? IPPROTO_IP : IPPROTO_IPV6, family === 4 ? 10 : 23, 2);
+    calls.sendto(fd, new Uint8Array(2000), 0, remote(stage, family, PEER_PORT));
+    until(calls, fd, POLLERR);
+    calls.recvmsg(fd, room(16), MSG_ERRQUEUE);
+    calls.close(fd);
+  }),
+  {
+    name: "IPv4: the error queue with what else is told",
+    play(stage) {
+      const { calls } = stage;
+      const fd = calls.socket(afOf(4), SOCK_DGRAM, 0);
+      calls.bind(fd, any(4, PORT));
+      setInt(calls, fd, IPPROTO_IP, IP_RECVERR, 1);
+      calls.sendto(fd, text("x"), 0, remote(stage, 4, NOBODY));
+      until(calls, fd, POLLERR);
+      calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+      setInt(calls, fd, IPPROTO_IP, IP_PKTINFO, 0);
+      setInt(calls, fd, IPPROTO_IP, IP_RECVTTL, 0);
+      calls.close(fd);
+    },
+  },
+];
