@@ -1,5 +1,5 @@
 /** What sockets of AF_UNIX do that no comparison shows: who waits is woken, files of the kernel go along, circles are collected. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ERRNO } from "af-xdp-bindings";
 import { AsyncCalls } from "../../sockets/calls/async-calls.ts";
 import {
@@ -38,6 +38,8 @@ import {
   socketOf,
   take,
 } from "./unix/tools.ts";
+
+setDefaultTimeout(60_000);
 
 const watch = new KernelWatch();
 afterAll(() => watch.close());

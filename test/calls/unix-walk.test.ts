@@ -1,5 +1,5 @@
 /** Random walks over sockets of AF_UNIX, on the kernel's and on a process's own, compared step by step. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { AF_UNIX } from "../../sockets/calls/constants.ts";
 import { raisePipe } from "../../sockets/calls/events/signals.ts";
 import { KernelCalls } from "../../sockets/calls/kernel-calls.ts";
@@ -9,8 +9,10 @@ import { UnixFamily } from "../../sockets/calls/unix/family.ts";
 import { openIn } from "./unix/compare.ts";
 import { Walker } from "./unix/walk.ts";
 
+setDefaultTimeout(60_000);
+
 /** WALKS: how many, for a longer look. */
-const SEEDS = Number(process.env.WALKS ?? 25);
+const SEEDS = Number(process.env.WALKS ?? 16);
 const STEPS = 300;
 
 describe("walks", () => {
