@@ -82,6 +82,9 @@ export const ACK_SET_TIMER = 1024;
 export const ACK_DSACK_TLP = 2048;
 const ACK_NOT_DUP = ACK_DATA | ACK_WINDOW | ACK_DATA_ACKED | ACK_SYN_ACKED;
 
+/** Timestamps are in milliseconds: an echo may seem so much older than it is. */
+const ECHO_GRAIN_US = 2000;
+
 /** What takeAck() says. */
 const ACKED = 1;
 /** It is of the past: the segment's data may still count. */
@@ -189,6 +192,7 @@ function removeAcked(t: Tcp, c: number, priorUna: number, priorFack: number): vo
   const una = w[c + SND_UNA];
   const sack = (w[c + FLAGS] & F_SACK) !== 0;
   let first = -1;
+  let again = -1;
   let acked = 0;
   let reordered = w[c + SND_NXT];
   for (let node = w[c + SEG_HEAD]; node >= 0; node = w[c + SEG_HEAD]) {
@@ -201,6 +205,8 @@ function removeAcked(t: Tcp, c: number, priorUna: number, priorFack: number): vo
     if ((marks & SEG_EVER_RETRANS) !== 0) {
       if ((marks & SEG_RETRANS) !== 0) w[c + RETRANS_OUT]--;
       t.ackFlags |= ACK_RETRANS_ACKED;
+      const since = (t.us - s[node + SEG_US]) | 0;
+      if (since > again) again = since;
     } else if ((marks & SEG_SACKED) === 0) {
       if (first < 0) first = (t.us - s[node + SEG_US]) | 0;
       if (((s[node + SEG_SEQ] - reordered) | 0) < 0) reordered = s[node + SEG_SEQ];
@@ -219,7 +225,7 @@ function removeAcked(t: Tcp, c: number, priorUna: number, priorFack: number): vo
     segments.remove(w, c, node);
   }
   freeBytes(t, c, priorUna);
-  const measured = measure(t, c, first);
+  const measured = measure(t, c, first, again);
   if (acked === 0) return;
   t.ackFlags |= ACK_SET_TIMER;
   if (!sack) {
@@ -281,14 +287,21 @@ function freeBytes(t: Tcp, c: number, priorUna: number): void {
   spaceFreed(t, c);
 }
 
-/** A round trip by the first segment acknowledged, by SACK, or by the timestamp it echoes (tcp_ack_update_rtt). */
-function measure(t: Tcp, c: number, first: number): boolean {
+/**
+ * A round trip by the first segment acknowledged, by SACK, or by the timestamp it echoes (tcp_ack_update_rtt). The echo of
+ * a retransmission counts only if it is of the last sending: where acknowledgments are lost, that of a copy echoes the
+ * first, each timeout would be measured as a round trip, and the RTO would grow without end.
+ * @param first microseconds since the first segment that was sent once was sent, -1: there is none
+ * @param again microseconds since the last sending of those that were sent again, -1: there are none
+ */
+function measure(t: Tcp, c: number, first: number, again: number): boolean {
   let rtt = (t.ackFlags & ACK_RETRANS_ACKED) !== 0 ? -1 : first;
   if (rtt < 0) rtt = t.sackRttUs;
   if (rtt < 0 && (t.options & OPT_TS) !== 0 && t.tsEcr !== 0 && (t.ackFlags & (ACK_DATA_ACKED | ACK_SYN_ACKED)) !== 0) {
     const elapsed = (timestamp(t, c) - t.tsEcr) | 0;
     // A forged echo proves nothing: no round trip takes longer than the longest RTO.
-    if (elapsed >= 0 && elapsed <= t.config.rtoMaxMs) rtt = Math.max(elapsed, 1) * 1000;
+    const last = again < 0 || elapsed * 1000 <= again + ECHO_GRAIN_US;
+    if (last && elapsed >= 0 && elapsed <= t.config.rtoMaxMs) rtt = Math.max(elapsed, 1) * 1000;
   }
   if (rtt < 0) return false;
   takeSample(t, c, rtt);

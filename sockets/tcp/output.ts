@@ -22,6 +22,7 @@ import { N } from "./counters.ts";
 import { advertisedMss } from "./mss.ts";
 import { optionsLength, synOptionsLength, timestamp, writeOptions, writeSynOptions } from "./options.ts";
 import { paced, paceSent } from "./pacing.ts";
+import { leaveBlackHole } from "./pmtu.ts";
 import { scheduleLossProbe, schedulePush, startRetransmit } from "./retransmit-timer.ts";
 import {
   SEG_CHUNK,
@@ -54,6 +55,7 @@ import {
   F_V6,
   FLAGS,
   ISS,
+  L_BLACK_HOLE,
   L_ECN_SYN,
   LAST_SND_MS,
   LOCAL,
@@ -273,6 +275,7 @@ export function push(t: Tcp, c: number, force: boolean): void {
   if (((w[c + WRITE_SEQ] - w[c + SND_NXT]) | 0) <= 0 && (w[c + FLAGS] & (F_SND_SHUT | F_FIN_SENT)) !== F_SND_SHUT)
     return;
   if (w[c + PACKETS_OUT] === 0) restartAfterIdle(t, c);
+  if ((w[c + LOCKS] & L_BLACK_HOLE) !== 0) leaveBlackHole(t, c);
   let sent = 0;
   let limited = false;
   for (;;) {

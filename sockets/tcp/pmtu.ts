@@ -6,11 +6,13 @@ import { push, retransmitLost, segmentSize } from "./output.ts";
 import { retransmitSmaller } from "./recovery.ts";
 import { finish } from "./states.ts";
 import {
+  BLACK_HOLE_MS,
   ERROR,
   F_NO_PMTUD,
   F_V6,
   FLAGS,
   L_BLACK_HOLE,
+  LOCAL,
   LOCKS,
   MSS,
   PMTU,
@@ -30,6 +32,7 @@ export const ICMP_UNREACHABLE = 1;
 /** Least path MTUs believed: net.ipv4.route.min_pmtu, and RFC 8200's. */
 const PMTU_MIN_4 = 552;
 const PMTU_MIN_6 = 1280;
+const PROBE_INTERVAL_MS = 600_000;
 
 /**
  * A router or host has reported a segment of ours. The quoted addresses and ports are in record `t.scratch`, ours as LOCAL.
@@ -81,6 +84,15 @@ export function setPathMtu(t: Tcp, id: number, mtu: number): void {
   syncMss(t, c);
 }
 
+/** Segments of a path that seemed to lose large ones are tried again after ten minutes (net.ipv4.tcp_probe_interval). */
+export function leaveBlackHole(t: Tcp, c: number): void {
+  const { w } = t;
+  if (((t.ms - w[c + BLACK_HOLE_MS]) | 0) < PROBE_INTERVAL_MS) return;
+  w[c + LOCKS] &= ~L_BLACK_HOLE;
+  w[c + PMTU] = t.sink.mtu(w, c + LOCAL, (w[c + FLAGS] & F_V6) !== 0);
+  syncMss(t, c);
+}
+
 /** Timeouts in a row: perhaps what is large is lost without a report. Segments are halved (tcp_mtu_probing). */
 export function blackHole(t: Tcp, c: number): void {
   const { w, config } = t;
@@ -88,6 +100,7 @@ export function blackHole(t: Tcp, c: number): void {
   const first = (w[c + LOCKS] & L_BLACK_HOLE) === 0;
   const mss = first ? Math.min(config.baseMss, w[c + MSS]) : w[c + MSS] >> 1;
   w[c + LOCKS] |= L_BLACK_HOLE;
+  w[c + BLACK_HOLE_MS] = t.ms;
   if (first) t.counters[N.TCPMTUPFail]++;
   const lowered = Math.max(mss, config.mssFloor);
   if (lowered >= w[c + MSS]) return;

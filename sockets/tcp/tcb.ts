@@ -265,6 +265,8 @@ export const CONGESTION = 150;
 export const PROBES_SINCE_MS = 152;
 /** TCP_DEFER_ACCEPT: SYN-ACKs sent again at most while a connection without data is not accepted. */
 export const DEFER_COUNT = 153;
+/** Since when segments are smaller because large ones seem to be lost, while L_BLACK_HOLE. */
+export const BLACK_HOLE_MS = 158;
 
 /** Bits of FLAGS. */
 export const F_V6 = 1 << 0;
