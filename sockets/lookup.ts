@@ -7,10 +7,10 @@
  */
 
 import { registryOf } from "./bpf/attach.ts";
-import { DROPPED, Programs } from "./bpf/programs.ts";
+import { Programs } from "./bpf/programs.ts";
 import { FlowTable } from "./flow-table.ts";
 import { FlowTable6 } from "./flow-table6.ts";
-import { GROUPS_MAX } from "./reuseport.ts";
+import { flowHash, GroupChoice, memberOf, NOBODY } from "./group-choice.ts";
 import { PORTS_MAX } from "./shared.ts";
 import {
   AF_INET,
@@ -26,7 +26,6 @@ import {
   GENERATION,
   GROUP,
   INCOMING_CPU,
-  INCOMING_NAPI,
   IPPROTO_UDP,
   LOCAL,
   LOCAL_PORT,
@@ -36,13 +35,9 @@ import {
   type SocketTable,
   STATE,
 } from "./table.ts";
-import { IPV4_DST, IPV4_SRC } from "./wire/ipv4.ts";
 import { IPV6_DST, IPV6_SRC } from "./wire/ipv6.ts";
-import { UDP_DST, UDP_SRC } from "./wire/udp.ts";
-import { readInt32, readUint16 } from "./wire/views.ts";
+import { readInt32 } from "./wire/views.ts";
 
-/** No socket. */
-export const NOBODY = -1;
 /** A wildcard entry that must be scored socket by socket: several candidates without a group, or bound to devices. */
 const SCORED = -2;
 /** At or below: reuseport group number GROUPS - entry. As an answer: choose() is to ask the group's program. */
@@ -60,6 +55,8 @@ const K_CHILD = 12;
 const K_GENERATION = 13;
 /** Slot of its socket filter + 1, 0 for none. */
 const K_FILTER = 14;
+
+export { NOBODY } from "./group-choice.ts";
 
 export class Lookup {
   /** True while some socket wants arrival times: only then does the packet path look for them. */
@@ -88,8 +85,7 @@ export class Lookup {
   private readonly stamping = new Set<number>();
   /** BPF programs of sockets and groups, as this lcore runs them. */
   readonly programs: Programs;
-  /** Slot of each reuseport group's program + 1, 0 for none. */
-  private readonly programOf = new Uint16Array(GROUPS_MAX);
+  private readonly choice: GroupChoice;
   /** Hears which sockets have a filter, and which no longer. */
   onFilter: (id: number, has: boolean) => void = () => {};
   /** Connected sockets that a later one on the same 4-tuple hides. */
@@ -108,6 +104,7 @@ export class Lookup {
     this.flows6 = new FlowTable6(flows, 2 * table.capacity, seed);
     this.keys = new Int32Array(table.capacity * KEY_WORDS);
     this.programs = new Programs(table.bpf, registryOf(table));
+    this.choice = new GroupChoice(table, this.programs, this.seed, lcore, portInfo);
     table.mutex.hold(() => this.rescan(table.version()));
   }
 
@@ -172,7 +169,7 @@ export class Lookup {
       entry = this.score(true, localPort, 0, 0, 0xffff, local, portNumber, ifindex);
       if (entry >= NOBODY) return entry;
     }
-    return this.select(GROUPS - entry, this.hash(0, local, localPort, remote, remotePort), portNumber);
+    return this.select(GROUPS - entry, flowHash(this.seed, 0, local, localPort, remote, remotePort), portNumber);
   }
 
   /** udp4() for the IPv6 datagram whose header is at `ip`. */
@@ -224,7 +221,7 @@ export class Lookup {
     }
     return this.select(
       GROUPS - entry,
-      this.hash(l0 ^ l1 ^ l2, l3, localPort, r0 ^ r1 ^ r2 ^ r3, remotePort),
+      flowHash(this.seed, l0 ^ l1 ^ l2, l3, localPort, r0 ^ r1 ^ r2 ^ r3, remotePort),
       portNumber,
     );
   }
@@ -238,69 +235,23 @@ export class Lookup {
     const { table } = this;
     const count = table.groups.count(group);
     if (count === 0) return NOBODY;
-    // reciprocal_scale: the high half of hash * count, without a 64-bit product.
-    const first = Math.floor(((hash >>> 0) * count) / 2 ** 32);
+    const first = memberOf(hash, count);
     if (table.groups.isPlain(group)) return table.groups.member(group, first);
-    if (this.programOf[group] !== 0) return GROUPS - group;
-    return this.preferred(group, count, first, portNumber);
+    if (this.choice.programOf[group] !== 0) return GROUPS - group;
+    return this.choice.preferred(group, count, first, portNumber);
   }
 
-  /**
-   * The socket of a group whose program is to be asked first: `answer` is what a look-up gave for the datagram that
-   * `programs.arrival` names. As reuseport_select_sock: where the program chooses none, the hash does.
-   */
+  /** The socket of a group whose program is to be asked first: `answer` is what a look-up gave for `programs.arrival`. */
   choose(answer: number, bytes: Uint8Array, portNumber: number): number {
-    const { programs, table } = this;
-    const group = GROUPS - answer;
-    const count = table.groups.count(group);
-    const { ip, udp } = programs.arrival;
-    const hash = this.hashOf(bytes, ip, udp);
-    const isAny = table.isAny(table.groups.member(group, 0));
-    const index = programs.select(this.programOf[group] - 1, bytes, count, group, isAny, hash);
-    if (index === DROPPED) return NOBODY;
-    const socket = index >= 0 ? table.groups.member(group, index) : programs.chosen;
-    if (socket >= 0) return socket;
-    return this.preferred(group, count, Math.floor(((hash >>> 0) * count) / 2 ** 32), portNumber);
+    return this.choice.choose(GROUPS - answer, bytes, portNumber);
   }
 
   /** What a look-up would have given for a datagram that the kernel has given to a socket: the socket, or for choose(). */
   again(socket: number): number {
     const { table } = this;
     const group = table.get(socket, GROUP);
-    if (group < 0 || this.programOf[group] === 0 || table.get(socket, STATE) === CONNECTED) return socket;
+    if (group < 0 || this.choice.programOf[group] === 0 || table.get(socket, STATE) === CONNECTED) return socket;
     return GROUPS - group;
-  }
-
-  private hashOf(bytes: Uint8Array, ip: number, udp: number): number {
-    const localPort = readUint16(bytes, udp + UDP_DST);
-    const remotePort = readUint16(bytes, udp + UDP_SRC);
-    if (bytes[ip] >> 4 === 4) {
-      return this.hash(0, readInt32(bytes, ip + IPV4_DST), localPort, readInt32(bytes, ip + IPV4_SRC), remotePort);
-    }
-    let remote = 0;
-    for (let i = 0; i < 16; i += 4) remote ^= readInt32(bytes, ip + IPV6_SRC + i);
-    let local = 0;
-    for (let i = 0; i < 12; i += 4) local ^= readInt32(bytes, ip + IPV6_DST + i);
-    return this.hash(local, readInt32(bytes, ip + IPV6_DST + 12), localPort, remote, remotePort);
-  }
-
-  /** Of the members from `first` on that are not connected, the one that asks for this NAPI ID, or this CPU, or the first. */
-  private preferred(group: number, count: number, first: number, portNumber: number): number {
-    const { table } = this;
-    const info = (this.lcore * PORTS_MAX + portNumber) * 2;
-    const napi = this.portInfo[info + 1];
-    const cpu = this.portInfo[info];
-    let byHash = NOBODY;
-    let byCpu = NOBODY;
-    for (let i = 0; i < count; i++) {
-      const at = first + i;
-      const member = table.groups.member(group, at < count ? at : at - count);
-      if (table.get(member, STATE) === CONNECTED) continue;
-      if (byHash === NOBODY) byHash = member;
-      if (napi !== 0 && table.get(member, INCOMING_NAPI) === napi) return member;
-      if (byCpu === NOBODY && table.get(member, INCOMING_CPU) === cpu) byCpu = member;
-    }
-    return byCpu === NOBODY ? byHash : byCpu;
   }
 
   /**
@@ -370,15 +321,6 @@ export class Lookup {
     return score;
   }
 
-  private hash(a: number, local: number, localPort: number, remote: number, remotePort: number): number {
-    let h = this.seed ^ a;
-    h = Math.imul(h ^ remote, 0x85ebca6b);
-    h = Math.imul(h ^ (h >>> 13) ^ local, 0xc2b2ae35);
-    h = Math.imul(h ^ (h >>> 16) ^ ((remotePort << 16) | localPort), 0x85ebca6b);
-    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-    return h ^ (h >>> 16);
-  }
-
   // ---- cold: following the socket table ----
 
   private rescan(until: number): void {
@@ -390,9 +332,18 @@ export class Lookup {
 
   private apply(id: number): void {
     const { table, keys } = this;
-    if (keys[id * KEY_WORDS + K_PRESENT] === 1) this.forget(id);
     const free = table.get(id, STATE) === FREE;
-    if (!free && table.get(id, PROTOCOL) === IPPROTO_UDP && table.get(id, LOCAL_PORT) !== 0) this.learn(id);
+    const known = keys[id * KEY_WORDS + K_PRESENT] === 1;
+    // Taken out and put in again, it would hide those that were connected to the same peer after it.
+    if (known && !free && this.isAsKnown(id)) this.settle(id);
+    else if (known) this.forget(id);
+    if (
+      !free &&
+      keys[id * KEY_WORDS + K_PRESENT] === 0 &&
+      table.get(id, PROTOCOL) === IPPROTO_UDP &&
+      table.get(id, LOCAL_PORT) !== 0
+    )
+      this.learn(id);
     if (!free && (table.get(id, FLAGS) & F_TIMESTAMP) !== 0) this.stamping.add(id);
     else this.stamping.delete(id);
     this.stamps = this.stamping.size > 0;
@@ -411,7 +362,30 @@ export class Lookup {
     if (free || group < 0) return;
     const program = table.groups.program(group);
     if (program !== 0) programs.prepare(program - 1);
-    this.programOf[group] = program;
+    this.choice.programOf[group] = program;
+  }
+
+  /** Whether a socket has the addresses, ports and connection that these tables know it with. */
+  private isAsKnown(id: number): boolean {
+    const { table, keys } = this;
+    const at = id * KEY_WORDS;
+    for (let i = 0; i < 4; i++) {
+      if (keys[at + K_LOCAL + i] !== table.get(id, LOCAL + i)) return false;
+      if (keys[at + K_REMOTE + i] !== table.get(id, REMOTE + i)) return false;
+    }
+    return (
+      keys[at + K_PORT] === table.get(id, LOCAL_PORT) &&
+      keys[at + K_REMOTE_PORT] === table.get(id, REMOTE_PORT) &&
+      (keys[at + K_CONNECTED] === 1) === (table.get(id, STATE) === CONNECTED) &&
+      keys[at + K_GENERATION] === table.get(id, GENERATION)
+    );
+  }
+
+  /** Brings the entries of a socket's port up to date. */
+  private settle(id: number): void {
+    const at = id * KEY_WORDS;
+    if (this.keys[at + K_CHILD] === 0) this.rebuild(this.keys[at + K_PORT]);
+    else this.setOnly(this.keys[at + K_PORT]);
   }
 
   private learn(id: number): void {
@@ -434,8 +408,7 @@ export class Lookup {
       this.insert(flow, id);
       this.connected[port]++;
     }
-    if (keys[at + K_CHILD] === 0) this.rebuild(port);
-    else this.setOnly(port);
+    this.settle(id);
   }
 
   private setOnly(port: number): void {
@@ -453,8 +426,7 @@ export class Lookup {
       this.connected[port]--;
     }
     keys[at + K_GENERATION] = 0;
-    if (keys[at + K_CHILD] === 0) this.rebuild(port);
-    else this.setOnly(port);
+    this.settle(id);
   }
 
   private flowOf(at: number): Flow {

@@ -78,9 +78,8 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   /** Frames of datagrams that each thread holds or has in its ring. */
   readonly outstanding: Int32Array;
   /**
-   * The most frames a thread may hold. It may not hold more than are free either, so that threads which never give any
-   * back leave as many to each other and to the lcore: the rule of shared switch buffers (Choudhury and Hahne, Dynamic
-   * queue length thresholds for shared-memory packet switches, 1998, with alpha 1).
+   * The most frames a thread may hold. It may not hold more than are free either, so that threads which never give any back leave
+   * as many to each other and to the lcore (Choudhury and Hahne, Dynamic queue length thresholds, 1998, with alpha 1).
    */
   readonly quota: number;
 
@@ -171,23 +170,20 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   }
 
   /**
-   * Delivers a datagram that came by another way than a port to a socket already known: the control thread's, for what
-   * the kernel passed on. `generation` is the socket's when the datagram came; one that has its id since gets nothing.
+   * A datagram that the kernel has given to a placeholder, from the control thread. `generation` is the socket's when it came;
+   * one that has its id since gets nothing.
    */
   inject(socket: number, generation: number, frame: number, length: number, ip: number, udp: number): void {
     if (this.lookup.isStale()) this.control();
     this.counters[C.UdpInViaKernel]++;
-    if (this.lookup.generation(socket) !== generation) {
-      this.drop(frame, C.UdpNoPorts);
-      return;
-    }
     // The kernel gives every member a copy of what is for a group or a broadcast address; else it has chosen one itself.
-    const isShared = isForMany(this.bytes, ip, this.fib);
-    this.in.give(isShared ? socket : this.lookup.again(socket), 0, frame, length, ip, udp);
+    const found = isForMany(this.bytes, ip, this.fib) ? socket : this.lookup.again(socket);
+    if (this.lookup.generation(socket) !== generation) this.drop(frame, C.UdpNoPorts);
+    else this.in.give(found, 0, frame, length, ip, udp);
   }
 
-  note(portNumber: number, frame: number, ip: number, udp: number): void {
-    this.filtering.note(portNumber, frame, ip, udp);
+  note(port: number, frame: number, ip: number, udp: number): void {
+    this.filtering.note(port, frame, ip, udp);
   }
 
   /** Receiver.deliver: to the handler, the queue or the thread of the socket. */

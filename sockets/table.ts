@@ -43,6 +43,8 @@ export const F_ANY_ADDRESS = 1 << 21;
 export const F_LATE_PORT = 1 << 22;
 /** SO_LOCK_FILTER: its filter may not be changed or taken off. */
 export const F_FILTER_LOCKED = 512;
+/** It has been connected since it was bound to its address (udp_hashed4). */
+const F_HASHED = 1024;
 /** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
 export const F_WILDCARD = 64;
 
@@ -346,8 +348,11 @@ export class SocketTable {
     const connected = this.get(id, REMOTE_PORT) !== 0;
     const bound = this.get(id, LOCAL_PORT) === 0 ? OPEN : BOUND;
     this.set(id, STATE, connected ? CONNECTED : bound);
-    // As in Linux (udp_lib_hash4): what is connected is no member any more, and does not become one again.
-    const program = connected ? this.leaveGroup(id) : 0;
+    // As in Linux (udp_lib_hash4): what is connected is no member any more, and does not become one again. Where it has, by
+    // another that was bound after its connection was dissolved, it stays one.
+    const flags = this.get(id, FLAGS);
+    const program = connected && (flags & F_HASHED) === 0 ? this.leaveGroup(id) : 0;
+    if (connected) this.set(id, FLAGS, flags | F_HASHED);
     this.changed(id);
     this.releaseProgram(program);
   }
@@ -361,6 +366,7 @@ export class SocketTable {
     const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
     this.set(id, NEXT, this.heads[head] as number);
     this.heads[head] = id;
+    if (this.isAny(id)) this.set(id, FLAGS, this.get(id, FLAGS) & ~F_HASHED);
   }
 
   /** Tells the lcores that a field they act on has changed. Mutex held. */

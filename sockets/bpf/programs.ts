@@ -20,7 +20,7 @@ import { PacketContext } from "./packet-context.ts";
 import { type BpfStore, CLASSIC, SK_REUSEPORT, SLOTS_MAX } from "./store.ts";
 
 const SK_PASS = 1;
-/** What select() gives beside a socket: the program has chosen none, or dropped the datagram. */
+/** What a program gives that has chosen no member, and one that has dropped the datagram. */
 export const NO_CHOICE = -1;
 export const DROPPED = -2;
 
@@ -102,20 +102,25 @@ export class Programs {
     return this.run(slot, bytes, arrival.udp, udpLength(bytes, arrival.udp));
   }
 
-  /**
-   * Runs the program of a reuseport group over the arrival, and gives what it chose.
-   * @returns below `members`: an index; or NO_CHOICE, or DROPPED; or, with `chosen` set, whatever: the socket is there
-   */
-  select(slot: number, bytes: Uint8Array, members: number, group: number, isAny: boolean, hash: number): number {
-    const { arrival } = this;
-    const { udp } = arrival;
+  /** Whether a program chooses as sk_reuseport ones do: select(); others by index(). */
+  isReuseport(slot: number): boolean {
+    return this.types[slot] === SK_REUSEPORT;
+  }
+
+  /** Runs the program of a reuseport group over the arrival. Returns a member's index, below `members`; or NO_CHOICE. */
+  index(slot: number, bytes: Uint8Array, members: number): number {
+    const { udp } = this.arrival;
     this.chosen = -1;
-    if (this.types[slot] !== SK_REUSEPORT) {
-      const index = this.run(slot, bytes, udp + UDP_HEADER, udpLength(bytes, udp) - UDP_HEADER);
-      return index < members ? index : NO_CHOICE;
-    }
+    const index = this.run(slot, bytes, udp + UDP_HEADER, udpLength(bytes, udp) - UDP_HEADER);
+    return index < members ? index : NO_CHOICE;
+  }
+
+  /** Runs a program of type sk_reuseport over the arrival. Returns DROPPED or NO_CHOICE; `chosen` is the socket, if any. */
+  select(slot: number, bytes: Uint8Array, group: number, isAny: boolean, hash: number): number {
+    const { udp } = this.arrival;
+    this.chosen = -1;
     const { words } = this;
-    words[REUSEPORT_MD.eth_protocol >> 2] = swapped(protocolOf(bytes, arrival.ip));
+    words[REUSEPORT_MD.eth_protocol >> 2] = swapped(protocolOf(bytes, this.arrival.ip));
     words[REUSEPORT_MD.ip_protocol >> 2] = IPPROTO_UDP;
     words[REUSEPORT_MD.bind_inany >> 2] = isAny ? 1 : 0;
     words[REUSEPORT_MD.hash >> 2] = hash;

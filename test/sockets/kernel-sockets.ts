@@ -91,11 +91,10 @@ export class KernelHost {
     return words;
   }
 
-  /** Sends a byte from a socket; over lo it has arrived when this returns. Returns the length, or -errno. */
-  send(fd: number, address: string, port: number): number {
-    const byte = new Uint8Array(1);
+  /** Sends a payload, a byte unless given; over lo it has arrived when this returns. Returns the length, or -errno. */
+  send(fd: number, address: string, port: number, payload = new Uint8Array(1)): number {
     const to = this.address(familyOf(address), address, port);
-    return sys.sendto(fd, sys.addressOf(byte), 1, MSG_DONTWAIT, sys.addressOf(to), to.length);
+    return sys.sendto(fd, sys.addressOf(payload), payload.length, MSG_DONTWAIT, sys.addressOf(to), to.length);
   }
 
   /** Takes a datagram from a socket: whether there was one. */
