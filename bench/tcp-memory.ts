@@ -25,17 +25,28 @@ const TS_OPTION = 0x0101080a;
 const HEADER = TCP_HEADER + 12;
 /** Microseconds between segments: a gigabit's worth of small ones. */
 const STEP_US = 1;
+const SENT_FRAMES = 64;
+const BUFFER_BYTES = 64 << 20;
 
 /** Frames that are written over and over. */
 class Nowhere implements TcpSink {
-  readonly views = new FrameViews(new Uint8Array(64 * FRAME_SIZE));
+  readonly views: FrameViews;
   sent = 0;
-  frame(): number {
-    return (this.sent & 63) * FRAME_SIZE + TCP_AT;
+  private readonly base: number;
+
+  constructor(views: FrameViews, base: number) {
+    this.views = views;
+    this.base = base;
   }
+
+  frame(): number {
+    return this.base + (this.sent & (SENT_FRAMES - 1)) * FRAME_SIZE + TCP_AT;
+  }
+
   send(): void {
     this.sent++;
   }
+
   mtu(): number {
     return 1500;
   }
@@ -54,7 +65,7 @@ export class TcpMemory {
   private readonly ips = new Int32Array(BURST);
   private readonly copy: boolean;
   private readonly target = new FrameViews(new Uint8Array(65_536));
-  private readonly sink = new Nowhere();
+  private readonly sink: Nowhere;
   private now = 1e6;
   private at = 0;
 
@@ -66,9 +77,13 @@ export class TcpMemory {
     this.frames = frames;
     this.payload = payload;
     this.copy = copy;
-    this.views = new FrameViews(new Uint8Array(frames * FRAME_SIZE));
-    const config = { connections: connections * 2 + 16, bufferBytes: 64 << 20, acceptBacklogMax: 4096, segments: 8192 };
-    this.tcp = new Tcp(config, this.sink, Int32Array.of(1, 2, 3, 4), 1, this.now);
+    // Frames received, frames sent, and buffers behind them: one memory, as an lcore has it.
+    const framesEnd = (frames + SENT_FRAMES) * FRAME_SIZE;
+    this.views = new FrameViews(new Uint8Array(framesEnd + BUFFER_BYTES));
+    this.sink = new Nowhere(this.views, frames * FRAME_SIZE);
+    const limits = { connections: connections + 16, bufferBytes: BUFFER_BYTES, pressureBytes: BUFFER_BYTES };
+    const config = { ...limits, acceptBacklogMax: 4096, segments: 8192 };
+    this.tcp = new Tcp(config, this.sink, Int32Array.of(1, 2, 3, 4), 1, this.now, this.views, framesEnd);
     this.order = shuffled(connections);
     this.nextSeq = new Int32Array(connections).fill(1000);
     this.acks = new Int32Array(connections);
@@ -81,14 +96,15 @@ export class TcpMemory {
 
   /** A handshake for each connection, with timestamps. */
   private open(connections: number): void {
-    const { tcp, views } = this;
+    const { tcp, views, frames } = this;
     const listener = openSocket(tcp, false);
     bind(tcp, listener, Int32Array.of(0, 0, 0xffff, LOCAL), PORT);
     if (listen(tcp, listener, 4096, false) !== 0) throw new Error("cannot listen");
     for (let i = 0; i < connections; i++) {
       this.write(0, i, 999, 0, 0x02, 0);
       input4(tcp, views, IP_AT, TCP_AT, HEADER);
-      const iss = readInt32(this.sink.views.bytes, ((this.sink.sent - 1) & 63) * FRAME_SIZE + TCP_AT + 4);
+      const answer = (frames + ((this.sink.sent - 1) & (SENT_FRAMES - 1))) * FRAME_SIZE + TCP_AT;
+      const iss = readInt32(views.bytes, answer + 4);
       this.write(0, i, 1000, (iss + 1) | 0, TCP_ACK, 0);
       input4(tcp, views, IP_AT, TCP_AT, HEADER);
       if (accept(tcp, listener) < 0) throw new Error(`connection ${i} was not accepted`);

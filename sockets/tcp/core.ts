@@ -173,22 +173,32 @@ export class Tcp {
   private readyCount = 0;
 
   /**
-   * @param now microseconds
    * @param secret four words, random and kept to oneself
    * @param seed of everything else that is random: equal seeds and inputs give equal runs
+   * @param now microseconds
+   * @param memory where buffers lie, `bufferBytes` of it from `memoryOffset` on; that of the frames makes copies between
+   * frames and buffers several times as fast (see buffers.ts). Null: one of its own
    */
-  constructor(config: Partial<TcpConfig>, sink: TcpSink, secret: Int32Array, seed: number, now: number) {
+  constructor(
+    config: Partial<TcpConfig>,
+    sink: TcpSink,
+    secret: Int32Array,
+    seed: number,
+    now: number,
+    memory: FrameViews | null = null,
+    memoryOffset = 0,
+  ) {
     this.config = { ...TCP_DEFAULTS, ...config };
     checkConfig(this.config);
     const { connections, bufferBytes, chunkBytes } = this.config;
     this.sink = sink;
     this.secret = secret.slice(0, 4);
     this.random = new Random(seed);
-    const memory = new ArrayBuffer((connections + 1) * TCB_WORDS * 4);
-    this.w = new Int32Array(memory);
-    this.f = new Float64Array(memory);
+    const records = new ArrayBuffer((connections + 1) * TCB_WORDS * 4);
+    this.w = new Int32Array(records);
+    this.f = new Float64Array(records);
     this.scratch = connections * TCB_WORDS;
-    this.chunks = new Chunks(Math.floor(bufferBytes / chunkBytes), chunkBytes);
+    this.chunks = new Chunks(Math.floor(bufferBytes / chunkBytes), chunkBytes, memory, memoryOffset);
     this.segments = new Segments(this.config.segments);
     this.ranges = new Ranges(this.config.ranges);
     this.timers = new Timers(connections * TIMERS, now / TICK_US);
