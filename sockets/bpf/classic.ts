@@ -1,7 +1,7 @@
 /**
  * Classic BPF programs: socket filters, reuseport selection, capture filters (struct sock_filter; net/core/filter.c).
  *
- *   const program = decodeClassic(text);        // `tcpdump -ddd`, or arrays
+ *   const program = decodeClassic(text);        // bpf_asm, tcpdump -d, -dd, -ddd, or arrays
  *   verifyClassic(program);                     // as the kernel does, EINVAL with a reason
  *   const filter = compileClassic(program);     // a JavaScript function
  *   const keep = filter(bytes, offset, length); // 0: no match
@@ -10,10 +10,12 @@ import { sys } from "af-xdp-bindings";
 import { compile } from "./compile.ts";
 import type { SockFilter } from "./opcodes.ts";
 import type { PacketContext } from "./packet-context.ts";
+import { parseClassic } from "./text/classic-text.ts";
 import { verifyClassic } from "./verifier.ts";
 
 export type { SockFilter } from "./opcodes.ts";
 export { PacketContext } from "./packet-context.ts";
+export { formatClassic } from "./text/classic-text.ts";
 export { faultOf, verifyClassic } from "./verifier.ts";
 
 /**
@@ -36,13 +38,13 @@ export const SOCK_FILTER_BYTES = 8;
 
 /**
  * A program from what programs come as:
- *   text    of `tcpdump -ddd`: the number of instructions, then "code jt jf k" a line, decimal
+ *   text    in the syntax of bpf_asm, or as tcpdump writes it with -d, -dd or -ddd: see text/classic-text.ts
  *   arrays  [code, jt, jf, k] each
  *   bytes   an array of struct sock_filter in this machine's order (what SO_ATTACH_FILTER points to)
  * Throws SyntaxError where the form is wrong; what the instructions mean is for verifyClassic().
  */
 export function decodeClassic(program: string | Uint8Array | readonly (readonly number[])[]): SockFilter[] {
-  if (typeof program === "string") return decodeText(program);
+  if (typeof program === "string") return parseClassic(program);
   if (program instanceof Uint8Array) return decodeBytes(program);
   return program.map((fields) => instruction(fields, fields.join()));
 }
@@ -74,29 +76,14 @@ export function sockFprog(program: Parameters<typeof decodeClassic>[0] | readonl
   const code = encodeClassic(
     isDecoded ? (program as readonly SockFilter[]) : decodeClassic(program as Parameters<typeof decodeClassic>[0]),
   );
+  if (code.length / SOCK_FILTER_BYTES > 0xffff)
+    throw new RangeError("a struct sock_fprog has at most 65535 instructions");
   const fprog = new DataView(new ArrayBuffer(16));
   fprog.setUint16(0, code.length / SOCK_FILTER_BYTES, true);
   fprog.setBigUint64(8, BigInt(sys.addressOf(code)), true);
   const bytes = new Uint8Array(fprog.buffer);
   pointees.set(bytes, code);
   return bytes;
-}
-
-function decodeText(text: string): SockFilter[] {
-  const lines = text
-    .split(/[\n,]/)
-    .map((line) => line.trim())
-    .filter((line) => line !== "");
-  const [head = "", ...rest] = lines;
-  if (!/^\d+$/.test(head)) throw new SyntaxError(`BPF program: "${head}" is no number of instructions`);
-  if (Number(head) !== rest.length) {
-    throw new SyntaxError(`BPF program: ${head} instructions announced, there are ${rest.length}`);
-  }
-  return rest.map((line) => instruction(line.split(/\s+/).map(decimal), line));
-}
-
-function decimal(word: string): number {
-  return /^\d+$/.test(word) ? Number(word) : Number.NaN;
 }
 
 function decodeBytes(bytes: Uint8Array): SockFilter[] {

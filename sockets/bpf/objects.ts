@@ -12,12 +12,13 @@ import { decodeExtended, isWide } from "./extended/instruction.ts";
 import { verifyExtended } from "./extended/verifier.ts";
 import { completeOptions, openSharedMap, type SharedMap, type SharedMapOptions, sharedMapBytes } from "./maps/index.ts";
 import { MAPS_MAX, SCHED_CLS, SK_REUSEPORT, SOCKET_FILTER, type StoredType } from "./store.ts";
+import { parseExtended } from "./text/extended-text.ts";
 
 export interface ProgramSource {
   /** socket_filter for SO_ATTACH_BPF; that or sk_reuseport for SO_ATTACH_REUSEPORT_EBPF. */
   readonly type: ProgramTypeName;
-  /** struct bpf_insn, as Assembler.assemble() makes them. Maps are named by their `fd`. */
-  readonly instructions: Uint8Array;
+  /** struct bpf_insn, as Assembler.assemble() makes them, or text: see text/extended-text.ts. Maps are named by their `fd`. */
+  readonly instructions: Uint8Array | string;
 }
 
 /** A loaded program. Sockets that it is attached to keep it when it is closed. */
@@ -68,10 +69,11 @@ export class BpfObjects {
 
   /**
    * Verifies a program and makes it known to every thread. Throws SysError: EINVAL, EACCES or E2BIG with the instruction and the
-   * verifier's reason, EBADF for a map that is not there, ENOMEM.
+   * verifier's reason, EBADF for a map that is not there, ENOMEM; SyntaxError for text that is no program.
    */
-  load({ type, instructions }: ProgramSource): LoadedProgram {
+  load({ type, instructions: given }: ProgramSource): LoadedProgram {
     const { table } = this;
+    const instructions = typeof given === "string" ? parseExtended(given) : given;
     if (table === null) {
       const program = Program.load(instructions, { type: KERNEL[type] });
       return new LoadedProgram(program.fd, () => program.close());

@@ -44,10 +44,10 @@ export const BPF_JSET = 0x40;
 export const BPF_K = 0x00;
 export const BPF_X = 0x08;
 /** Of BPF_RET: the accumulator. */
-const BPF_A = 0x10;
+export const BPF_A = 0x10;
 
 export const BPF_TAX = 0x00;
-const BPF_TXA = 0x80;
+export const BPF_TXA = 0x80;
 
 /** Words of scratch memory. */
 export const BPF_MEMWORDS = 16;

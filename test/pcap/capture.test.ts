@@ -322,7 +322,7 @@ describe("a request is refused", () => {
   test.each<[string, unknown, string]>([
     ["a filter that does not end", { filter: [[0x28, 0, 0, 12]] }, "the last one must return"],
     ["a filter that is none", { filter: [[1, 2]] }, '"1,2" is not "code jt jf k"'],
-    ["a filter of text", { filter: "udp" }, "is no number of instructions"],
+    ["a filter of text", { filter: "udp" }, '"udp" is no instruction'],
     ["an lcore that is not there", { lcore: 1 }, "lcore 1: a whole number from 0 to 0"],
     ["a length of nothing", { snapLength: 0 }, "snaplen 0"],
     ["a ring of another size", { ringBytes: 20000 }, "a power of two"],

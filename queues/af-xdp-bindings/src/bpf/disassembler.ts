@@ -3,6 +3,7 @@ import { helperName } from "./helpers.ts";
 import {
   ALU_OP,
   ATOMIC_OP,
+  BPF_ABS,
   BPF_ALU,
   BPF_ALU64,
   BPF_ATOMIC,
@@ -11,6 +12,7 @@ import {
   BPF_FETCH,
   BPF_H,
   BPF_IMM,
+  BPF_IND,
   BPF_JMP,
   BPF_JMP32,
   BPF_LD,
@@ -126,13 +128,23 @@ function text(i: Instruction, slot: number, names: ReadonlyMap<number, string>):
     case BPF_JMP32:
       return jumpText(i, slot, names);
     case BPF_LD:
-      return isWide(i.opcode) ? wideText(i) : unknown(i);
+      return isWide(i.opcode) ? wideText(i) : legacyText(i);
     default:
       return memoryText(i);
   }
 }
 
 const unknown = (i: Instruction): string => `.insn 0x${i.opcode.toString(16)}`;
+
+/** Loads of the packet that classic programs have. */
+function legacyText(i: Instruction): string {
+  const mode = i.opcode & 0xe0;
+  const size = SIZE_NAME.get(i.opcode & 0x18);
+  if ((mode !== BPF_ABS && mode !== BPF_IND) || size === "u64") return unknown(i);
+  const sign = i.immediate < 0 ? "-" : "+";
+  const at = mode === BPF_ABS ? i.immediate : `r${i.src} ${sign} ${Math.abs(i.immediate)}`;
+  return `r0 = *(${size} *)skb[${at}]`;
+}
 
 function aluText(i: Instruction): string {
   const wide = (i.opcode & 7) === BPF_ALU64;
