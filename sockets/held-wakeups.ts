@@ -1,8 +1,8 @@
 /**
  * Wakeups that an lcore puts off. A thread without a CPU but the lcores' runs in the lcore's place as soon as it is woken,
  * and twice at that, for the runtime wakes it under a lock that it needs to sleep again. Told of each burst it took the CPU
- * every 34 datagrams of a load of echoes; told when nothing more comes at once, every 75, and an echo costs 7 % less
- * (`npm run bench -- dropin`, Bun 1.4.5, AMD EPYC). Of a few datagrams it is told at once.
+ * every 34 datagrams of a load of echoes; told when nothing more comes at once, every 75, and an echo cost 7 % less CPU on
+ * a calm machine (docs/performance.md). Of a few datagrams it is told at once.
  */
 
 /** Frames in a turn from which more are taken to come at once. */
