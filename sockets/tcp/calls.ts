@@ -188,7 +188,7 @@ export function send(t: Tcp, id: number, views: FrameViews, offset: number, leng
   if (taken < length) {
     w[c + FLAGS] |= F_NOSPACE;
     if (taken === 0) {
-      if (t.chunks.used >= t.chunks.count) t.counters[N.TCPMemoryFull]++;
+      if (t.chunks.used >= t.sendChunks) t.counters[N.TCPMemoryFull]++;
       return -ERRNO.EAGAIN;
     }
   }

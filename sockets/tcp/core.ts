@@ -85,6 +85,11 @@ export class Tcp {
   readonly f: Float64Array;
   readonly scratch: number;
   readonly chunks: Chunks;
+  /**
+   * Chunks in use beyond which nothing is taken from writers: the rest is for what comes. Else two ends whose memory is
+   * full of what they want to send could never take anything from each other.
+   */
+  readonly sendChunks: number;
   readonly segments: Segments;
   readonly ranges: Ranges;
   readonly timers: Timers;
@@ -199,6 +204,7 @@ export class Tcp {
     this.f = new Float64Array(records);
     this.scratch = connections * TCB_WORDS;
     this.chunks = new Chunks(Math.floor(bufferBytes / chunkBytes), chunkBytes, memory, memoryOffset);
+    this.sendChunks = this.chunks.count - (this.chunks.count >> 2);
     this.segments = new Segments(this.config.segments);
     this.ranges = new Ranges(this.config.ranges);
     this.timers = new Timers(connections * TIMERS, now / TICK_US);

@@ -63,7 +63,7 @@ export function append(t: Tcp, c: number, views: FrameViews, offset: number, len
   let done = 0;
   let tail = w[c + SND_TAIL];
   if (tail >= 0) done = chunks.append(tail, views, offset, most);
-  while (done < most) {
+  while (done < most && chunks.used < t.sendChunks) {
     const chunk = chunks.take(offset + done);
     if (chunk < 0) break;
     if (tail < 0) w[c + SND_HEAD] = chunk;

@@ -78,6 +78,8 @@ export function conditions(seed: number): Conditions {
       ...{ chunkBytes: pick(random, [256, 2048, 4096]), pacing: random.below(5) === 0 },
       // Nobody is given up: what arrives is looked at, not how long it takes.
       ...{ retries2: 100, orphanRetries: 100 },
+      // Both ends have one connection: so little memory is enough for it, and is full all the time.
+      ...pick(random, [{}, {}, { bufferBytes: 32_768, pressureBytes: 16_384 }, { segments: 16, ranges: 2 }]),
       rangesPerConnection: pick(random, [1, 4, 64]),
     },
   };
@@ -96,7 +98,7 @@ class End {
   nextUs = 0;
 
   constructor(config: Partial<TcpConfig>, seed: number, now: number) {
-    const small = {
+    const limits = {
       connections: 16,
       bufferBytes: 2 << 20,
       pressureBytes: 1 << 20,
@@ -106,7 +108,7 @@ class End {
     };
     const random = new Random(seed);
     const secret = Int32Array.of(random.int32(), random.int32(), random.int32(), random.int32());
-    this.t = new Tcp(small, this.sink, secret, seed, now);
+    this.t = new Tcp(limits, this.sink, secret, seed, now);
   }
 }
 
