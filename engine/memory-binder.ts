@@ -11,6 +11,7 @@ import {
   AF_INET,
   AF_INET6,
   F_ANY_ADDRESS,
+  F_BROADCAST,
   F_CHOSEN_PORT,
   F_LATE_PORT,
   F_V6ONLY,
@@ -32,6 +33,8 @@ import {
 const EPHEMERAL_FIRST = 32768;
 const EPHEMERAL_LAST = 60999;
 const AF_UNSPEC = 0;
+/** sizeof(struct sockaddr_storage): no address is longer. */
+const SOCKADDR_STORAGE_BYTES = 128;
 
 export class MemoryBinder implements Binder {
   private readonly addresses: Int32Array[];
@@ -55,6 +58,7 @@ export class MemoryBinder implements Binder {
 
   bind(table: SocketTable, id: number, address: Uint8Array, binding: Binding): number {
     const { words } = this;
+    if (address.length > SOCKADDR_STORAGE_BYTES) return -ERRNO.EINVAL;
     const port = table.get(id, FAMILY) === AF_INET ? this.check4(address, words) : this.check6(address, words);
     if (port < 0) return port;
     const flags = table.get(id, FLAGS);
@@ -74,7 +78,7 @@ export class MemoryBinder implements Binder {
     const { words } = this;
     this.readNames(table, id, binding);
     const family = table.get(id, FAMILY);
-    if (address.length < 2) return -ERRNO.EINVAL;
+    if (address.length < 2 || address.length > SOCKADDR_STORAGE_BYTES) return -ERRNO.EINVAL;
     const told = address[0] | (address[1] << 8);
     if (told === AF_UNSPEC) return this.disconnect(table, id, binding);
     if (binding.localPort === 0) {
@@ -91,6 +95,8 @@ export class MemoryBinder implements Binder {
     // To the wildcard means to this host itself.
     const own = isAny(words) ? this.sourceTo(words) : null;
     if (own !== null) words.set(own);
+    const mayBroadcast = (table.get(id, FLAGS) & F_BROADCAST) !== 0;
+    if (isMapped(words) && !mayBroadcast && (this.fib?.isBroadcast(words[3]) ?? words[3] === -1)) return -ERRNO.EACCES;
     const source = this.sourceTo(words);
     if (source === null) return -ERRNO.ENETUNREACH;
     if (isAny(binding.local)) binding.local.set(source);

@@ -7,6 +7,7 @@ import {
   DEVICE,
   F_CHILD,
   F_CHOSEN_PORT,
+  F_V6ONLY,
   F_WILDCARD,
   FLAGS,
   IPPROTO_UDP,
@@ -31,7 +32,10 @@ export function bindRecord(endpoint: Endpoint, id: number, address: Uint8Array):
     if (asked < 0) return asked;
     const adopted = adopt(endpoint, id);
     if (adopted < 0) return adopted;
-    const flags = withFlag(table.get(id, FLAGS), F_WILDCARD, isAny(binding.local));
+    const { local } = binding;
+    // An IPv6 address speaks IPv6 alone (__inet6_bind).
+    const v6only = !isAny(local) && (local[0] !== 0 || local[1] !== 0 || local[2] !== 0xffff) ? F_V6ONLY : 0;
+    const flags = withFlag(table.get(id, FLAGS) | v6only, F_WILDCARD, isAny(local));
     table.set(id, FLAGS, withFlag(flags, F_CHOSEN_PORT, address[2] === 0 && address[3] === 0));
     return 0;
   });

@@ -40,6 +40,35 @@ const absent = (options: string, reason: string): Explanation => ({
   reason,
 });
 
+/** What a wire in memory has otherwise, or not at all. */
+const onWire = (scenario: RegExp, kernel: RegExp, reason: string): Explanation => ({
+  sides: ["memory"],
+  scenario,
+  kernel,
+  ours: /./,
+  reason,
+});
+
+/** Of a wire in memory, where there is no kernel to ask. */
+export const WITHOUT_KERNEL: readonly Explanation[] = [
+  onWire(/control: |hears IPv4/, /PKTINFO/, "the interface has an index of the wire's own"),
+  onWire(/source address and interface/, /sendmsg|poll/, "the interface has an index of the wire's own"),
+  onWire(
+    /nowhere|SO_DONTROUTE/,
+    /0x4 |SO_DONTROUTE|poll|recv/,
+    "MSG_DONTROUTE, SO_DONTROUTE: the kernel alone has routes to pass over",
+  ),
+  onWire(/^IPv\d: ioctl/, /ioctl/, "interfaces by name are the kernel's"),
+  onWire(/link-local/, /./, "there is one interface, which link-local addresses need not name"),
+];
+
+/**
+ * Scenarios of what only a kernel has: stamps of the XDP program, the beginning of a datagram that is kept (MSG_MORE, UDP_CORK), routes
+ * to pass over; and those that need more errors a second than a host reports, ours too.
+ */
+export const WITH_KERNEL_ALONE =
+  /TIMESTAMP|everything at once|hears IPv4|SIOCGSTAMP: not|MSG_MORE|UDP_CORK|flags that change|error queue|SO_SELECT_ERR|nobody listens/;
+
 export const EXPLAINED: readonly Explanation[] = [
   {
     sides: ["kernel files"],

@@ -2,6 +2,7 @@
 import { unlinkSync, writeFileSync } from "node:fs";
 
 import { Engine } from "../../engine/engine.ts";
+import { createMemoryWire, type Side as End } from "../../queues/memory.ts";
 import { AF_INET, AF_INET6, AF_UNIX } from "../../sockets/calls/constants.ts";
 import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
 import { raisePipe } from "../../sockets/calls/events/signals.ts";
@@ -137,6 +138,32 @@ export async function engineSide(): Promise<OpenSide> {
     async close() {
       await engine.close();
       pair.close();
+    },
+  };
+}
+
+/** Two engines on a wire in memory, without any kernel. */
+export async function memorySide(): Promise<OpenSide> {
+  const wire = createMemoryWire();
+  const start = (side: End): Promise<Engine> => {
+    const addresses = [`198.18.0.${side + 1}/24`, `2001:db8::${side + 1}/64`];
+    return Engine.start({ memory: { wire, side, mac: Uint8Array.of(2, 0, 0, 0, 0, side + 1), addresses }, dad: false });
+  };
+  const a = await start(0);
+  const b = await start(1);
+  const host = (number: number): Pick<Host, "ipv4" | "ipv6"> => ({
+    ipv4: ip(`198.18.0.${number}`),
+    ipv6: ip(`2001:db8::${number}`),
+  });
+  return {
+    name: "memory",
+    calls: a.calls(),
+    peer: b.calls(),
+    places: placesOf(host(1), host(2)),
+    unlink: unlinkInode,
+    async close() {
+      await a.close();
+      await b.close();
     },
   };
 }

@@ -37,6 +37,7 @@ import type { Stage } from "../../conformance/run.ts";
 import {
   afOf,
   any,
+  arrived,
   bound,
   each,
   getInt,
@@ -163,7 +164,7 @@ export const EVENT_SCENARIOS: readonly InetScenario[] = [
     const other = peerOf(stage, family);
     calls.ioctl(fd, FIONREAD, int());
     for (const payload of ["four", "seven77", ""]) peer.sendto(other, text(payload), 0, own(stage, family, PORT));
-    until(calls, fd);
+    arrived(stage, family, other);
     for (let i = 0; i < 3; i++) {
       calls.ioctl(fd, FIONREAD, int());
       take(calls, fd);

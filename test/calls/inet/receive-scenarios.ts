@@ -44,6 +44,7 @@ import type { Stage } from "../../conformance/run.ts";
 import {
   afOf,
   any,
+  arrived,
   at,
   bound,
   each,
@@ -67,13 +68,13 @@ import {
 /** Two sockets that know of each other; closed when the play is over. `tell` has the peer send. */
 const between = (
   name: string,
-  play: (stage: Stage, fd: number, tell: (payload: string) => number, family: IpFamily) => void,
+  play: (stage: Stage, fd: number, tell: (payload: string) => number, family: IpFamily, other: number) => void,
 ) =>
   each(name, (stage, family) => {
     const fd = bound(stage, family);
     const other = peerOf(stage, family);
     const tell = (payload: string): number => stage.peer.sendto(other, text(payload), 0, own(stage, family, PORT));
-    play(stage, fd, tell, family);
+    play(stage, fd, tell, family, other);
     stage.calls.close(fd);
     stage.peer.close(other);
   });
@@ -161,20 +162,31 @@ const allTold = each("control: everything at once, in the kernel's order", (stag
   peer.close(other);
 });
 
-const combined = each("control: pairs of options", (stage, family) => {
-  const { calls, peer } = stage;
-  const other = peerOf(stage, family);
-  for (let i = 0; i < TELLING[family].length; i++) {
-    const fd = bound(stage, family);
-    for (const [, level, option] of [TELLING[family][i], TELLING[family][(i + 3) % TELLING[family].length]]) {
-      setInt(calls, fd, level, option, 1);
-    }
-    peer.sendto(other, text("two"), 0, own(stage, family, PORT));
-    takeMessage(calls, fd);
-    calls.close(fd);
-  }
-  peer.close(other);
-});
+/** Options by twos, in both orders of being set. */
+const combined = ([4, 6] as const).flatMap((family) =>
+  TELLING[family].flatMap((first, i) =>
+    [3, 7].map((step): InetScenario => {
+      const second = TELLING[family][(i + step) % TELLING[family].length];
+      return {
+        name: `IPv${family}: control: ${first[0]}, then ${second[0]}`,
+        play(stage) {
+          const { calls, peer } = stage;
+          const fd = bound(stage, family);
+          const other = peerOf(stage, family);
+          for (const [, level, option] of [first, second]) setInt(calls, fd, level, option, 1);
+          peer.sendto(other, text("two"), 0, own(stage, family, PORT));
+          takeMessage(calls, fd);
+          peer.sendto(other, text("one"), 0, own(stage, family, PORT));
+          setInt(calls, fd, first[1], first[2], 0);
+          takeMessage(calls, fd, MSG_PEEK);
+          takeMessage(calls, fd, 0, room(2, 30));
+          calls.close(fd);
+          peer.close(other);
+        },
+      };
+    }),
+  ),
+);
 
 export const RECEIVE_SCENARIOS: readonly InetScenario[] = [
   ...between("sizes: what does not fit is lost", ({ calls }, fd, tell) => {
@@ -281,12 +293,13 @@ export const RECEIVE_SCENARIOS: readonly InetScenario[] = [
     for (let i = 0; i < 40; i++) tell(`number ${i}`);
     for (let i = 0; i < 40; i++) take(calls, fd);
   }),
-  ...between("SO_PEEK_OFF: peeking goes on where it ended", ({ calls }, fd, tell) => {
+  ...between("SO_PEEK_OFF: peeking goes on where it ended", (stage, fd, tell, family, other) => {
+    const { calls } = stage;
     getInt(calls, fd, SOL_SOCKET, SO_PEEK_OFF);
     setInt(calls, fd, SOL_SOCKET, SO_PEEK_OFF, 0);
     tell("abcdefgh");
     tell("ijkl");
-    until(calls, fd);
+    arrived(stage, family, other);
     for (let i = 0; i < 8; i++) {
       recv(calls, fd, 3, MSG_PEEK | MSG_DONTWAIT);
       getInt(calls, fd, SOL_SOCKET, SO_PEEK_OFF);

@@ -18,6 +18,7 @@ export const afOf = (family: IpFamily): number => (family === 4 ? AF_INET : AF_I
 export const PORT = 5001;
 export const OTHER = 5002;
 export const PEER_PORT = 6001;
+const LAST_PORT = 5099;
 /** Where nobody listens. */
 export const NOBODY = 9;
 
@@ -80,6 +81,14 @@ export function until(calls: SocketCalls, fd: number, events = POLLIN): number {
 export function take(calls: SocketCalls, fd: number, flags = 0, room = 2048): number {
   until(calls, fd);
   return calls.recvfrom(fd, new Uint8Array(room), flags | MSG_DONTWAIT, addressBuffer());
+}
+
+/** Waits until all is there that the peer's socket has sent before: what it sends last comes last. */
+export function arrived(stage: Stage, family: IpFamily, other: number): void {
+  const last = bound(stage, family, LAST_PORT);
+  stage.peer.sendto(other, text("the last"), 0, own(stage, family, LAST_PORT));
+  until(stage.calls, last);
+  stage.calls.close(last);
 }
 
 /** A message to receive into. */
