@@ -5,7 +5,7 @@
  */
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
-import { sendAck } from "./output.ts";
+import { sendAck } from "./emit.ts";
 import {
   ACK,
   ACK_AT_US,

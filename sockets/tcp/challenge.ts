@@ -3,7 +3,7 @@ import { TCP_SYN } from "../wire/tcp.ts";
 import { enterQuickAck } from "./ack-policy.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
-import { sendAck } from "./output.ts";
+import { sendAck } from "./emit.ts";
 import { CHALLENGE_MS, DSACK_END, DSACK_START, F_DSACK, F_SACK, FLAGS, RCV_NXT } from "./tcb.ts";
 
 /** Whether this connection has been answered within the least time (tcp_invalid_ratelimit); notes it if not. */

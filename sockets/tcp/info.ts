@@ -2,8 +2,8 @@
 import { CONGESTION_NAMES } from "./config.ts";
 import { SSTHRESH_MAX } from "./congestion/window.ts";
 import type { Tcp } from "./core.ts";
+import { segmentSize } from "./emit.ts";
 import { advertisedMss } from "./mss.ts";
-import { segmentSize } from "./output.ts";
 import { readable } from "./receive.ts";
 import {
   ATO_US,

@@ -2,7 +2,7 @@
 import { ERRNO } from "af-xdp-bindings";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
-import { sendProbe } from "./output.ts";
+import { sendProbe } from "./emit.ts";
 import { abort } from "./states.ts";
 import {
   CLOSE_WAIT,

@@ -4,11 +4,11 @@ import { TCP_ACK, TCP_CWR, TCP_ECE, TCP_RST, TCP_SYN } from "../wire/tcp.ts";
 import { checkCookie, cookieFlags, cookieScale } from "./cookies.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
+import { openWithSyn } from "./emit.ts";
 import { becomeEstablished, prepare } from "./establish.ts";
 import { initialSequence } from "./isn.ts";
 import { setPeerMss } from "./mss.ts";
 import { OPT_MSS, OPT_SACK_PERM, OPT_SCALE, OPT_TS } from "./options.ts";
-import { openWithSyn } from "./output.ts";
 import { answerCookie, answerReset } from "./stateless.ts";
 import { abort, release } from "./states.ts";
 import {

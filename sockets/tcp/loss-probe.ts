@@ -2,8 +2,9 @@
 import { ACK_ADVANCED, ACK_DATA, ACK_DATA_ACKED, ACK_DATA_SACKED, ACK_DSACK_TLP, ACK_WINDOW } from "./acks.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
-import { probeNew, retransmit } from "./output.ts";
+import { probeNew } from "./output.ts";
 import { beginReduction, endReduction, keepOpen } from "./recovery.ts";
+import { retransmit } from "./retransmit.ts";
 import { rearmRetransmit, stopRetx } from "./retransmit-timer.ts";
 import { CA_CWR, CA_STATE, F_TLP, F_TLP_RETRANS, FLAGS, SEG_TAIL, SND_NXT, TLP_SEQ } from "./tcb.ts";
 

@@ -1,9 +1,11 @@
 /** What routers report (RFC 1191, 8201, 5461, 5927), and paths that report nothing (RFC 4821's black holes, tcp_mtu_probing). */
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
+import { segmentSize } from "./emit.ts";
 import { headerBytes, syncMss } from "./mss.ts";
-import { push, retransmitLost, segmentSize } from "./output.ts";
+import { push } from "./output.ts";
 import { retransmitSmaller } from "./recovery.ts";
+import { retransmitLost } from "./retransmit.ts";
 import { finish } from "./states.ts";
 import {
   BLACK_HOLE_MS,

@@ -8,10 +8,11 @@ import { ssthreshAfterLoss, timedOutOnce, undoneCwnd } from "./congestion/contro
 import { currentSsthresh, inReduction, SSTHRESH_MAX } from "./congestion/window.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
+import { inFlight } from "./emit.ts";
 import { markLost, unmarkLost, unmarkSacked } from "./marks.ts";
 import { OPT_TS } from "./options.ts";
-import { dataLength, inFlight } from "./output.ts";
 import { REO_PERSIST_ROUNDS, rackMarkLost, rackTimeLeft } from "./rack.ts";
+import { dataLength } from "./retransmit.ts";
 import { startRetransmit } from "./retransmit-timer.ts";
 import { SEG_EVER_RETRANS, SEG_FLAGS, SEG_LOST, SEG_NEXT, SEG_SACKED } from "./segments.ts";
 import {

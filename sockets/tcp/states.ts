@@ -2,8 +2,8 @@
 import { ERRNO } from "af-xdp-bindings";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
+import { sendReset } from "./emit.ts";
 import { halfOpenDone } from "./listen.ts";
-import { sendReset } from "./output.ts";
 import { pruneLast } from "./reassembly.ts";
 import { stopRetx } from "./retransmit-timer.ts";
 import { purge } from "./send-queue.ts";

@@ -8,8 +8,9 @@ import { becomeEstablished } from "./establish.ts";
 import { negotiated } from "./listen.ts";
 import { setPeerMss, syncMss } from "./mss.ts";
 import { OPT_MSS, OPT_SCALE, OPT_TS, timestamp } from "./options.ts";
-import { push, retransmit } from "./output.ts";
+import { push } from "./output.ts";
 import { takeData } from "./receive.ts";
+import { retransmit } from "./retransmit.ts";
 import { answerReset } from "./stateless.ts";
 import { enterTimeWait, resetByPeer } from "./states.ts";
 import {

@@ -3,12 +3,14 @@ import { ERRNO } from "af-xdp-bindings";
 import { ackTimer } from "./ack-policy.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
+import { inFlight } from "./emit.ts";
 import { keepaliveTimer } from "./keepalive.ts";
 import { sendLossProbe } from "./loss-probe.ts";
-import { inFlight, push, retransmit, retransmitLost, wakeUp } from "./output.ts";
+import { push, wakeUp } from "./output.ts";
 import { blackHole } from "./pmtu.ts";
 import { rackDetect } from "./rack.ts";
 import { enterLoss, recoverAfterTimer } from "./recovery.ts";
+import { retransmit, retransmitLost } from "./retransmit.ts";
 import {
   clampToUserTimeout,
   isRetxDue,

@@ -94,6 +94,8 @@ class End {
   shut = false;
   ended = false;
   closed = false;
+  /** Times in a row that the application found nothing to do: it looks less often then. */
+  idle = 0;
   /** When the application acts next. */
   nextUs = 0;
 
@@ -251,7 +253,7 @@ export class Simulation {
   private act(one: End, other: End, total: number): void {
     const { random, conditions: given, buffer } = this;
     const wait = given.pauseUs === 0 ? 0 : random.below(given.pauseUs);
-    one.nextUs = this.now + wait;
+    one.nextUs = this.now + wait * 2 ** Math.min(one.idle++, 10);
     const opening = STATE_NAMES[one.t.w[one.id * TCB_WORDS + STATE]] === "SYN_SENT";
     if (one.written < total) {
       const space = Math.max(sendSpace(one.t.w, one.id * TCB_WORDS), 1);
@@ -259,7 +261,10 @@ export class Simulation {
       for (let i = 0; i < count; i++) buffer.bytes[5 + i] = streamByte(one.written + i);
       const sent = send(one.t, one.id, buffer, 5, count, 0);
       if (sent < 0 && sent !== -ERRNO.EAGAIN) this.fail(`send says ${sent}`);
-      if (sent > 0) one.written += sent;
+      if (sent > 0) {
+        one.written += sent;
+        one.idle = 0;
+      }
     }
     if (one.written === total && !one.shut && !opening) {
       shutdown(one.t, one.id, SHUT_WR);
@@ -270,7 +275,10 @@ export class Simulation {
       if (got < 0 && got !== -ERRNO.EAGAIN) this.fail(`receive says ${got}`);
       for (let i = 0; i < got; i++)
         if (buffer.bytes[6 + i] !== streamByte(one.read + i)) this.fail(`byte ${one.read + i} is not what was written`);
-      if (got > 0) one.read += got;
+      if (got > 0) {
+        one.read += got;
+        one.idle = 0;
+      }
       if (got === 0) {
         one.ended = true;
         if (one.read !== other.written) this.fail("an end too early");
