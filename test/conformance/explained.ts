@@ -67,7 +67,7 @@ export const WITHOUT_KERNEL: readonly Explanation[] = [
  * to pass over; and those that need more errors a second than a host reports, ours too.
  */
 export const WITH_KERNEL_ALONE =
-  /TIMESTAMP|everything at once|hears IPv4|SIOCGSTAMP: not|MSG_MORE|UDP_CORK|flags that change|error queue|SO_SELECT_ERR|nobody listens/;
+  /with a kernel|TIMESTAMP|everything at once|hears IPv4|SIOCGSTAMP: not|MSG_MORE|UDP_CORK|flags that change|error queue|SO_SELECT_ERR|nobody listens/;
 
 export const EXPLAINED: readonly Explanation[] = [
   {

@@ -14,6 +14,7 @@ import { addressBuffer, messageOf } from "../../../sockets/calls/message.ts";
 import type { SocketCalls } from "../../../sockets/calls/socket-calls.ts";
 import {
   IP_PKTINFO,
+  IP_RECVFRAGSIZE,
   IP_RECVORIGDSTADDR,
   IP_RECVTOS,
   IP_RECVTTL,
@@ -23,6 +24,9 @@ import {
   IPPROTO_IPV6,
   IPV6_2292HOPLIMIT,
   IPV6_2292PKTINFO,
+  IPV6_AUTOFLOWLABEL,
+  IPV6_FLOWINFO,
+  IPV6_RECVFRAGSIZE,
   IPV6_RECVHOPLIMIT,
   IPV6_RECVORIGDSTADDR,
   IPV6_RECVPKTINFO,
@@ -326,6 +330,40 @@ export const RECEIVE_SCENARIOS: readonly InetScenario[] = [
     setInt(calls, fd, SOL_SOCKET, SO_PEEK_OFF, 6);
     calls.recvmsg(fd, { ...messageOf(new Uint8Array(4)), name: addressBuffer() }, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
   }),
+  ...each("control: the largest fragment (with a kernel)", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = bound(stage, family);
+    const other = peerOf(stage, family);
+    const level = family === 4 ? IPPROTO_IP : IPPROTO_IPV6;
+    const option = family === 4 ? IP_RECVFRAGSIZE : IPV6_RECVFRAGSIZE;
+    getInt(calls, fd, level, option);
+    setInt(calls, fd, level, option, 1);
+    for (const size of [100, 1472, 2000, 9000]) {
+      peer.sendto(other, new Uint8Array(size).fill(5), 0, own(stage, family, PORT));
+      takeMessage(calls, fd, 0, room(10_000));
+    }
+    calls.close(fd);
+    peer.close(other);
+  }),
+  {
+    name: "IPv6: control: traffic class and flow label (with a kernel)",
+    play(stage) {
+      const { calls, peer } = stage;
+      const fd = bound(stage, 6);
+      const other = peerOf(stage, 6);
+      setInt(calls, fd, IPPROTO_IPV6, IPV6_FLOWINFO, 1);
+      setInt(peer, other, IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0);
+      for (const value of [0, 0x48]) {
+        setInt(peer, other, IPPROTO_IPV6, IPV6_TCLASS, value);
+        for (const size of [8, 3000]) {
+          peer.sendto(other, new Uint8Array(size), 0, own(stage, 6, PORT));
+          takeMessage(calls, fd);
+        }
+      }
+      calls.close(fd);
+      peer.close(other);
+    },
+  },
   ...telling,
   ...allTold,
   ...combined,
