@@ -1,9 +1,17 @@
 /** Compiled BPF programs: what one costs a packet. */
 import { Assembler, type MapReference, r0, r1, r2, r3, r4, r6, r10 } from "af-xdp-bindings";
-import { compileClassic, decodeClassic } from "../sockets/bpf/classic.ts";
+import { compileClassic, decodeClassic, sockFprog } from "../sockets/bpf/classic.ts";
 import { compileExtended } from "../sockets/bpf/extended/compile.ts";
 import { META, META_WORDS, REUSEPORT_MD } from "../sockets/bpf/extended/context.ts";
-import { createSharedMap } from "../sockets/bpf/maps/index.ts";
+import { createSharedMap, type SocketArrayMap } from "../sockets/bpf/maps/index.ts";
+import { bpfOf } from "../sockets/bpf/objects.ts";
+import {
+  SO_ATTACH_FILTER,
+  SO_ATTACH_REUSEPORT_CBPF,
+  SO_ATTACH_REUSEPORT_EBPF,
+  SOL_SOCKET,
+} from "../sockets/options.ts";
+import type { PathShape } from "./in-memory.ts";
 
 /** `tcpdump -ddd -y EN10MB ip and udp port 53`, the test for fragments left out. */
 const UDP_53 =
@@ -43,7 +51,7 @@ export const selectByFirstByte = (sockets: MapReference): Assembler =>
     .label("out")
     .exit();
 
-/** Runs a program of type sk_reuseport that selects by the payload's first byte; returns how many of `count` were selected. */
+/** Runs selectByFirstByte() over frames of `slot` bytes each; returns how many of `count` were selected. */
 export function selectionPass(
   frames: Uint8Array,
   slots: number,
@@ -53,8 +61,7 @@ export function selectionPass(
 ): (count: number) => number {
   const sockets = createSharedMap({ type: "reuseport_sockarray", valueSize: 4, maxEntries: SOCKETS });
   for (let i = 0; i < SOCKETS; i++) sockets.setSocket(i, i + 1);
-  const code = selectByFirstByte(sockets);
-  const program = compileExtended(code.assemble(), { type: "sk_reuseport", maps: [sockets] });
+  const program = compileExtended(selectByFirstByte(sockets).assemble(), { type: "sk_reuseport", maps: [sockets] });
   const context = new Int32Array(META_WORDS);
   return (count) => {
     let selected = 0;
@@ -65,3 +72,29 @@ export function selectionPass(
     return selected;
   };
 }
+
+/** What the packet path is measured with: sockets on one port, and what is attached to them. */
+export const SHAPES = {
+  one: { members: 1, attach() {} },
+  /** A socket filter that looks at one byte and keeps all. */
+  filtered: {
+    members: 1,
+    attach: ([socket]) => socket.setsockopt(SOL_SOCKET, SO_ATTACH_FILTER, sockFprog("2,48 0 0 8,6 0 0 65535")),
+  },
+  group: { members: SOCKETS, attach() {} },
+  /** The payload's first byte is the index. */
+  classic: {
+    members: SOCKETS,
+    attach: ([socket]) => socket.setsockopt(SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, sockFprog("2,48 0 0 0,22 0 0 0")),
+  },
+  selected: {
+    members: SOCKETS,
+    attach(members, stack) {
+      const bpf = bpfOf(stack);
+      const map = bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: SOCKETS }) as SocketArrayMap;
+      members.forEach((member, i) => void map.setSocket(i, member.id));
+      const program = bpf.load({ type: "sk_reuseport", instructions: selectByFirstByte(map).assemble() });
+      members[0].setsockopt(SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.handle);
+    },
+  },
+} as const satisfies Record<string, PathShape>;

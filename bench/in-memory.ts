@@ -115,6 +115,12 @@ export class PreparedPort implements Port {
   close(): void {}
 }
 
+/** Sockets on one port instead of a socket a flow: one, or a reuseport group, and what is attached to them. */
+export interface PathShape {
+  readonly members: number;
+  attach(members: readonly UdpSocket[], stack: Stack): void;
+}
+
 export class InMemory {
   readonly stack: Stack;
   readonly port: PreparedPort;
@@ -128,8 +134,11 @@ export class InMemory {
   private readonly order: Int32Array;
   private at = 0;
 
-  /** @param reply whether the handler answers each datagram */
-  constructor(flows: number, reply: boolean) {
+  /**
+   * @param reply whether the handler answers each datagram
+   * @param shape who gets the flows' datagrams: without it, a socket each
+   */
+  constructor(flows: number, reply: boolean, shape: PathShape | null = null) {
     this.flows = flows;
     const buffer = new SharedArrayBuffer(FRAMES * FRAME_SIZE);
     this.views = new FrameViews(new Uint8Array(buffer));
@@ -163,7 +172,8 @@ export class InMemory {
     const seed = crypto.getRandomValues(new Int32Array(1))[0];
     this.stack = new Stack(0, shared, [this.port], pool, new Fib(fib), seed);
     this.stack.control();
-    this.socket = UdpSocket.open(this.stack, { port: LOCAL_PORT });
+    const reusePort = shape !== null && shape.members > 1;
+    this.socket = UdpSocket.open(this.stack, { port: LOCAL_PORT, reusePort });
     this.order = shuffled(flows);
     for (let f = 0; f < FRAMES; f++) this.writeLink(f * FRAME_SIZE + HEADROOM);
     // One handler for all, as a server has: the lookup decides which socket, not which code.
@@ -173,6 +183,14 @@ export class InMemory {
           datagram.reply();
         }
       : (datagram) => this.count(datagram.length);
+    if (shape !== null) {
+      const members = [this.socket];
+      while (members.length < shape.members) members.push(UdpSocket.open(this.stack, { port: LOCAL_PORT, reusePort }));
+      for (const member of members) member.onDatagram = handler;
+      shape.attach(members, this.stack);
+      this.stack.control();
+      return;
+    }
     const local = Int32Array.of(0, 0, 0xffff, LOCAL);
     const remote = Int32Array.of(0, 0, 0xffff, 0);
     for (let flow = 0; flow < flows; flow++) {

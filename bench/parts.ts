@@ -8,7 +8,7 @@ import { ETH_HEADER, ETH_P_IP, etherType, networkOffset } from "../sockets/wire/
 import { checkIpv4, IPPROTO_UDP, IPV4_DF, IPV4_HEADER, IPV4_OK, writeIpv4 } from "../sockets/wire/ipv4.ts";
 import { checkUdp4, finishUdp4, UDP_HEADER, UDP_OK, writeUdp } from "../sockets/wire/udp.ts";
 import { FrameViews, writeUint16 } from "../sockets/wire/views.ts";
-import { filterPass, selectionPass } from "./bpf.ts";
+import { filterPass, SHAPES, selectionPass } from "./bpf.ts";
 import { FRAMES, InMemory, remoteOf, remotePortOf, shuffled } from "./in-memory.ts";
 import type { Summary } from "./ratio.ts";
 import { RingPass } from "./ring.ts";
@@ -22,6 +22,9 @@ export interface Part {
 }
 
 export const RECEIVE_1K = "receive path, 1,000 flows";
+export const GROUP_BY_HASH = "receive path, a reuseport group of 4, by hash";
+export const GROUP_BY_CLASSIC = "… by a classic program";
+export const GROUP_BY_EXTENDED = "… by an sk_reuseport program and a map of sockets";
 export const RECEIVE_1M = "receive path, 1,000,000 flows";
 
 export interface PartsOptions {
@@ -58,6 +61,11 @@ export async function measureParts({ timeMs, flowsLarge }: PartsOptions): Promis
     () => tcpPiece("TCP: 64 bytes in order, 1,000 connections", 1000, 64, false),
     () => tcpPiece("TCP: 64 bytes in order, 1,000,000 connections", flowsLarge, 64, false),
     () => tcpPiece("TCP: 1,448 bytes in order, read in place", 1, 1448, false),
+    () => shapePiece("receive path, one socket for all", "one"),
+    () => shapePiece("… with a socket filter", "filtered"),
+    () => shapePiece(GROUP_BY_HASH, "group"),
+    () => shapePiece(GROUP_BY_CLASSIC, "classic"),
+    () => shapePiece(GROUP_BY_EXTENDED, "selected"),
     () => bpfPiece("BPF: a tcpdump filter", 0),
     () => bpfPiece("BPF: a reuseport selection", OPERATIONS),
   ]) {
@@ -89,6 +97,18 @@ function pathPiece(name: string, flows: number, reply: boolean): Piece {
     prepare: () => path.prepare(),
     run: () => path.run(),
     verify: () => path.verify(reply),
+  };
+}
+
+/** The receive path to sockets that share a port, 1,000 peers. */
+function shapePiece(name: string, shape: keyof typeof SHAPES): Piece {
+  const path = new InMemory(1000, false, SHAPES[shape]);
+  return {
+    name,
+    count: FRAMES,
+    prepare: () => path.prepare(),
+    run: () => path.run(),
+    verify: () => path.verify(false),
   };
 }
 

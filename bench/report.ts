@@ -5,7 +5,7 @@ import { DROPINS } from "./dropin.ts";
 import type { EchoRow } from "./echo.ts";
 import type { Environment } from "./environment.ts";
 import type { GcResult } from "./gc.ts";
-import { type Part, RECEIVE_1K, RECEIVE_1M } from "./parts.ts";
+import { GROUP_BY_CLASSIC, GROUP_BY_EXTENDED, GROUP_BY_HASH, type Part, RECEIVE_1K, RECEIVE_1M } from "./parts.ts";
 import { ON_LCORE, ON_MAIN } from "./provider.ts";
 import { type Rounds, ratio, type Summary } from "./ratio.ts";
 import type { RttRow } from "./rtt.ts";
@@ -159,7 +159,20 @@ export function partsGoals(parts: readonly Part[]): Goal[] {
   return [
     atMost("in memory, 1,000 flows, to the callback, ns a packet", few.ns, 60),
     atMost("1,000,000 flows against 1,000", { median: growth, min: growth, max: growth }, 2.5),
+    ...selectionGoals(parts),
   ];
+}
+
+/** What a program that chooses in a group costs more than the hash. */
+function selectionGoals(parts: readonly Part[]): Goal[] {
+  const hash = parts.find(({ name }) => name === GROUP_BY_HASH);
+  if (hash === undefined) return [];
+  return [GROUP_BY_CLASSIC, GROUP_BY_EXTENDED].flatMap((by) => {
+    const part = parts.find(({ name }) => name === by);
+    if (part === undefined) return [];
+    const median = part.ns.median - hash.ns.median;
+    return [atMost(`a selection ${by.slice(2)}, ns more than by hash`, { median, min: median, max: median }, 50)];
+  });
 }
 
 /** Goals for the echo: the least ratio to each peer, in each mode. */

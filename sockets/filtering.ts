@@ -1,6 +1,6 @@
 /** BPF programs on an lcore's way in: how a datagram came, for those that ask, and socket filters. */
 import type { Port } from "../queues/driver.ts";
-import type { Arrival, Programs } from "./bpf/programs.ts";
+import type { Arrival, Describer, Programs } from "./bpf/programs.ts";
 import type { Fib } from "./fib.ts";
 import { PORTS_MAX, type Shared } from "./shared.ts";
 import { IPV4_DST } from "./wire/ipv4.ts";
@@ -12,7 +12,7 @@ const LO = 1;
 const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
 
-export class Filtering {
+export class Filtering implements Describer {
   private trimmed = 0;
   private readonly programs: Programs;
   private readonly bytes: Uint8Array;
@@ -27,6 +27,7 @@ export class Filtering {
 
   constructor(shared: Shared, thread: number, ports: readonly Port[], programs: Programs) {
     this.programs = programs;
+    programs.describer = this;
     this.arrival = programs.arrival;
     this.bytes = shared.memories[thread].bytes;
     this.ports = ports;
@@ -60,17 +61,23 @@ export class Filtering {
     return trimmed;
   }
 
-  /** Notes the datagram at hand: offsets of its frame, IP and UDP header. */
-  note(portNumber: number, frame: number, ip: number, udp: number): void {
-    const { arrival, bytes, ports, portInfo } = this;
-    const info = this.info + portNumber * 2;
+  /** Notes the datagram at hand: its port, offsets of its frame, IP and UDP header. */
+  note(port: number, frame: number, ip: number, udp: number): void {
+    const { arrival } = this;
+    arrival.port = port;
     arrival.frame = frame;
     arrival.ip = ip;
     arrival.udp = udp;
-    arrival.ifindex = this.isKernel ? readInt32(bytes, frame) : this.ifindex;
+  }
+
+  describe(arrival: Arrival): void {
+    const { bytes, ports, portInfo } = this;
+    const { port } = arrival;
+    const info = this.info + port * 2;
+    arrival.ifindex = this.isKernel ? readInt32(bytes, arrival.frame) : this.ifindex;
     arrival.hardwareType = this.isKernel && arrival.ifindex === LO ? ARPHRD_LOOPBACK : ARPHRD_ETHER;
     // skb_record_rx_queue() counts from 1; 0 is none.
-    arrival.queue = portNumber < ports.length ? ports[portNumber].queue + 1 : 0;
+    arrival.queue = port < ports.length ? ports[port].queue + 1 : 0;
     arrival.cpu = portInfo[info];
     arrival.napiId = portInfo[info + 1];
   }

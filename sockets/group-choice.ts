@@ -58,9 +58,13 @@ export class GroupChoice {
     const count = table.groups.count(group);
     if (count === 0) return NOBODY;
     const slot = this.programOf[group] - 1;
-    const index = programs.isReuseport(slot)
-      ? programs.select(slot, bytes, group, table.isAny(table.groups.member(group, 0)), this.hashOf(bytes))
-      : programs.index(slot, bytes, count);
+    let index: number;
+    if (programs.isReuseport(slot)) {
+      const hash = programs.wantsHash(slot) ? this.hashOf(bytes) : 0;
+      index = programs.select(slot, bytes, group, table.isAny(table.groups.member(group, 0)), hash);
+    } else {
+      index = programs.index(slot, bytes, count);
+    }
     if (index === DROPPED) return NOBODY;
     const socket = index >= 0 ? table.groups.member(group, index) : programs.chosen;
     if (socket >= 0) return socket;

@@ -122,8 +122,9 @@ export const registryOf = (table: SocketTable): SocketRegistry => ({
   },
   mismatch(id, group) {
     const other = table.get(id, GROUP);
-    if (table.get(id, STATE) === FREE || other < 0) return -ERRNO.ENOENT;
+    // What closes leaves the map before.
     if (other === group) return 0;
+    if (table.get(id, STATE) === FREE || other < 0) return -ERRNO.ENOENT;
     const member = table.groups.member(group, 0);
     return table.get(member, FAMILY) === table.get(id, FAMILY) ? -ERRNO.EBADFD : -ERRNO.EAFNOSUPPORT;
   },

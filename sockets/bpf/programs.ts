@@ -37,12 +37,18 @@ const NS_PER_MS = 1e6;
 
 const swapped = (value: number): number => ((value & 0xff) << 8) | (value >> 8);
 
+/** Fills in what an Arrival is told of its port: asked for those programs that ask themselves. */
+export interface Describer {
+  describe(arrival: Arrival): void;
+}
+
 /** A datagram in frame memory, and what is known of how it came. */
 export class Arrival {
-  /** Offsets of the frame, its IP and its UDP header. */
+  /** Offsets of the frame, its IP and its UDP header; the lcore's port by which it came. */
   frame = 0;
   ip = 0;
   udp = 0;
+  port = 0;
   /** Interface, ARPHRD_... of it, and the queue counted from 1 (skb->queue_mapping). */
   ifindex = 0;
   hardwareType = ARPHRD_ETHER;
@@ -66,6 +72,11 @@ export class Programs {
   /** Whether a program asks for anything but the packet's own bytes, and whether it asks for the time: few do either. */
   private readonly asks = new Uint8Array(SLOTS_MAX);
   private readonly asksTime = new Uint8Array(SLOTS_MAX);
+  /** The same for the CPU, which per-CPU maps ask for, and for a sk_reuseport program's hash. */
+  private readonly asksCpu = new Uint8Array(SLOTS_MAX);
+  private readonly asksHash = new Uint8Array(SLOTS_MAX);
+  /** Whoever fills in the rest of `arrival`. */
+  describer: Describer = { describe() {} };
   /** CLOCK_MONOTONIC when performance.now() was 0, nanoseconds: what bpf_ktime_get_ns counts from. */
   private clockStart = 0;
 
@@ -91,6 +102,8 @@ export class Programs {
           );
     this.asks[slot] = type !== CLASSIC || /\bc\.|, c\)/.test(text) ? 1 : 0;
     this.asksTime[slot] = type !== CLASSIC && text.includes(`c[${META.timeLow}]`) ? 1 : 0;
+    this.asksCpu[slot] = type !== CLASSIC && text.includes(`c[${META.cpu}]`) ? 1 : 0;
+    this.asksHash[slot] = type === SK_REUSEPORT && text.includes(`c[${REUSEPORT_MD.hash >> 2}]`) ? 1 : 0;
     if (this.asksTime[slot] === 1) this.clockStart = monotonicNs() - performance.now() * NS_PER_MS;
     this.types[slot] = type;
     this.generations[slot] = generation;
@@ -105,6 +118,11 @@ export class Programs {
   /** Whether a program chooses as sk_reuseport ones do: select(); others by index(). */
   isReuseport(slot: number): boolean {
     return this.types[slot] === SK_REUSEPORT;
+  }
+
+  /** Whether a sk_reuseport program reads the hash that select() is given. */
+  wantsHash(slot: number): boolean {
+    return this.asksHash[slot] === 1;
   }
 
   /** Runs the program of a reuseport group over the arrival. Returns a member's index, below `members`; or NO_CHOICE. */
@@ -150,6 +168,7 @@ export class Programs {
   private fillContext(bytes: Uint8Array, at: number, length: number): void {
     const { arrival, context } = this;
     const { frame } = arrival;
+    this.describer.describe(arrival);
     context.protocol = protocolOf(bytes, arrival.ip);
     context.packetType = packetType(bytes, frame, arrival.ip);
     context.ifindex = arrival.ifindex;
@@ -169,6 +188,7 @@ export class Programs {
   private fillWords(bytes: Uint8Array): void {
     const { arrival, words } = this;
     const { frame } = arrival;
+    this.describer.describe(arrival);
     const tag = readUint16(bytes, frame + ETH_TYPE);
     const isTagged = tag === ETH_P_8021Q || tag === ETH_P_8021AD;
     words[SKB.pkt_type >> 2] = packetType(bytes, frame, arrival.ip);
@@ -194,7 +214,10 @@ export class Programs {
     const { arrival, words } = this;
     words[META.networkOffset] = arrival.ip - at;
     words[META.linkOffset] = arrival.frame - at;
-    words[META.cpu] = arrival.cpu;
+    if (this.asksCpu[slot] === 1) {
+      this.describer.describe(arrival);
+      words[META.cpu] = arrival.cpu;
+    }
     if (this.asksTime[slot] === 0) return;
     const now = this.clockStart + performance.now() * NS_PER_MS;
     words[META.timeLow] = now | 0;

@@ -113,7 +113,12 @@ function statement(verified: Verified, slot: number, goTo: (target: number) => s
   if (!fact.seen) return "";
   if (isExit(i.opcode)) return "return l0 >>> 0;";
   if (isGoto(i.opcode)) return goTo(jumpTarget(i, slot));
-  if (isBranch(i.opcode)) return `if (${condition(i, fact)}) ${goTo(jumpTarget(i, slot))}`;
+  if (isBranch(i.opcode)) {
+    // What the verifier has decided is not asked again.
+    if (!fact.takes) return "";
+    const go = goTo(jumpTarget(i, slot));
+    return fact.falls ? `if (${condition(i, fact)}) ${go}` : go;
+  }
   if (isCall(i.opcode)) return call(i.immediate, fact);
   switch (classOf(i.opcode)) {
     case BPF_ALU:

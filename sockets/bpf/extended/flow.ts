@@ -136,7 +136,7 @@ function jumpFault(i: Instruction): string {
   if (operation > JMP_OP.jsle || (narrow && (operation === JMP_OP.call || operation === JMP_OP.exit)))
     return unknown(i);
   if (operation === JMP_OP.exit || operation === JMP_OP.ja) {
-    const used = operation === JMP_OP.exit ? i.offset : narrow ? i.offset : i.immediate;
+    const used = operation === JMP_OP.exit ? i.offset | i.immediate : narrow ? i.offset : i.immediate;
     return usesRegister(i.opcode) || i.dst !== 0 || i.src !== 0 || used !== 0 ? RESERVED : "";
   }
   if (operation === JMP_OP.call) {

@@ -157,6 +157,10 @@ class Verifier {
   }
 
   run(): void {
+    // Of what is never run as well, as the kernel resolves them before it looks at anything.
+    this.program.forEach((i, slot) => {
+      if (isWide(i.opcode) && i.src !== 0) this.mapAt(i, slot);
+    });
     this.pending.push({ slot: 0, state: State.entry(), from: null });
     for (let way = this.pending.pop(); way !== undefined; way = this.pending.pop()) this.go(way);
   }
@@ -258,18 +262,23 @@ class Verifier {
       state.registers[i.dst] = numberRegister(constant(number));
       return;
     }
+    const map = this.mapAt(i, slot);
+    this.facts[slot].noteMap(slot, map);
+    state.registers[i.dst] =
+      i.src === BPF_PSEUDO_MAP_FD ? addressRegister(MAP, { map }) : addressRegister(MAP_VALUE, { map, offset: high });
+  }
+
+  /** Index of the map that a 64-bit constant names. */
+  private mapAt(i: Instruction, slot: number): number {
     const map = this.maps.findIndex(({ fd }) => fd === i.immediate);
     if (map < 0) refuse(ERRNO.EBADF, slot, `no map has the descriptor ${i.immediate}`);
-    this.facts[slot].noteMap(slot, map);
-    if (i.src === BPF_PSEUDO_MAP_FD) {
-      state.registers[i.dst] = addressRegister(MAP, { map });
-      return;
-    }
+    if (i.src === BPF_PSEUDO_MAP_FD) return map;
     const { type, maxEntries, valueSize } = this.maps[map];
+    const high = this.program[slot + 1].immediate;
     if (i.src !== BPF_PSEUDO_MAP_VALUE || type !== "array" || maxEntries !== 1 || high < 0 || high >= valueSize) {
       refuse(EINVAL, slot, "the address of a value is taken of arrays with one entry, within it");
     }
-    state.registers[i.dst] = addressRegister(MAP_VALUE, { map, offset: high });
+    return map;
   }
 
   /** LD_ABS and LD_IND: r6 is the context; the result in r0, and r1 to r5 are lost. */
@@ -315,10 +324,16 @@ class Verifier {
 
   /** Which slot to go on with; the other way is put aside. -1 when neither can be. */
   private branch(i: Instruction, slot: number, state: State, kept: Kept | null): number {
+    const before = state.registers[i.dst];
     const other = state.copy();
     const takes = this.assume(i, other, true, slot);
     const falls = this.assume(i, state, false, slot);
     const target = jumpTarget(i, slot);
+    const fact = this.facts[slot];
+    const operation = operationOf(i.opcode);
+    if (operation === JMP_OP.jeq || operation === JMP_OP.jne) fact.noteNull(slot, before);
+    fact.takes ||= takes;
+    fact.falls ||= falls;
     if (takes && falls) {
       if (kept !== null) kept.open++;
       this.pending.push({ slot: target, state: other, from: kept });

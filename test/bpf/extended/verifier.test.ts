@@ -5,6 +5,7 @@ import { selectByFirstByte } from "../../../bench/bpf.ts";
 import { compileExtended, type ExtendedProgram } from "../../../sockets/bpf/extended/compile.ts";
 import { META, META_WORDS, type ProgramTypeName } from "../../../sockets/bpf/extended/context.ts";
 import { BPF_NOEXIST, createSharedMap, openSharedMap } from "../../../sockets/bpf/maps/index.ts";
+import { parseExtended } from "../../../sockets/bpf/text/extended-text.ts";
 
 const array = createSharedMap({ type: "array", valueSize: 8, maxEntries: 2 });
 const hash = createSharedMap({ type: "hash", keySize: 4, valueSize: 8, maxEntries: 3 });
@@ -104,4 +105,23 @@ test("maps: full, there, not there, and seen by who opens them", () => {
   expect([...other.keys()].map((key) => key[0]).sort()).toEqual([1, 3, 4]);
   expect(() => array.delete(0)).toThrow("EINVAL");
   expect(() => array.update(2, value)).toThrow("E2BIG");
+});
+
+describe("an address compared with 0 is not null, whatever number stands for it here", () => {
+  const run = (text: string): number => {
+    const code = parseExtended(text);
+    return compileExtended(code, { type: "socket_filter" })(new Uint8Array(32), 0, 32, new Int32Array(META_WORDS));
+  };
+
+  test("the context, the lowest byte of the stack", () => {
+    expect(run("r0 = 1\nif r1 != 0 goto out\nr0 = 2\nout: exit")).toBe(1);
+    expect(run("r0 = 1\nr2 = r10\nr2 += -512\nif r2 == 0 goto bad\nexit\nbad: r0 = 2\nexit")).toBe(1);
+    expect(run("r0 = 1\nr2 = 0\nif r1 == r2 goto bad\nexit\nbad: r0 = 2\nexit")).toBe(1);
+  });
+
+  test("refused where the same comparison is of a number on another way", () => {
+    const text =
+      "r0 = 1\nr2 = *(u32 *)(r1 + 0)\nif r2 > 5 goto more\nr1 = r2\nmore: if r1 == 0 goto out\nr0 = 2\nout: exit";
+    expect(() => run(text)).toThrow("on one way and something else on another");
+  });
 });
