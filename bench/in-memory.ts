@@ -10,6 +10,7 @@ import { FIB_BYTES, Fib, FibWriter } from "../sockets/fib.ts";
 import { Mesh } from "../sockets/mesh.ts";
 import { PORTS_MAX, type Shared } from "../sockets/shared.ts";
 import { Stack } from "../sockets/stack.ts";
+import { Sysctl } from "../sockets/sysctl.ts";
 import { SocketTable } from "../sockets/table.ts";
 import { type Handler, UdpSocket } from "../sockets/udp-socket.ts";
 import { ip } from "../sockets/wire/address.ts";
@@ -150,6 +151,7 @@ export class InMemory {
       frameSizes: [FRAME_SIZE],
       binder: new MemoryBinder([ip("198.18.0.1")]),
       portInfo: new Int32Array(PORTS_MAX * 2),
+      sysctl: new Sysctl(Sysctl.create()),
       fib,
       ifindex: IFINDEX,
       controlThread: -1,

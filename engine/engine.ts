@@ -6,6 +6,7 @@ import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { FibWriter } from "../sockets/fib.ts";
 import { Mesh } from "../sockets/mesh.ts";
 import { PORTS_MAX } from "../sockets/shared.ts";
+import type { Sysctl } from "../sockets/sysctl.ts";
 import { SocketTable } from "../sockets/table.ts";
 import type { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
@@ -92,6 +93,11 @@ export class EngineThread {
   /** Opens a UDP socket that this thread reads. Throws SysError. */
   udp(options: UdpOptions = {}): UdpSocket {
     return UdpSocket.open(this.endpoint, options);
+  }
+
+  /** Values of /proc/sys/net/core for this engine: the host's at its start, to be read and set from any of its threads. */
+  get sysctl(): Sysctl {
+    return this.endpoint.shared.sysctl;
   }
 
   /**

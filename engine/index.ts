@@ -9,6 +9,7 @@ export type { SocketProcess } from "../sockets/calls/process.ts";
 export { decodeAddress, encodeAddress } from "../sockets/calls/sockaddr.ts";
 export { COUNTERS, type CounterName } from "../sockets/counters.ts";
 export type { Datagram } from "../sockets/datagram.ts";
+export type { Sysctl, SysctlName } from "../sockets/sysctl.ts";
 export { type Handler, SendFrame, type SocketAddress, type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 export type { AttachMode, EngineOptions, MemoryLink, PollPolicy } from "./config.ts";
 export { Engine, type EngineDescriptor, type EngineInfo, EngineThread } from "./engine.ts";

@@ -20,7 +20,7 @@ import {
   SOL_SOCKET,
 } from "../sockets/options.ts";
 import { AF_INET6, F_TIMESTAMP, F_V6ONLY, FAMILY, FLAGS, LOCAL, type SocketTable } from "../sockets/table.ts";
-import type { UdpOptions } from "../sockets/udp-open.ts";
+import type { OpenOptions } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 import { PortBinder } from "./port-binder.ts";
 import { STAMP, V4_ANY, V6_ANY } from "./steering/layout.ts";
@@ -86,7 +86,7 @@ export class KernelBinder extends PortBinder {
     super.close();
   }
 
-  protected override prepare(fd: number, table: SocketTable, id: number, wanted: UdpOptions): number {
+  protected override prepare(fd: number, table: SocketTable, id: number, wanted: OpenOptions): number {
     const options = table.get(id, FAMILY) === AF_INET6 ? [...TOLD, ...TOLD_IPV6] : [...TOLD];
     if ((table.get(id, FLAGS) & F_TIMESTAMP) !== 0) options.push([SOL_SOCKET, SO_TIMESTAMPNS]);
     for (const [level, name] of options) {

@@ -19,6 +19,8 @@ import {
   SO_RCVBUFFORCE,
   SO_REUSEADDR,
   SO_REUSEPORT,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
   SOL_SOCKET,
 } from "../sockets/options.ts";
 import { withFlag, withTtl } from "../sockets/send-word.ts";
@@ -32,9 +34,10 @@ import {
   FAMILY,
   FLAGS,
   PLACEHOLDER,
+  SNDBUF,
   type SocketTable,
 } from "../sockets/table.ts";
-import type { UdpOptions } from "../sockets/udp-open.ts";
+import type { OpenOptions } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 
 const SOCK_DGRAM = 2;
@@ -52,7 +55,7 @@ export abstract class PortBinder implements Binder {
     this.netns = netns;
   }
 
-  open(table: SocketTable, id: number, options: UdpOptions): number {
+  open(table: SocketTable, id: number, options: OpenOptions): number {
     const family = table.get(id, FAMILY);
     const fd = this.netns.run(() => sys.socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (fd < 0) return fd;
@@ -100,7 +103,7 @@ export abstract class PortBinder implements Binder {
   }
 
   /** Sets the options that it is to be opened with, and reads what the host gives where none are. Returns 0 or -errno. */
-  protected prepare(fd: number, table: SocketTable, id: number, options: UdpOptions): number {
+  protected prepare(fd: number, table: SocketTable, id: number, options: OpenOptions): number {
     const flags = table.get(id, FLAGS);
     const v6 = table.get(id, FAMILY) === AF_INET6;
     const { ipv6Only, tos, ttl } = options;
@@ -125,20 +128,19 @@ export abstract class PortBinder implements Binder {
     if (v6 && ipv6Only === undefined) {
       table.set(id, FLAGS, withFlag(flags, F_V6ONLY, this.read(fd, IPPROTO_IPV6, IPV6_V6ONLY) !== 0));
     }
-    this.setReceiveBuffer(fd, table, id, options.receiveBuffer);
+    this.setBuffer(fd, options.receiveBuffer, SO_RCVBUFFORCE, SO_RCVBUF);
+    this.setBuffer(fd, options.sendBuffer, SO_SNDBUFFORCE, SO_SNDBUF);
+    table.rcvbuf[id] = this.read(fd, SOL_SOCKET, SO_RCVBUF);
+    table.set(id, SNDBUF, this.read(fd, SOL_SOCKET, SO_SNDBUF));
     return 0;
   }
 
-  /** The host's default stays unless another size was asked for; what the kernel made of that is the socket's from then on. */
-  private setReceiveBuffer(fd: number, table: SocketTable, id: number, wanted: number | undefined): void {
-    if (wanted !== undefined) {
-      // Given without what the kernel adds for itself. Beyond net.core.rmem_max it takes CAP_NET_ADMIN.
-      const bytes = Math.ceil(wanted / 2);
-      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0) {
-        sys.setsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, bytes);
-      }
-    }
-    table.rcvbuf[id] = this.read(fd, SOL_SOCKET, SO_RCVBUF);
+  /** The host's default stays unless another size was asked for; what the kernel makes of that is the socket's from then on. */
+  private setBuffer(fd: number, wanted: number | undefined, force: number, within: number): void {
+    if (wanted === undefined) return;
+    // Given without what the kernel adds for itself. Beyond the host's bound it takes CAP_NET_ADMIN.
+    const bytes = Math.ceil(wanted / 2);
+    if (sys.setsockoptInt(fd, SOL_SOCKET, force, bytes) < 0) sys.setsockoptInt(fd, SOL_SOCKET, within, bytes);
   }
 
   /** Called when it is made, before anybody may use it. Returns 0 or -errno, which undoes it. */

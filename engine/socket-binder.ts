@@ -22,7 +22,7 @@ import {
   INCOMING_NAPI,
   type SocketTable,
 } from "../sockets/table.ts";
-import type { UdpOptions } from "../sockets/udp-open.ts";
+import type { OpenOptions } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 import { PortBinder } from "./port-binder.ts";
 
@@ -42,7 +42,7 @@ export class SocketBinder extends PortBinder {
 
   override steer(): void {}
 
-  protected override prepare(fd: number, table: SocketTable, id: number, options: UdpOptions): number {
+  protected override prepare(fd: number, table: SocketTable, id: number, options: OpenOptions): number {
     // The kernel chooses in a group by CPU, never by NAPI ID.
     if (table.get(id, INCOMING_NAPI) !== 0) return -ERRNO.EOPNOTSUPP;
     const flags = table.get(id, FLAGS);

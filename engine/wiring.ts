@@ -12,6 +12,7 @@ import { KERNEL_FRAME_SIZE, KernelFrames } from "../sockets/kernel/frames.ts";
 import { KernelThread } from "../sockets/kernel/thread.ts";
 import { Mesh, type MeshDescriptor } from "../sockets/mesh.ts";
 import { PORTS_MAX, type Shared } from "../sockets/shared.ts";
+import { Sysctl } from "../sockets/sysctl.ts";
 import { SocketTable, type TableDescriptor } from "../sockets/table.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { ip } from "../sockets/wire/address.ts";
@@ -104,6 +105,7 @@ export interface Wiring {
   readonly counters: SharedArrayBuffer;
   readonly fib: SharedArrayBuffer;
   readonly portInfo: SharedArrayBuffer;
+  readonly sysctl: SharedArrayBuffer;
   /** Word 0: 1 tells every thread to stop. Words 1..: thread id of each lcore and of the control thread; SERVING_WORD. */
   readonly state: SharedArrayBuffer;
   /** Queues of each lcore. */
@@ -131,6 +133,7 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Way)
     counters: CounterBoard.create(lcores + config.threads).buffer,
     fib: new SharedArrayBuffer(FIB_BYTES),
     portInfo: new SharedArrayBuffer(lcores * PORTS_MAX * 8),
+    sysctl: Sysctl.create(),
     state: new SharedArrayBuffer(STATE_WORDS * 4),
     queues,
     seed: crypto.getRandomValues(new Int32Array(1))[0],
@@ -186,6 +189,7 @@ export function openShared(wiring: Wiring): Shared {
     binder: openBinder(wiring),
     board: new CounterBoard(wiring.counters),
     portInfo: new Int32Array(wiring.portInfo),
+    sysctl: new Sysctl(wiring.sysctl),
     fib: wiring.fib,
     ifindex: wiring.way.kind === "kernel" ? wiring.way.link.ifindex : MEMORY_IFINDEX,
     controlThread: wiring.host === null && wiring.way.kind === "kernel" ? controlThread(wiring) : -1,

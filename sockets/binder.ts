@@ -6,7 +6,7 @@
  * wrong with one; without a kernel its checks are made here, in its order.
  */
 import type { SocketTable } from "./table.ts";
-import type { UdpOptions } from "./udp-open.ts";
+import type { OpenOptions } from "./udp-open.ts";
 
 /** What getsockname(2) and getpeername(2) tell of a socket after a call. Addresses are four words, IPv4 mapped. */
 export class Binding {
@@ -26,7 +26,7 @@ export interface Binder {
    * PLACEHOLDER, and takes over what the kernel has for the others. Called with the table's mutex held.
    * @returns 0, or -errno as socket(2) and setsockopt(2) give it
    */
-  open(table: SocketTable, id: number, options: UdpOptions): number;
+  open(table: SocketTable, id: number, options: OpenOptions): number;
 
   /**
    * bind(2). Port 0 asks for a free one. `binding` tells the local address and the interface then. The record is not touched;

@@ -2,6 +2,7 @@
 import type { Binder } from "./binder.ts";
 import type { CounterBoard } from "./counters.ts";
 import type { Mesh } from "./mesh.ts";
+import type { Sysctl } from "./sysctl.ts";
 import type { SocketTable } from "./table.ts";
 import type { FrameViews } from "./wire/views.ts";
 
@@ -17,6 +18,8 @@ export interface Shared {
   readonly board: CounterBoard;
   /** CPU and NAPI ID of each port: pairs at (lcore * PORTS_MAX + port) * 2. Written by the lcore. */
   readonly portInfo: Int32Array;
+  /** Values of net.core. */
+  readonly sysctl: Sysctl;
   /** Routes, as the control thread publishes them. */
   readonly fib: SharedArrayBuffer;
   /** Index of the interface that the engine serves. */

@@ -42,7 +42,7 @@ export interface UdpOptions {
   incomingNapiId?: number;
   /** Interface index to which the socket is bound (SO_BINDTODEVICE). */
   device?: number;
-  /** SO_RCVBUF as the kernel would report it, bytes; default 212,992. */
+  /** SO_RCVBUF as the kernel would report it, bytes; default net.core.rmem_default (Engine.sysctl). */
   receiveBuffer?: number;
   /** Stamp each datagram with its time of arrival at the XDP hook. */
   timestamps?: boolean;
@@ -52,13 +52,15 @@ export interface UdpOptions {
   tos?: number;
 }
 
-/** net.core.rmem_default and wmem_default on a 4 KiB-page host. */
-const RCVBUF_DEFAULT = 212992;
-const SNDBUF_DEFAULT = 212992;
 /** net.ipv4.ip_default_ttl where nobody has set it: of a wire without a kernel. */
 const TTL_DEFAULT = 64;
 /** SOCK_MIN_RCVBUF (include/net/sock.h), rounded as getsockopt shows it. */
 const RCVBUF_MIN = 2304;
+
+/** What a socket is opened with: SO_SNDBUF too, as the kernel would report it, where it is not the host's. */
+export interface OpenOptions extends UdpOptions {
+  sendBuffer?: number;
+}
 
 /** Throws RangeError for what no socket can be opened with. */
 export function validate(options: UdpOptions): void {
@@ -82,6 +84,7 @@ export function validate(options: UdpOptions): void {
 export function openRecord(endpoint: Endpoint, family: number, options: UdpOptions): number {
   const { table, shared } = endpoint;
   const id = createRecord(endpoint, family, options.receiveBuffer);
+  const buffers = buffersOf(endpoint, options);
   const result = table.mutex.hold(() => {
     // The IPv6 wildcard is all zero; the IPv4 one keeps its mapped form, so that families are told apart.
     if (family === AF_INET) table.set(id, LOCAL + 2, 0xffff);
@@ -105,7 +108,7 @@ export function openRecord(endpoint: Endpoint, family: number, options: UdpOptio
     );
     table.ttlTos[id] = word;
     table.ttlTos6[id] = word;
-    const opened = shared.binder.open(table, id, options);
+    const opened = shared.binder.open(table, id, { ...options, ...buffers });
     if (opened < 0) table.closeLocked(id);
     return opened;
   });
@@ -117,10 +120,18 @@ export function openRecord(endpoint: Endpoint, family: number, options: UdpOptio
   return id;
 }
 
+/** Sizes that the host would not give by itself: asked for, or set for the engine. */
+function buffersOf({ shared: { sysctl } }: Endpoint, { receiveBuffer }: UdpOptions): Partial<OpenOptions> {
+  const own = (name: "rmem_default" | "wmem_default"): number | undefined =>
+    sysctl.get(name) === sysctl.host(name) ? undefined : sysctl.get(name);
+  return { receiveBuffer: receiveBuffer ?? own("rmem_default"), sendBuffer: own("wmem_default") };
+}
+
 /** A place in the table for a socket of the thread. Throws SysError ENFILE when there is none. */
-function createRecord(endpoint: Endpoint, family: number, rcvbuf = RCVBUF_DEFAULT): number {
-  const { table, thread } = endpoint;
-  const id = table.create(family, IPPROTO_UDP, thread, Math.max(rcvbuf, RCVBUF_MIN), SNDBUF_DEFAULT);
+function createRecord(endpoint: Endpoint, family: number, wanted?: number): number {
+  const { shared, table, thread } = endpoint;
+  const rcvbuf = Math.max(wanted ?? shared.sysctl.get("rmem_default"), RCVBUF_MIN);
+  const id = table.create(family, IPPROTO_UDP, thread, rcvbuf, shared.sysctl.get("wmem_default"));
   return check(id, "socket", {
     ENFILE: `the engine holds at most ${table.capacity} sockets: raise its option 'sockets'`,
   });

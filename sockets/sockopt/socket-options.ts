@@ -1,7 +1,18 @@
 /** setsockopt(2) and getsockopt(2) of one socket. */
 import { ERRNO, sys } from "af-xdp-bindings";
 import { SocketGroups } from "../group-request.ts";
-import { IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVPKTINFO, SOL_SOCKET, SOL_UDP } from "../options.ts";
+import {
+  IP_PKTINFO,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_RECVPKTINFO,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+  SOL_SOCKET,
+  SOL_UDP,
+} from "../options.ts";
 import { TX_VIA_KERNEL, withFlag } from "../send-word.ts";
 import { AF_INET, F_CHILD, FAMILY, FLAGS, IPPROTO_UDP, PLACEHOLDER, SNDBUF } from "../table.ts";
 import type { UdpSocket } from "../udp-socket.ts";
@@ -37,7 +48,13 @@ export class SocketOptions implements UdpTarget {
   }
 
   get limits(): Limits {
-    return hostLimits();
+    const { sysctl } = this.socket.endpoint.shared;
+    return {
+      ...hostLimits(),
+      rcvbufMax: sysctl.get("rmem_max"),
+      sndbufMax: sysctl.get("wmem_max"),
+      optmemMax: sysctl.get("optmem_max"),
+    };
   }
 
   get type(): number {
@@ -92,10 +109,23 @@ export class SocketOptions implements UdpTarget {
       return this.isFlow() ? -ERRNO.EOPNOTSUPP : Math.min(sys.setsockopt(placeholder, level, name, value), 0);
     }
     if (this.isFlow()) return option.ofFlow ? option.set(this, value) : -ERRNO.EOPNOTSUPP;
-    const result = sys.setsockopt(placeholder, level, name, value);
+    const result = this.setBuffer(placeholder, level, name, value) ?? sys.setsockopt(placeholder, level, name, value);
     if (result < 0) return result;
     this.followKernel(option, placeholder, value);
     return 0;
+  }
+
+  /** SO_RCVBUF and SO_SNDBUF where the engine's bound is another than the host's; null: they are as ever. */
+  private setBuffer(placeholder: number, level: number, name: number, value: Uint8Array): number | null {
+    if (level !== SOL_SOCKET || (name !== SO_RCVBUF && name !== SO_SNDBUF) || value.length < INT_BYTES) return null;
+    const { sysctl } = this.socket.endpoint.shared;
+    const bound = name === SO_RCVBUF ? "rmem_max" : "wmem_max";
+    const most = sysctl.get(bound);
+    if (most === sysctl.host(bound)) return null;
+    const bytes = Math.min(readInt(value, level) >>> 0, most);
+    const force = name === SO_RCVBUF ? SO_RCVBUFFORCE : SO_SNDBUFFORCE;
+    const forced = most > sysctl.host(bound) ? sys.setsockoptInt(placeholder, SOL_SOCKET, force, bytes) : -ERRNO.EPERM;
+    return forced < 0 ? sys.setsockoptInt(placeholder, SOL_SOCKET, name, bytes) : forced;
   }
 
   /** Whether it is the engine that reads the datagrams, and an option of whoever does. */

@@ -13,6 +13,7 @@ import { FIB_BYTES, Fib, type FibContent, FibWriter } from "../../sockets/fib.ts
 import { Mesh } from "../../sockets/mesh.ts";
 import { PORTS_MAX, type Shared } from "../../sockets/shared.ts";
 import { Stack } from "../../sockets/stack.ts";
+import { Sysctl } from "../../sockets/sysctl.ts";
 import { SocketTable } from "../../sockets/table.ts";
 import { ThreadEndpoint } from "../../sockets/thread.ts";
 import { ip } from "../../sockets/wire/address.ts";
@@ -134,6 +135,7 @@ export class Rig {
       binder: options.binder ?? new MemoryBinder(ADDRESSES.map(ip)),
       portInfo: new Int32Array(lcores * PORTS_MAX * 2),
       fib: fibBuffer,
+      sysctl: new Sysctl(Sysctl.create()),
       ifindex: IFINDEX,
       controlThread: -1,
       hostThread: options.hostThread ?? -1,

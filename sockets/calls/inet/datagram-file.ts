@@ -38,6 +38,8 @@ import { DatagramSender } from "./send.ts";
 
 const READABLE = POLLIN | POLLRDNORM;
 const WRITABLE = POLLOUT | POLLWRNORM | POLLWRBAND;
+/** struct cmsghdr and 20 bytes, as the kernel has them. */
+const CONTROL_ON_STACK = 36;
 /** RCV_SHUTDOWN and SEND_SHUTDOWN. */
 const SHUT_READ = 1;
 const SHUT_WRITE = 2;
@@ -138,10 +140,16 @@ export class InetDatagramFile extends File implements SocketWatcher {
   }
 
   override send(message: Message, flags: number): number {
+    if (!this.hasControlRoom(message.controlLength)) return -ERRNO.ENOBUFS;
     const result = this.sender.send(message, flags);
     this.socket.endpoint.sendNow();
     if (result === -ERRNO.EAGAIN) this.socket.onWritable = () => this.roomAgain();
     return result;
+  }
+
+  /** ____sys_sendmsg(): more control messages than fit on its stack are charged to the socket. */
+  private hasControlRoom(length: number): boolean {
+    return length <= CONTROL_ON_STACK || length < this.socket.endpoint.shared.sysctl.get("optmem_max");
   }
 
   private roomAgain(): void {

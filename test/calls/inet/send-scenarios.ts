@@ -345,6 +345,13 @@ export const SEND_SCENARIOS: readonly InetScenario[] = [
       }
     }
   }),
+  ...between("control: as many as optmem_max allows", (stage, family, fd) => {
+    const { calls } = stage;
+    for (const length of [131_064, 131_072, 200_000]) {
+      const data = new Uint8Array(length - 16);
+      calls.sendmsg(fd, withControl(text("x"), remote(stage, family, PEER_PORT), { level: 99, type: 1, data }), 0);
+    }
+  }),
   ...between("control: what nobody knows, and what is malformed", (stage, family, fd) => {
     const { calls } = stage;
     const to = remote(stage, family, PEER_PORT);
