@@ -1,6 +1,7 @@
 /**
  * What a descriptor of a SocketProcess stands for: sockets of each family, epoll instances, descriptors of the kernel. Operations
- * return the kernel's result or -errno and never wait; waiting is the process's (process.ts).
+ * return the kernel's result or -errno and never wait, but where the kernel does it (`waitsItself`); waiting is the
+ * process's (process.ts).
  *
  * The operations here are those of a file that is no socket.
  */
@@ -33,6 +34,8 @@ export abstract class File {
   /** Whether the process may have bytes left to send or receive after one operation: streams. It also gets SIGPIPE then. */
   readonly isStream: boolean = false;
   readonly isSocket: boolean = false;
+  /** Whether calls that may wait do so in the operation itself: descriptors of the kernel. */
+  readonly waitsItself: boolean = false;
 
   /** Descriptors of the kernel that tell when something happens here. */
   get kernelFds(): readonly number[] {
@@ -126,7 +129,7 @@ export abstract class File {
   }
 
   /** -EINPROGRESS where it goes on: poll() then tells POLLOUT when it is done, and takeError() how. */
-  connect(_address: Uint8Array): number {
+  connect(_address: Uint8Array, _waits: boolean): number {
     return -ERRNO.ENOTSOCK;
   }
 
@@ -176,11 +179,11 @@ export abstract class File {
   }
 
   /** read(2) of what is no socket. */
-  read(_into: Uint8Array): number {
+  read(_into: Uint8Array, _waits: boolean): number {
     return -ERRNO.EINVAL;
   }
 
-  write(_data: Uint8Array): number {
+  write(_data: Uint8Array, _waits: boolean): number {
     return -ERRNO.EINVAL;
   }
 

@@ -1,7 +1,6 @@
 /**
  * A descriptor of the kernel as a file of a SocketProcess, so that sockets of the kernel stand beside ours in poll, select and epoll.
- * What is done with it is done by the kernel, which is never waited for there: the file has O_NONBLOCK in the kernel, whatever
- * `status` says.
+ * What is done with it is done by the kernel, waiting too.
  *
  * Signals for it come from the kernel and name the kernel's descriptor.
  */
@@ -10,7 +9,6 @@ import { SO_RCVTIMEO, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET } from "../options.ts";
 import {
   F_GETFL,
   F_SETFL,
-  MSG_NOSIGNAL,
   O_NONBLOCK,
   POLLIN,
   POLLMSG,
@@ -22,11 +20,12 @@ import {
   POLLWRBAND,
   POLLWRNORM,
   SOCK_CLOEXEC,
-  SOCK_STREAM,
 } from "./constants.ts";
 import type { KernelWatch } from "./events/kernel-watch.ts";
 import { File } from "./file.ts";
+import type { FileTable } from "./file-table.ts";
 import { type InNamespace, KernelCalls } from "./kernel-calls.ts";
+import { incoming, outgoing } from "./kernel-rights.ts";
 import type { AddressBuffer, Message } from "./message.ts";
 import type { Family } from "./process.ts";
 import type { PollEntry } from "./socket-calls.ts";
@@ -42,7 +41,9 @@ export class KernelFile extends File {
   /** Whether all that happens there happens in the kernel. */
   readonly isTheKernels: boolean = true;
   override readonly isSocket: boolean;
-  override readonly isStream: boolean;
+  /** Streams too: one call of the kernel's sends and receives all that it may, and raises SIGPIPE. */
+  override readonly isStream = false;
+  override readonly waitsItself: boolean = true;
   private readonly kernel: KernelCalls;
   private readonly watch: KernelWatch;
   private readonly entry: PollEntry;
@@ -57,9 +58,7 @@ export class KernelFile extends File {
     this.entry = { fd, events: EVERY_EVENT, revents: 0 };
     const type = new Uint8Array(4);
     this.isSocket = kernel.getsockopt(fd, SOL_SOCKET, SO_TYPE, type) >= 0;
-    this.isStream = type[0] === SOCK_STREAM;
     this.status = Math.max(kernel.fcntl(fd, F_GETFL, 0), 0);
-    kernel.fcntl(fd, F_SETFL, this.status | O_NONBLOCK);
   }
 
   override get kernelFds(): readonly number[] {
@@ -83,8 +82,8 @@ export class KernelFile extends File {
     return this.kernel.bind(this.fd, address);
   }
 
-  override connect(address: Uint8Array): number {
-    return this.kernel.connect(this.fd, address);
+  override connect(address: Uint8Array, waits: boolean): number {
+    return this.mayWait(waits, () => this.kernel.connect(this.fd, address));
   }
 
   override takeError(): number {
@@ -95,8 +94,8 @@ export class KernelFile extends File {
     return this.kernel.listen(this.fd, backlog);
   }
 
-  override accept(address: AddressBuffer | null): File | number {
-    const fd = this.kernel.accept4(this.fd, address, SOCK_CLOEXEC);
+  override accept(address: AddressBuffer | null, waits: boolean): File | number {
+    const fd = this.mayWait(waits, () => this.kernel.accept4(this.fd, address, SOCK_CLOEXEC));
     return fd < 0 ? fd : new KernelFile(fd, this.watch, this.kernel);
   }
 
@@ -112,21 +111,32 @@ export class KernelFile extends File {
     return this.kernel.shutdown(this.fd, how);
   }
 
-  /** The process raises SIGPIPE, for all files alike. */
-  override send(message: Message, flags: number): number {
-    return this.kernel.sendmsg(this.fd, message, flags | MSG_NOSIGNAL);
+  override send(message: Message, flags: number, descriptors: FileTable): number {
+    const translated = outgoing(message, descriptors, (file) => (file instanceof KernelFile ? file.fd : -1));
+    return typeof translated === "number" ? translated : this.kernel.sendmsg(this.fd, translated, flags);
   }
 
-  override receive(message: Message, flags: number): number {
-    return this.kernel.recvmsg(this.fd, message, flags);
+  override receive(message: Message, flags: number, descriptors: FileTable): number {
+    const result = this.kernel.recvmsg(this.fd, message, flags);
+    if (result >= 0) incoming(message, descriptors, (fd) => new KernelFile(fd, this.watch, this.kernel));
+    return result;
   }
 
-  override read(into: Uint8Array): number {
-    return this.kernel.read(this.fd, into);
+  override read(into: Uint8Array, waits: boolean): number {
+    return this.mayWait(waits, () => this.kernel.read(this.fd, into));
   }
 
-  override write(data: Uint8Array): number {
-    return this.kernel.write(this.fd, data);
+  override write(data: Uint8Array, waits: boolean): number {
+    return this.mayWait(waits, () => this.kernel.write(this.fd, data));
+  }
+
+  /** Calls without MSG_DONTWAIT wait by the status of the file. */
+  private mayWait(waits: boolean, call: () => number): number {
+    if (waits || (this.status & O_NONBLOCK) !== 0) return call();
+    this.kernel.fcntl(this.fd, F_SETFL, this.status | O_NONBLOCK);
+    const result = call();
+    this.kernel.fcntl(this.fd, F_SETFL, this.status);
+    return result;
   }
 
   override setsockopt(level: number, name: number, value: Uint8Array): number {
@@ -150,7 +160,7 @@ export class KernelFile extends File {
   }
 
   override statusChanged(): void {
-    this.kernel.fcntl(this.fd, F_SETFL, this.status | O_NONBLOCK);
+    this.kernel.fcntl(this.fd, F_SETFL, this.status);
   }
 
   override watched(): void {

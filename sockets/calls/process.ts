@@ -146,7 +146,7 @@ export class SocketProcess implements SocketCalls {
   connect(fd: number, address: Uint8Array): number {
     return this.with(fd, (file) => {
       const waits = !isNonBlocking(file, 0);
-      const result = this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, () => file.connect(address));
+      const result = this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, () => file.connect(address, waits));
       if (result !== -ERRNO.EINPROGRESS || !waits) return result;
       const done = (): number => (isConnecting(file) ? -ERRNO.EAGAIN : 0);
       return this.waitFor(file, POLLOUT, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : -file.takeError();
@@ -155,7 +155,7 @@ export class SocketProcess implements SocketCalls {
 
   /** connect() as if the descriptor had O_NONBLOCK. */
   tryConnect(fd: number, address: Uint8Array): number {
-    return this.with(fd, (file) => file.connect(address));
+    return this.with(fd, (file) => file.connect(address, false));
   }
 
   listen(fd: number, backlog: number): number {
@@ -177,7 +177,7 @@ export class SocketProcess implements SocketCalls {
       const waits = !sleeps || !isNonBlocking(file, 0);
       let accepted: File | null = null;
       const attempt = (): number => {
-        const result = file.accept(address, waits);
+        const result = file.accept(address, waits && (sleeps || !file.waitsItself));
         if (typeof result === "number") return result;
         accepted = result;
         return 0;
@@ -230,7 +230,7 @@ export class SocketProcess implements SocketCalls {
     return this.with(fd, (file) => {
       if (!file.isSocket) return -ERRNO.ENOTSOCK;
       file.refresh();
-      return this.sendPart(file, message, flags & ~MSG_DONTWAIT, 0);
+      return this.sendPart(file, message, triedOnce(file, flags), 0);
     });
   }
 
@@ -239,7 +239,7 @@ export class SocketProcess implements SocketCalls {
     return this.with(fd, (file) => {
       if (!file.isSocket) return -ERRNO.ENOTSOCK;
       file.refresh();
-      return file.receive(message, flags & ~MSG_DONTWAIT, this.descriptors, 0);
+      return file.receive(message, triedOnce(file, flags), this.descriptors, 0);
     });
   }
 
@@ -254,14 +254,16 @@ export class SocketProcess implements SocketCalls {
   readv(fd: number, iov: readonly Uint8Array[]): number {
     return this.with(fd, (file) => {
       if (file.isSocket) return lengthOf(iov) === 0 ? 0 : this.receive(file, messageOf(...iov), 0);
-      return this.waitFor(file, isNonBlocking(file, 0) ? 0 : POLLIN, file.receiveTimeoutMs, () => file.read(iov[0]));
+      const waits = !isNonBlocking(file, 0);
+      return this.waitFor(file, waits ? POLLIN : 0, file.receiveTimeoutMs, () => file.read(iov[0], waits));
     });
   }
 
   writev(fd: number, iov: readonly Uint8Array[]): number {
     return this.with(fd, (file) => {
       if (file.isSocket) return this.send(file, messageOf(...iov), 0);
-      return this.waitFor(file, isNonBlocking(file, 0) ? 0 : POLLOUT, file.sendTimeoutMs, () => file.write(iov[0]));
+      const waits = !isNonBlocking(file, 0);
+      return this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, () => file.write(iov[0], waits));
     });
   }
 
@@ -414,8 +416,10 @@ export class SocketProcess implements SocketCalls {
    */
   private waitFor(file: File, events: number, timeoutMs: number, attempt: () => number): number {
     file.refresh();
+    // What was sent before must not wait with the thread.
+    if (file.waitsItself && events !== 0) this.sleeper.progress();
     let result = attempt();
-    if (result !== -ERRNO.EAGAIN || events === 0) return result;
+    if (result !== -ERRNO.EAGAIN || events === 0 || file.waitsItself) return result;
     const deadline = performance.now() + timeoutMs;
     const waits = [{ file, events }];
     for (;;) {
@@ -450,6 +454,10 @@ export class SocketProcess implements SocketCalls {
 
 const isNonBlocking = (file: File, flags: number): boolean =>
   (file.status & O_NONBLOCK) !== 0 || (flags & MSG_DONTWAIT) !== 0;
+
+/** The flags of a call whose caller waits otherwise: the file is told that it waits, but where that would be in the kernel. */
+const triedOnce = (file: File, flags: number): number =>
+  file.waitsItself ? flags | MSG_DONTWAIT : flags & ~MSG_DONTWAIT;
 
 /** Whether a connect() that gave EINPROGRESS still goes on. */
 export const isConnecting = (file: File): boolean => (file.poll() & (POLLOUT | POLLERR | POLLHUP)) === 0;

@@ -18,6 +18,7 @@ import {
   AF_PACKET,
   FIONREAD,
   MSG_CTRUNC,
+  MSG_DONTWAIT,
   MSG_ERRQUEUE,
   MSG_PEEK,
   MSG_TRUNC,
@@ -28,6 +29,7 @@ import {
 import { type ControlMessage, encodeControl } from "../control.ts";
 import type { KernelWatch } from "../events/kernel-watch.ts";
 import type { File } from "../file.ts";
+import type { FileTable } from "../file-table.ts";
 import { type InNamespace, KernelCalls } from "../kernel-calls.ts";
 import { KernelFile } from "../kernel-file.ts";
 import { addressBuffer, addressIn, type Message, putAddress, scatter } from "../message.ts";
@@ -74,6 +76,8 @@ interface Queued {
 
 class PacketFile extends KernelFile {
   override readonly isTheKernels = false;
+  /** Half of what it waits for does not come by the kernel. */
+  override readonly waitsItself = false;
   private readonly taps: FrameTaps;
   private readonly kernelCalls: KernelCalls;
   private readonly raw: boolean;
@@ -131,8 +135,8 @@ class PacketFile extends KernelFile {
     this.wasReadable = readable;
   }
 
-  override receive(message: Message, flags: number): number {
-    const result = super.receive(message, flags);
+  override receive(message: Message, flags: number, descriptors: FileTable): number {
+    const result = super.receive(message, flags | MSG_DONTWAIT, descriptors);
     if (result !== -ERRNO.EAGAIN || (flags & MSG_ERRQUEUE) !== 0) return result;
     this.look();
     const [frame] = this.queued;
