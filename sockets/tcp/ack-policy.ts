@@ -119,8 +119,8 @@ function ackNow(t: Tcp, c: number): void {
 function delayAck(t: Tcp, c: number): void {
   const { w, config } = t;
   const least = config.delackMinMs * 1000;
-  // A FIN may come before any data.
-  let ato = w[c + ATO_US] === 0 ? least : w[c + ATO_US];
+  // 0 before any data: a FIN that comes then is acknowledged with the next run of the timers.
+  let ato = w[c + ATO_US];
   if (ato > least) {
     const waiting = (w[c + FLAGS] & F_PINGPONG) !== 0 || (w[c + ACK] & ACK_PUSHED) !== 0;
     let most = waiting ? config.delackMaxMs * 1000 : DELAY_MAX_US;

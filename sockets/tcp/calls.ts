@@ -12,7 +12,7 @@ import { openWithSyn } from "./emit.ts";
 import { prepare } from "./establish.ts";
 import { initialSequence } from "./isn.ts";
 import { startListening, stopListening } from "./listen.ts";
-import { push } from "./output.ts";
+import { push, tellUrgent } from "./output.ts";
 import { choosePort } from "./ports.ts";
 import { consume } from "./reassembly.ts";
 import { readable } from "./receive.ts";
@@ -199,6 +199,7 @@ export function send(t: Tcp, id: number, views: FrameViews, offset: number, leng
   }
   if ((flags & MSG_MORE) !== 0) pushCorked(t, c);
   else push(t, c, false);
+  if ((w[c + FLAGS] & F_URGENT) !== 0) tellUrgent(t, c);
   return taken;
 }
 

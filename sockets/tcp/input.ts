@@ -28,7 +28,6 @@ import { answerOutside, challenge } from "./challenge.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { takeMarks } from "./ecn.ts";
-import { sendReset } from "./emit.ts";
 import { becomeEstablished } from "./establish.ts";
 import { mayOpen, noConnection } from "./listen.ts";
 import { OPT_TS, readOptions } from "./options.ts";
@@ -37,7 +36,7 @@ import { appendInOrder } from "./reassembly.ts";
 import { received, takeData } from "./receive.ts";
 import { retransmit } from "./retransmit.ts";
 import { answerReset } from "./stateless.ts";
-import { abort, boundFinWait2, enterTimeWait, finish, resetByPeer } from "./states.ts";
+import { boundFinWait2, enterTimeWait, finish, resetByPeer } from "./states.ts";
 import { synSent } from "./syn-sent.ts";
 import {
   ACK,
@@ -60,6 +59,7 @@ import {
   FLAGS,
   IRS,
   LAST_ACK,
+  LINGER2_MS,
   LISTEN,
   LOCAL,
   OOO_HEAD,
@@ -91,6 +91,8 @@ import { chunkLimit, receiveWindow } from "./window.ts";
 
 /** A timestamp older than this proves nothing (RFC 7323, section 5.5): 24 days, ms. */
 const PAWS_MS = 24 * 86_400_000;
+/** How much older a timestamp may be that is not (TCP_PAWS_WINDOW). */
+const PAWS_WINDOW = 1;
 
 /**
  * A segment over IPv4 that checkIpv4() and checkTcp4() have let in.
@@ -220,7 +222,7 @@ function predicted(t: Tcp, c: number, views: FrameViews): boolean {
 function tooOld(t: Tcp, c: number): boolean {
   const { w } = t;
   if ((w[c + FLAGS] & F_TS) === 0 || (t.options & OPT_TS) === 0) return false;
-  if (((t.tsVal - w[c + TS_RECENT]) | 0) >= 0) return false;
+  if (((t.tsVal - w[c + TS_RECENT]) | 0) >= -PAWS_WINDOW) return false;
   const age = (t.ms - w[c + TS_RECENT_MS]) | 0;
   if (age < 0 || age > PAWS_MS) return false;
   // An acknowledgment that was overtaken is no threat (tcp_disordered_ack).
@@ -300,7 +302,10 @@ function opened(t: Tcp, c: number): boolean {
     if (may === 0) {
       t.counters[N.ListenOverflows]++;
       w[c + FLAGS] |= F_ACKED;
-      if (t.config.abortOnOverflow) abort(t, c, 0);
+      if (t.config.abortOnOverflow) {
+        answerReset(t, c);
+        finish(t, c, 0);
+      }
       return false;
     }
   }
@@ -359,8 +364,14 @@ function afterAck(t: Tcp, c: number): boolean {
   }
   if (state === FIN_WAIT_1) {
     w[c + STATE] = FIN_WAIT_2;
+    if ((w[c + FLAGS] & F_ORPHAN) !== 0 && w[c + LINGER2_MS] < 0) {
+      t.counters[N.TCPAbortOnLinger]++;
+      answerReset(t, c);
+      finish(t, c, 0);
+      return false;
+    }
     boundFinWait2(t, c);
-    return w[c + STATE] === FIN_WAIT_2;
+    return true;
   }
   return true;
 }
@@ -373,7 +384,7 @@ function closedForData(t: Tcp, c: number): boolean {
   if ((w[c + FLAGS] & F_ORPHAN) === 0) return false;
   if (((t.segSeq + t.segLength - w[c + RCV_NXT]) | 0) <= 0) return false;
   t.counters[N.TCPAbortOnData]++;
-  sendReset(t, c);
+  answerReset(t, c);
   finish(t, c, 0);
   return true;
 }

@@ -1,6 +1,6 @@
 /** Passive opens (RFC 9293, sections 3.10.1 and 3.10.7.2): listeners, half-open connections, the accept queue. */
 import { ERRNO } from "af-xdp-bindings";
-import { TCP_ACK, TCP_CWR, TCP_ECE, TCP_RST, TCP_SYN } from "../wire/tcp.ts";
+import { TCP_ACK, TCP_CWR, TCP_ECE, TCP_FIN, TCP_RST, TCP_SYN } from "../wire/tcp.ts";
 import { checkCookie, cookieFlags, cookieScale } from "./cookies.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
@@ -241,7 +241,7 @@ export function noConnection(t: Tcp): void {
     answerReset(t, scratch);
     return;
   }
-  if ((t.segFlags & TCP_SYN) !== 0) synArrives(t, listener, 0);
+  if ((t.segFlags & (TCP_SYN | TCP_FIN)) === TCP_SYN) synArrives(t, listener, 0);
 }
 
 /** What the SYN in hand and we agree on, F_ bits. */

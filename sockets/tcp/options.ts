@@ -43,7 +43,7 @@ export const OPT_MSS = 8;
 
 /** NOP, NOP, timestamps of length 10: how everybody writes them (RFC 7323, appendix A). */
 const TS_ALIGNED = 0x0101080a;
-const TS_LENGTH = 12;
+export const TS_LENGTH = 12;
 const SACK_BLOCKS_MAX = 4;
 
 /** Reads the options of the header of `header` bytes at `tcp` into the Tcp. What cannot be ends them, as in Linux. */

@@ -36,7 +36,6 @@ import {
   SND_OFFSET,
   SND_SML,
   SND_UNA,
-  SND_UP,
   WRITE_SEQ,
 } from "./tcb.ts";
 
@@ -47,11 +46,6 @@ function waitsForMore(w: Int32Array, c: number): boolean {
   if ((flags & F_NODELAY) !== 0 || w[c + PACKETS_OUT] === 0) return false;
   const small = w[c + SND_SML];
   return ((small - w[c + SND_UNA]) | 0) > 0 && ((small - w[c + SND_NXT]) | 0) <= 0;
-}
-
-/** True while urgent bytes are to be sent. */
-function isUrgent(w: Int32Array, c: number): boolean {
-  return (w[c + FLAGS] & F_URGENT) !== 0 && ((w[c + SND_UP] - w[c + SND_NXT]) | 0) > 0;
 }
 
 /**
@@ -85,7 +79,7 @@ export function push(t: Tcp, c: number, force: boolean): void {
       if (!closing || length === 0 || ((end - 1 - windowEnd(w, c)) | 0) > 0) break;
       closing = false;
     }
-    if (last && length < size && !force && !closing && !isUrgent(w, c) && waitsForMore(w, c)) break;
+    if (last && length < size && !force && !closing && (flags & F_URGENT) === 0 && waitsForMore(w, c)) break;
     if (paced(t, c)) break;
     if (!sendNew(t, c, length, closing)) break;
     if (length < size) w[c + SND_SML] = w[c + SND_NXT];
@@ -186,4 +180,10 @@ export function wakeUp(t: Tcp, c: number): boolean {
     return sendNew(t, c, length, fin && length === Math.max(unsent, 0) && room > length);
   }
   return sendProbe(t, c);
+}
+
+/** Urgent bytes wait for room: the peer is told of them at once (RFC 9293, section 3.8.5). */
+export function tellUrgent(t: Tcp, c: number): void {
+  const { w } = t;
+  if (((w[c + WRITE_SEQ] - w[c + SND_NXT]) | 0) > 0 && ((windowEnd(w, c) - w[c + SND_NXT]) | 0) <= 0) sendProbe(t, c);
 }

@@ -13,7 +13,7 @@ export function choosePort(t: Tcp, c: number): number {
   const { w, config } = t;
   const range = config.portLast - config.portFirst + 1;
   w[c + PORTS] &= 0xffff;
-  const start = (hashFlow(t, c, HASH_PORT, 0) >>> 0) + t.portSteps;
+  const start = (hashFlow(t, c, HASH_PORT, 0, 0) >>> 0) + t.portSteps;
   for (let i = 0; i < range; i++) {
     const port = config.portFirst + ((start + i) % range);
     // One that a listener has is left to it.

@@ -41,11 +41,12 @@ export function takeData(t: Tcp, c: number, views: FrameViews): void {
   const { w } = t;
   const fin = (t.segFlags & TCP_FIN) !== 0;
   if (t.segLength === 0 && !fin) return;
+  const next = w[c + RCV_NXT];
   if ((w[c + FLAGS] & F_FIN_RCVD) !== 0) {
-    repeated(t, c);
+    // Beyond the FIN there is nothing.
+    if (((t.segSeq - next) | 0) < 0) repeated(t, c);
     return;
   }
-  const next = w[c + RCV_NXT];
   const window = receiveWindow(w, c);
   const ahead = (t.segSeq - next) | 0;
   const dataEnd = (t.segSeq + t.segLength) | 0;
@@ -144,7 +145,8 @@ function takeFin(t: Tcp, c: number): void {
   const { w } = t;
   w[c + RCV_NXT] = (w[c + RCV_NXT] + 1) | 0;
   w[c + FLAGS] |= F_FIN_RCVD | F_RCV_SHUT;
-  w[c + ACK] |= ACK_SCHEDULED;
+  // A FIN that came before what it follows has filled a gap.
+  w[c + ACK] |= (t.segFlags & TCP_FIN) !== 0 ? ACK_SCHEDULED : ACK_SCHEDULED | ACK_NOW;
   dropRanges(t, c);
   switch (w[c + STATE]) {
     case SYN_RECEIVED:

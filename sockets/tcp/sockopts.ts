@@ -211,7 +211,7 @@ function setQuickAck(t: Tcp, c: number, value: number): void {
   flag(w, c, F_PINGPONG, value === 0);
   if (value === 0 || !isOpen(w, c) || (w[c + ACK] & ACK_SCHEDULED) === 0) return;
   w[c + ACK] |= ACK_PUSHED;
-  ackAfterRead(t, c, 1, true);
+  ackAfterRead(t, c, 1, readable(w, c) <= 0);
   if ((value & 1) === 0) w[c + FLAGS] |= F_PINGPONG;
 }
 

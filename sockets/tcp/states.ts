@@ -8,6 +8,7 @@ import { pruneLast } from "./reassembly.ts";
 import { stopRetx } from "./retransmit-timer.ts";
 import { purge } from "./send-queue.ts";
 import {
+  CLOSE_WAIT,
   CLOSED,
   ERROR,
   EV_CLOSED,
@@ -158,5 +159,5 @@ export function resetByPeer(t: Tcp, c: number): void {
     return;
   }
   t.counters[N.EstabResets]++;
-  finish(t, c, ERRNO.ECONNRESET);
+  finish(t, c, state === CLOSE_WAIT ? ERRNO.EPIPE : ERRNO.ECONNRESET);
 }

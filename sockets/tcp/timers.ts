@@ -35,6 +35,8 @@ import {
   FIN_WAIT_2,
   FLAGS,
   FREE,
+  L_ECN_SYN,
+  LOCKS,
   PACKETS_OUT,
   PENDING,
   PENDING_LOSS_PROBE,
@@ -137,12 +139,21 @@ function retransmitTimer(t: Tcp, c: number): void {
   }
   t.counters[N.TCPTimeouts]++;
   const state = w[c + STATE];
+  // A path may drop what asks for ECN (RFC 3168, section 6.1.1.1).
+  if (state === SYN_SENT) w[c + LOCKS] &= ~L_ECN_SYN;
   if (state !== SYN_RECEIVED && state !== SYN_SENT) {
     if (w[c + RETRIES] >= config.retries1) blackHole(t, c);
     t.newlyLost = 0;
     enterLoss(t, c);
   }
   w[c + RETRIES]++;
+  // TCP_DEFER_ACCEPT: who has acknowledged is asked again only at the end of the time (syn_ack_recalc).
+  const deferred = state === SYN_RECEIVED && (w[c + FLAGS] & F_ACKED) !== 0 && w[c + RETRIES] < w[c + DEFER_COUNT];
+  if (deferred) {
+    w[c + RTO_US] = Math.min(w[c + RTO_US] * 2, config.rtoMaxMs * 1000);
+    startRetransmit(t, c, w[c + RTO_US]);
+    return;
+  }
   if (!retransmit(t, c, w[c + SEG_HEAD])) {
     // No frame: soon again, and it does not count as a doubling.
     startRetransmit(t, c, Math.min(w[c + RTO_US], RESOURCE_PROBE_US));

@@ -5,9 +5,12 @@
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { advertisedMss } from "./mss.ts";
+import { TS_LENGTH } from "./options.ts";
 import {
   COPIED,
   F_ORPHAN,
+  F_PASSIVE,
+  F_TS,
   FLAGS,
   L_CLAMP,
   L_RCVBUF,
@@ -52,7 +55,7 @@ export function scaleFor(bufferMax: number): number {
 /** Sets a new connection's window; the first one told is never scaled. */
 export function initWindow(t: Tcp, c: number): void {
   const { w } = t;
-  const mss = advertisedMss(t, c);
+  const mss = advertisedMss(t, c) - ((w[c + FLAGS] & F_TS) !== 0 && (w[c + FLAGS] & F_PASSIVE) !== 0 ? TS_LENGTH : 0);
   let space = Math.min(w[c + RCV_BUF] >> 1, w[c + WINDOW_CLAMP]);
   if (space > mss) space -= space % mss;
   w[c + RCV_WND] = Math.min(space, WINDOW_FIELD_MAX);
