@@ -109,14 +109,6 @@ const getFilter: UdpPart = {
     if (out.length > 0) out.set(code);
     return code.length / SOCK_FILTER_BYTES;
   },
-  ask(fd, out) {
-    // The kernel takes the length for instructions as well.
-    const count = Uint32Array.of(out.length / SOCK_FILTER_BYTES);
-    const to = out.length === 0 ? new Uint8Array(SOCK_FILTER_BYTES) : out;
-    const at = sys.addressOf(count);
-    const result = sys.sys6(sys.SYS.getsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, sys.addressOf(to), at, 0);
-    return result < 0 ? result : count[0];
-  },
 };
 
 const lock: UdpPart = {

@@ -339,6 +339,20 @@ describe.skipIf(missing !== "")("as on a kernel socket", () => {
     });
   });
 
+  test("of a kernel socket's filter no more is read than there is room for", () => {
+    const udp = new KernelUdp(hosts.b.ns);
+    expect(sys.setsockopt(udp.fd, SOL_SOCKET, SO_ATTACH_FILTER, sockFprog(same(40)))).toBe(0);
+    const memory = new Uint8Array(new ArrayBuffer(1024)).fill(0xaa);
+    const room = new Uint8Array(memory.buffer, 0, 40 * 8 - 1);
+    expect(errnoName(-sys.getsockopt(udp.fd, SOL_SOCKET, SO_ATTACH_FILTER, room))).toBe("EINVAL");
+    expect(memory.every((byte) => byte === 0xaa)).toBeTrue();
+    const enough = new Uint8Array(memory.buffer, 0, 40 * 8);
+    expect(sys.getsockopt(udp.fd, SOL_SOCKET, SO_ATTACH_FILTER, enough)).toBe(40);
+    expect(enough.toHex()).toBe(encodeClassic(same(40)).toHex());
+    expect(sys.getsockopt(udp.fd, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(0))).toBe(40);
+    udp.close();
+  });
+
   test("what random programs are charged of optmem_max", () => {
     const random = new Random(3);
     const kernel = new KernelParty(hosts.b.ns, false);

@@ -234,9 +234,15 @@ export function setsockoptInt(fd: number, level: number, name: number, value: nu
   return setsockopt(fd, level, name, intBox);
 }
 
-/** getsockopt into `value`; returns the length the kernel wrote, or -errno. */
+/** Of SO_GET_FILTER the kernel takes the length for instructions of 8 bytes, and writes as many. */
+const SOL_SOCKET = 1;
+const SO_GET_FILTER = 26;
+const SOCK_FILTER_BYTES = 8;
+
+/** getsockopt into `value`; returns the length the kernel wrote, of SO_GET_FILTER the number of instructions, or -errno. */
 export function getsockopt(fd: number, level: number, name: number, value: ArrayBufferView): number {
-  lengthBox[0] = value.byteLength;
+  const isFilter = level === SOL_SOCKET && name === SO_GET_FILTER;
+  lengthBox[0] = isFilter ? Math.floor(value.byteLength / SOCK_FILTER_BYTES) : value.byteLength;
   const result = sys6(SYS.getsockopt, fd, level, name, transientAddressOf(value), transientAddressOf(lengthBox), 0);
   return result < 0 ? result : (lengthBox[0] as number);
 }
