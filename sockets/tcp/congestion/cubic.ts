@@ -3,7 +3,7 @@
  * by HyStart's rise of the round trip (S. Ha and I. Rhee, 2011).
  */
 import type { Tcp } from "../core.ts";
-import { CC_STATE, CWND, SND_NXT, SND_UNA, SRTT_US, SSTHRESH } from "../tcb.ts";
+import { CC_STATE, CWND, PRIOR_CWND, SND_NXT, SND_UNA, SRTT_US, SSTHRESH } from "../tcb.ts";
 import { additive } from "./control.ts";
 import { inSlowStart } from "./window.ts";
 
@@ -61,7 +61,10 @@ export function avoid(t: Tcp, c: number, acked: number): void {
   const { w, f } = t;
   const cwnd = w[c + CWND];
   if (w[c + EPOCH_MS] === 0) beginEpoch(t, c, cwnd);
-  const estimate = f[(c + W_EST) >> 1] + (ALPHA * acked) / cwnd;
+  // At the window that was cut, Reno's own pace (section 4.3).
+  const before = f[(c + W_EST) >> 1];
+  const prior = w[c + PRIOR_CWND];
+  const estimate = before + ((prior > 0 && before >= prior ? 1 : ALPHA) * acked) / cwnd;
   f[(c + W_EST) >> 1] = estimate;
   const seconds = (t.ms - w[c + EPOCH_MS]) / 1000 + (w[c + SRTT_US] >> 3) / 1e6;
   const offset = seconds - f[(c + K) >> 1];
