@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { differences } from "../conformance/compare.ts";
 import { EXPLAINED, type Explanation, WITH_KERNEL_ALONE, WITHOUT_KERNEL } from "../conformance/explained.ts";
 import { type Side, traceOf } from "../conformance/run.ts";
-import { engineSide, kernelSide, memorySide, type OpenSide } from "../conformance/sides.ts";
+import { engineSide, kernelSide, memorySide, type OpenSide, providerSide } from "../conformance/sides.ts";
 import { requires } from "../support/hosts.ts";
 import { INET_SCENARIOS } from "./inet/scenarios.ts";
 import type { InetScenario } from "./inet/tools.ts";
@@ -21,6 +21,7 @@ test("each scenario has a name of its own, and they are many", () => {
 type Case = [string, () => Promise<OpenSide>, readonly Explanation[], readonly InetScenario[]];
 const SIDES: readonly Case[] = [
   ["an interface", engineSide, EXPLAINED, INET_SCENARIOS],
+  ["kernel sockets", providerSide, [], INET_SCENARIOS],
   ["a wire in memory", memorySide, WITHOUT_KERNEL, INET_SCENARIOS.filter(({ name }) => !WITH_KERNEL_ALONE.test(name))],
 ];
 

@@ -94,6 +94,13 @@ export const EXPLAINED: readonly Explanation[] = [
     "IP_6|IP_7|IPV6_[3456]|IPV6_53|IPV6_56|IPV6_58",
     "IP_RECVOPTS, IP_RETOPTS, IPV6_RECVHOPOPTS, _RECVRTHDR, _RECVDSTOPTS and their forebears: options and extension headers of packets are not told",
   ),
+  {
+    sides: ["engine"],
+    scenario: /the error queue with what else is told/,
+    kernel: /recvmsg.*IP_PKTINFO=.* IP_TTL=.* IP_RECVERR=/,
+    ours: /recvmsg.* control \[IP_RECVERR=/,
+    reason: "beside an error IP_RECVERR alone is told: not by which interface and with which TTL the report came",
+  },
   absent("IP_26|IPV6_31", "IP_RECVERR_RFC4884: errors are told without the extensions of ICMP"),
   absent("IP_16|IP_17|IP_18|IPV6_34", "IP_IPSEC_POLICY, IP_XFRM_POLICY, IP_PASSSEC: IPsec and labels are the kernel's"),
   absent("IPV6_64|IPV6_65|IPV6_68|IPV6_69", "the tables of ip6tables are set up with another socket"),

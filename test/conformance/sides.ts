@@ -1,6 +1,7 @@
 /** What scenarios are played on. */
 import { unlinkSync, writeFileSync } from "node:fs";
 
+import type { EngineOptions } from "../../engine/config.ts";
 import { Engine } from "../../engine/engine.ts";
 import { createMemoryWire, type Side as End } from "../../queues/memory.ts";
 import { AF_INET, AF_INET6, AF_UNIX } from "../../sockets/calls/constants.ts";
@@ -126,9 +127,14 @@ export function processSide(): OpenSide {
 }
 
 /** Sockets of an engine on an interface; the peer's are the kernel's. */
-export async function engineSide(): Promise<OpenSide> {
+export const engineSide = (): Promise<OpenSide> => besideKernel((host) => ({ interface: host.name }));
+
+/** The same by an engine on kernel sockets. */
+export const providerSide = (): Promise<OpenSide> => besideKernel(() => ({ provider: "kernel" }));
+
+async function besideKernel(options: (host: Host) => EngineOptions): Promise<OpenSide> {
   const pair = talkative();
-  const engine = await Engine.start({ interface: pair.a.name, netns: pair.a.ns.path });
+  const engine = await Engine.start({ ...options(pair.a), netns: pair.a.ns.path });
   return {
     name: "engine",
     calls: engine.calls(),

@@ -341,11 +341,11 @@ export const EVENT_SCENARIOS: readonly InetScenario[] = [
       const fd = calls.socket(afOf(4), SOCK_DGRAM, 0);
       calls.bind(fd, any(4, PORT));
       setInt(calls, fd, IPPROTO_IP, IP_RECVERR, 1);
+      setInt(calls, fd, IPPROTO_IP, IP_PKTINFO, 1);
+      setInt(calls, fd, IPPROTO_IP, IP_RECVTTL, 1);
       calls.sendto(fd, text("x"), 0, remote(stage, 4, NOBODY));
       until(calls, fd, POLLERR);
       calls.recvmsg(fd, room(), MSG_ERRQUEUE);
-      setInt(calls, fd, IPPROTO_IP, IP_PKTINFO, 0);
-      setInt(calls, fd, IPPROTO_IP, IP_RECVTTL, 0);
       calls.close(fd);
     },
   },

@@ -5,9 +5,13 @@ import {
   IP_BIND_ADDRESS_NO_PORT,
   IP_FREEBIND,
   IP_LOCAL_PORT_RANGE,
+  IP_TRANSPARENT,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPV6_TRANSPARENT,
   IPV6_V6ONLY,
+  SO_BINDTODEVICE,
+  SO_BINDTOIFINDEX,
   SO_REUSEADDR,
   SO_REUSEPORT,
   SOL_SOCKET,
@@ -171,6 +175,37 @@ export const NAME_SCENARIOS: readonly InetScenario[] = [
     calls.bind(fd, remote(stage, family, PORT));
     names(calls, fd);
     calls.close(fd);
+  }),
+  ...each("bind: IP_TRANSPARENT makes any address do (with a kernel)", (stage, family) => {
+    const { calls } = stage;
+    const [level, option] = family === 4 ? [IPPROTO_IP, IP_TRANSPARENT] : [IPPROTO_IPV6, IPV6_TRANSPARENT];
+    const fd = calls.socket(afOf(family), SOCK_DGRAM, 0);
+    getInt(calls, fd, level, option);
+    setInt(calls, fd, level, option, 1);
+    getInt(calls, fd, level, option);
+    calls.bind(fd, remote(stage, family, PORT));
+    names(calls, fd);
+    calls.close(fd);
+  }),
+  ...each("bind: SO_BINDTODEVICE, and what dissolving a connection does to it (with a kernel)", (stage, family) => {
+    const { calls } = stage;
+    const fd = calls.socket(afOf(family), SOCK_DGRAM, 0);
+    calls.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, text("none"));
+    calls.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, text("veth0"));
+    calls.getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, new Uint8Array(16));
+    calls.bind(fd, own(stage, family, PORT));
+    const other = calls.socket(afOf(family), SOCK_DGRAM, 0);
+    calls.setsockopt(other, SOL_SOCKET, SO_BINDTODEVICE, text("lo"));
+    calls.bind(other, any(family, PORT));
+    calls.connect(fd, remote(stage, family, PEER_PORT));
+    getInt(calls, fd, SOL_SOCKET, SO_BINDTOIFINDEX);
+    calls.connect(fd, UNSPEC);
+    getInt(calls, fd, SOL_SOCKET, SO_BINDTOIFINDEX);
+    const peer = peerOf(stage, family);
+    stage.peer.sendto(peer, text("heard"), 0, own(stage, family, PORT));
+    take(calls, fd);
+    for (const each of [fd, other]) calls.close(each);
+    stage.peer.close(peer);
   }),
   ...each("bind: IP_BIND_ADDRESS_NO_PORT leaves the port for later", (stage, family) => {
     const { calls } = stage;

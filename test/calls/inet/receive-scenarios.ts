@@ -13,6 +13,9 @@ import {
 import { addressBuffer, messageOf } from "../../../sockets/calls/message.ts";
 import type { SocketCalls } from "../../../sockets/calls/socket-calls.ts";
 import {
+  IP_ADD_MEMBERSHIP,
+  IP_DROP_MEMBERSHIP,
+  IP_MULTICAST_IF,
   IP_PKTINFO,
   IP_RECVFRAGSIZE,
   IP_RECVORIGDSTADDR,
@@ -24,8 +27,11 @@ import {
   IPPROTO_IPV6,
   IPV6_2292HOPLIMIT,
   IPV6_2292PKTINFO,
+  IPV6_ADD_MEMBERSHIP,
   IPV6_AUTOFLOWLABEL,
+  IPV6_DROP_MEMBERSHIP,
   IPV6_FLOWINFO,
+  IPV6_MULTICAST_IF,
   IPV6_RECVFRAGSIZE,
   IPV6_RECVHOPLIMIT,
   IPV6_RECVORIGDSTADDR,
@@ -409,6 +415,38 @@ export const RECEIVE_SCENARIOS: readonly InetScenario[] = [
       peer.close(other);
     },
   },
+  ...each("groups (with a kernel): joined, heard, left; joined twice", (stage, family) => {
+    const { calls, peer } = stage;
+    const fd = calls.socket(afOf(family), SOCK_DGRAM, 0);
+    calls.bind(fd, any(family, PORT));
+    const other = peerOf(stage, family);
+    const group = at(family === 4 ? stage.places.own4 : stage.places.own6, PORT);
+    group.set(
+      family === 4 ? [239, 1, 2, 3] : [0xff, 0x0e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34],
+      family === 4 ? 4 : 8,
+    );
+    const own4 = own(stage, 4, 0).subarray(4, 8);
+    const theirs = remote(stage, 4, 0).subarray(4, 8);
+    const level = family === 4 ? IPPROTO_IP : IPPROTO_IPV6;
+    // struct ip_mreq, or ipv6_mreq of the only interface that is not lo.
+    const request = family === 4 ? [...group.subarray(4, 8), ...own4] : [...group.subarray(8, 24), 2, 0, 0, 0];
+    const join = family === 4 ? IP_ADD_MEMBERSHIP : IPV6_ADD_MEMBERSHIP;
+    const leave = family === 4 ? IP_DROP_MEMBERSHIP : IPV6_DROP_MEMBERSHIP;
+    if (family === 4) peer.setsockopt(other, IPPROTO_IP, IP_MULTICAST_IF, theirs);
+    else setInt(peer, other, IPPROTO_IPV6, IPV6_MULTICAST_IF, 2);
+    calls.setsockopt(fd, level, leave, Uint8Array.from(request));
+    calls.setsockopt(fd, level, join, Uint8Array.from(request));
+    calls.setsockopt(fd, level, join, Uint8Array.from(request));
+    setInt(calls, fd, level, family === 4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 1);
+    peer.sendto(other, text("to the group"), 0, group);
+    takeMessage(calls, fd);
+    calls.setsockopt(fd, level, leave, Uint8Array.from(request));
+    peer.sendto(other, text("to nobody"), 0, group);
+    peer.sendto(other, text("to one"), 0, own(stage, family, PORT));
+    takeMessage(calls, fd);
+    calls.close(fd);
+    peer.close(other);
+  }),
   ...each("UDP_GRO: told where datagrams came as one", (stage, family) => {
     const { calls, peer } = stage;
     const fd = bound(stage, family);
