@@ -1,11 +1,17 @@
 /** poll, ioctl, fcntl, errors of the network: what a UDP socket tells of itself. */
+
+import { sys } from "af-xdp-bindings";
 import {
   F_GETFL,
+  F_OWNER_TID,
   F_SETFL,
+  F_SETOWN_EX,
+  F_SETSIG,
   FIONBIO,
   FIONREAD,
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
+  O_ASYNC,
   O_NONBLOCK,
   POLLERR,
   POLLIN,
@@ -14,6 +20,7 @@ import {
   SHUT_RD,
   SHUT_RDWR,
   SHUT_WR,
+  SIGIO,
   SIOCATMARK,
   SIOCGSTAMP,
   SIOCGSTAMPNS,
@@ -34,6 +41,7 @@ import {
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
 import type { Stage } from "../../conformance/run.ts";
+import { HeldSignals } from "../signals.ts";
 import {
   afOf,
   any,
@@ -57,6 +65,8 @@ import {
 } from "./tools.ts";
 
 const EVERYTHING = 0x3fff;
+/** A realtime signal. */
+const QUEUED = 40;
 
 const look = ({ calls }: Stage, fd: number, events = EVERYTHING): number => calls.poll([{ fd, events, revents: 0 }], 0);
 
@@ -235,6 +245,32 @@ export const EVENT_SCENARIOS: readonly InetScenario[] = [
     calls.pwrite(fd, new Uint8Array(1), 5);
     calls.close(fd);
   }),
+  ...[0, QUEUED].flatMap((signal) =>
+    each(`O_ASYNC: ${signal === 0 ? "SIGIO" : "a queued signal"} for datagrams and errors`, (stage, family) => {
+      const { calls, peer, trace } = stage;
+      const held = new HeldSignals([SIGIO, QUEUED]);
+      const fd = bound(stage, family);
+      const other = peerOf(stage, family);
+      calls.fcntl(fd, F_SETSIG, signal);
+      calls.fcntl(fd, F_SETOWN_EX, new Uint8Array(Int32Array.of(F_OWNER_TID, sys.gettid()).buffer));
+      calls.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK);
+      const note = (what: string): void => {
+        const taken = held.take().map(({ signal, code, band }) => `${signal} ${code} 0x${band.toString(16)}`);
+        trace.add(`${what}: ${taken.join(", ")}`);
+      };
+      peer.sendto(other, text("one"), 0, own(stage, family, PORT));
+      until(calls, fd);
+      note("a datagram");
+      take(calls, fd);
+      note("received");
+      calls.connect(fd, remote(stage, family, PEER_PORT));
+      calls.shutdown(fd, SHUT_RDWR);
+      note("shut");
+      calls.close(fd);
+      peer.close(other);
+      held.release();
+    }),
+  ),
   ...each("nobody listens there: the next call hears of it, once", (stage, family) => {
     const { calls } = stage;
     for (const next of ["recv", "send", "SO_ERROR", "read", "connect"] as const) {
