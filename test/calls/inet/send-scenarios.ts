@@ -7,6 +7,7 @@ import {
   MSG_MORE,
   MSG_NOSIGNAL,
   MSG_OOB,
+  POLLOUT,
   SOCK_DGRAM,
 } from "../../../sockets/calls/constants.ts";
 import { type ControlMessage, controlInt } from "../../../sockets/calls/control.ts";
@@ -29,6 +30,7 @@ import {
   SO_DONTROUTE,
   SO_MARK,
   SO_PRIORITY,
+  SO_SNDBUF,
   SOL_SOCKET,
   SOL_UDP,
   UDP_CORK,
@@ -40,6 +42,7 @@ import {
   any,
   at,
   bound,
+  delivered,
   each,
   getInt,
   type InetScenario,
@@ -54,6 +57,7 @@ import {
   take,
   takeMessage,
   text,
+  until,
   withControl,
 } from "./tools.ts";
 
@@ -63,6 +67,7 @@ const between = (name: string, play: (stage: Stage, family: IpFamily, fd: number
     const fd = bound(stage, family);
     const other = peerOf(stage, family);
     play(stage, family, fd, other);
+    delivered(stage, family);
     stage.calls.close(fd);
     stage.peer.close(other);
   });
@@ -403,6 +408,15 @@ export const SEND_SCENARIOS: readonly InetScenario[] = [
     for (let i = 0; i < 3; i++) take(peer, other);
     calls.sendmsg(fd, withControl(new Uint8Array(1200).fill(2), to, segment(600)), 0);
     for (let i = 0; i < 2; i++) take(peer, other);
+  }),
+  ...between("a send buffer of the least size: sends that wait find room", (stage, family, fd, other) => {
+    const { calls, peer } = stage;
+    setInt(calls, fd, SOL_SOCKET, SO_SNDBUF, 1);
+    getInt(calls, fd, SOL_SOCKET, SO_SNDBUF);
+    const to = remote(stage, family, PEER_PORT);
+    for (let i = 0; i < 40; i++) calls.sendto(fd, new Uint8Array(1000).fill(i), 0, to);
+    for (let i = 0; i < 40; i++) take(peer, other);
+    until(calls, fd, POLLOUT);
   }),
   ...each("to this host itself", (stage, family) => {
     const { calls } = stage;

@@ -91,6 +91,16 @@ export function arrived(stage: Stage, family: IpFamily, other: number): void {
   stage.calls.close(last);
 }
 
+/** Waits until what was sent has arrived, so that nothing of it comes to the next scenario. */
+export function delivered(stage: Stage, family: IpFamily): void {
+  const last = peerOf(stage, family, LAST_PORT);
+  const from = bound(stage, family, LAST_PORT);
+  stage.calls.sendto(from, text("the last"), 0, remote(stage, family, LAST_PORT));
+  until(stage.peer, last);
+  stage.calls.close(from);
+  stage.peer.close(last);
+}
+
 /** A message to receive into. */
 export function room(length = 2048, control = 512): Message {
   return {
