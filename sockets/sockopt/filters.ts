@@ -100,14 +100,18 @@ const detach = (take: typeof detachFilter): UdpPart => ({
   },
 });
 
-/** SO_GET_FILTER: `out` has room for whole instructions; what is told is how many there are, not bytes. */
+/** SO_GET_FILTER: how many instructions there are, which are told where `out` has room for all of them, or for none. */
+export function tellFilter(code: Uint8Array, out: Uint8Array): number {
+  const room = Math.floor(out.length / SOCK_FILTER_BYTES) * SOCK_FILTER_BYTES;
+  if (room > 0 && room < code.length) return -ERRNO.EINVAL;
+  if (room > 0) out.set(code);
+  return code.length / SOCK_FILTER_BYTES;
+}
+
 const getFilter: UdpPart = {
   get({ socket: { endpoint, id } }, out) {
     const code = filterOf(endpoint.table, id);
-    if (typeof code === "number") return code;
-    if (out.length > 0 && out.length < code.length) return -ERRNO.EINVAL;
-    if (out.length > 0) out.set(code);
-    return code.length / SOCK_FILTER_BYTES;
+    return typeof code === "number" ? code : tellFilter(code, out);
   },
 };
 

@@ -9,6 +9,8 @@ export interface Explanation {
   readonly ours: RegExp;
   /** As it stands in docs/socket7.md. */
   readonly reason: string;
+  /** It comes of how the scenario is written, and says nothing of sockets. */
+  readonly ofScenario?: boolean;
 }
 
 const ALL = ["process", "engine", "memory"];
@@ -49,8 +51,23 @@ const onWire = (scenario: RegExp, kernel: RegExp, reason: string): Explanation =
   reason,
 });
 
+/** What a kernel's socket answers where there is one, and nobody where there is none. */
+const KERNEL_ALONE =
+  "SO_(DONTROUTE|INQ|MAX_PACING_RATE|NETNS_COOKIE|PEERCRED|PEERGROUPS|PEERNAME|PEERSEC)|" +
+  "IP_(OPTIONS|RECVFRAGSIZE|TRANSPARENT|UNICAST_IF)|UDP_CORK|" +
+  "IPV6_(ADDR_PREFERENCES|AUTOFLOWLABEL|DSTOPTS|FLOWINFO_SEND|FLOWLABEL_MGR|HOPOPTS|JOIN_ANYCAST|LEAVE_ANYCAST|MTU|PATHMTU|" +
+  "PKTINFO|RECVFRAGSIZE|ROUTER_ALERT|ROUTER_ALERT_ISOLATE|RTHDR|RTHDRDSTOPTS|TRANSPARENT|UNICAST_IF|FLOWINFO)";
+
 /** Of a wire in memory, where there is no kernel to ask. */
-export const WITHOUT_KERNEL: readonly Explanation[] = [
+const ON_WIRE: readonly Explanation[] = [
+  {
+    sides: ["memory"],
+    scenario: new RegExp(`: (${KERNEL_ALONE}|SO_TIMESTAMP\\w*)$`),
+    kernel: /./,
+    ours: / = -(ENOPROTOOPT|EINVAL)$/,
+    reason: "refused on a wire in memory: only a kernel could obey or answer",
+  },
+  onWire(/: IP(V6)?_MULTICAST_IF$/, /MULTICAST_IF/, "the interface has an index of the wire's own"),
   onWire(/control: |hears IPv4/, /PKTINFO/, "the interface has an index of the wire's own"),
   onWire(/source address and interface/, /sendmsg|poll/, "the interface has an index of the wire's own"),
   onWire(
@@ -82,6 +99,7 @@ export const EXPLAINED: readonly Explanation[] = [
     scenario: /control messages that are malformed/,
     kernel: /getsockopt\(\S+ SO_TYPE, 4\) = -ENOTSOCK$/,
     ours: /SO_TYPE/,
+    ofScenario: true,
     reason: "the number that the scenario guesses is another file's in each process",
   },
   ...refused("SO_TIMESTAMPING", "there are no stamps of transmission, nor of hardware"),
@@ -107,3 +125,6 @@ export const EXPLAINED: readonly Explanation[] = [
   absent("IPV6_1", "IPV6_ADDRFORM: a socket stays of its family"),
   absent("IPV6_60", "IPV6_RECVPATHMTU: path MTUs are told by IPV6_MTU, IPV6_PATHMTU and the error queue"),
 ];
+
+/** Of a wire in memory: what holds for every engine, and what for want of a kernel. */
+export const WITHOUT_KERNEL: readonly Explanation[] = [...ON_WIRE, ...EXPLAINED];

@@ -5,7 +5,8 @@
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
 import { table } from "../../engine/cli/output.ts";
-import { EXPLAINED } from "./explained.ts";
+import { writeTable } from "./document.ts";
+import { EXPLAINED, WITH_KERNEL_ALONE, WITHOUT_KERNEL } from "./explained.ts";
 import { type Playable, playOn, Results } from "./run.ts";
 import { MADE, WRITTEN } from "./scenarios.ts";
 import { kernelHere, kernelSide, SIDES, type SideName } from "./sides.ts";
@@ -17,6 +18,7 @@ const SHOWN = 40;
 
 interface Flags {
   readonly long: boolean;
+  readonly write: boolean;
   readonly only?: RegExp;
   readonly side: readonly SideName[];
 }
@@ -38,11 +40,17 @@ async function main(): Promise<number> {
   const command = new Command("conformance")
     .description("plays every scenario on kernel sockets and on ours, and says where they differ")
     .option("--long", "all generated scenarios, not one in four", false)
+    .option("--write", "write the table of docs/socket7.md: with --long alone", false)
     .option("--only <regex>", "scenarios whose names match", regex)
     .option("--side <name>", `play on this one alone: ${Object.keys(SIDES).join(", ")}; may be repeated`, sideName, [])
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
     .parse();
-  const { long, only, side } = command.opts<Flags>();
+  const { long, only, side, write } = command.opts<Flags>();
+  const complete = long && only === undefined && side.length === 0;
+  if (write && !complete) {
+    console.error("conformance: --write needs --long, and neither --only nor --side: the table is of every scenario");
+    return 2;
+  }
   const made = long ? MADE : MADE.filter((_, i) => i % SAMPLE === Math.floor(i / SAMPLE) % SAMPLE);
   const wanted = [...WRITTEN, ...made].filter(({ name }) => only === undefined || only.test(name));
   if (wanted.length === 0) {
@@ -52,7 +60,8 @@ async function main(): Promise<number> {
   const results = new Results();
   const names = side.length > 0 ? side : (Object.keys(SIDES) as SideName[]);
   for (const name of names) await playSide(name, wanted, results);
-  return report(results, only === undefined && side.length === 0 && long);
+  if (write) writeTable(results);
+  return report(results, complete);
 }
 
 async function playSide(name: SideName, scenarios: readonly Playable[], results: Results): Promise<void> {
@@ -60,11 +69,13 @@ async function playSide(name: SideName, scenarios: readonly Playable[], results:
   const before = results.scenarios;
   const side = await SIDES[name]();
   const kernel = side.peer === null ? kernelHere() : kernelSide();
+  const explanations = name === "memory" ? WITHOUT_KERNEL : EXPLAINED;
   try {
     for (const scenario of scenarios) {
       // What needs no network is the process's own business, on an engine as anywhere.
       if (scenario.inet !== (side.peer !== null)) continue;
-      playOn(scenario, kernel, side, EXPLAINED, results);
+      if (name === "memory" && WITH_KERNEL_ALONE.test(scenario.name)) continue;
+      playOn(scenario, kernel, side, explanations, results);
     }
   } finally {
     await side.close();
@@ -88,7 +99,11 @@ function report(results: Results, complete: boolean): number {
   }
   if (unexplained.length > SHOWN) console.log(`… and ${unexplained.length - SHOWN} more`);
   // A reason that nothing needs any more would hide what comes back.
-  const idle = complete ? EXPLAINED.filter((each) => !results.differences.some(({ because }) => because === each)) : [];
+  const idle = complete
+    ? [...new Set([...EXPLAINED, ...WITHOUT_KERNEL])].filter(
+        (each) => !results.differences.some(({ because }) => because === each),
+      )
+    : [];
   for (const { reason } of idle) console.log(`no difference needs this reason: ${reason}`);
   const explained = results.differences.length - unexplained.length;
   console.log(

@@ -38,6 +38,9 @@ export interface Tally {
   lines: number;
   explained: number;
   unexplained: number;
+  /** Reasons of those that are explained, each with the sides it holds on; and the scenarios. */
+  readonly reasons: Map<string, Set<string>>;
+  readonly names: Set<string>;
 }
 
 export class Results {
@@ -46,26 +49,42 @@ export class Results {
   readonly differences: Difference[] = [];
   readonly byItem = new Map<string, Tally>();
 
-  add(trace: Trace, found: readonly Difference[]): void {
+  get unexplained(): number {
+    return this.differences.filter(({ because }) => because === null).length;
+  }
+
+  add(name: string, trace: Trace, found: readonly Difference[]): void {
     this.scenarios++;
     this.lines += trace.lines.length;
     this.differences.push(...found);
     for (const item of trace.items) {
       let tally = this.byItem.get(item);
       if (tally === undefined) {
-        tally = { scenarios: 0, lines: 0, explained: 0, unexplained: 0 };
+        tally = { scenarios: 0, lines: 0, explained: 0, unexplained: 0, reasons: new Map(), names: new Set() };
         this.byItem.set(item, tally);
       }
       tally.scenarios++;
+      tally.names.add(name);
       for (const line of trace.lines) if (mentions(line, item)) tally.lines++;
-      for (const { kernel, ours, because } of found) {
+      for (const { side, kernel, ours, because } of found) {
         if (!mentions(kernel, item) && !mentions(ours, item)) continue;
-        if (because === null) tally.unexplained++;
-        else tally.explained++;
+        // What an option or a request answers is that one's.
+        if (because !== null && OF_MANY.has(item)) continue;
+        if (because === null) {
+          tally.unexplained++;
+        } else {
+          tally.explained++;
+          if (because.ofScenario) continue;
+          const sides = tally.reasons.get(because.reason) ?? new Set();
+          tally.reasons.set(because.reason, sides.add(side));
+        }
       }
     }
   }
 }
+
+/** Calls that are many in one. */
+const OF_MANY = new Set(["getsockopt", "setsockopt", "ioctl", "fcntl"]);
 
 const mentions = (line: string, item: string): boolean =>
   line.includes(` ${item}(`) || line.includes(` ${item},`) || line.includes(`, ${item})`);
@@ -94,5 +113,5 @@ export function playOn(
 ): void {
   const expected = traceOf(scenario, kernel);
   const got = traceOf(scenario, side);
-  results.add(expected, differences(side.name, scenario.name, expected.lines, got.lines, explanations));
+  results.add(scenario.name, expected, differences(side.name, scenario.name, expected.lines, got.lines, explanations));
 }

@@ -33,7 +33,22 @@ const unix: readonly Playable[] = UNIX_SCENARIOS.map(({ name, play }) => ({
 
 const inet: readonly Playable[] = INET_SCENARIOS.map((scenario) => ({ ...scenario, inet: true }));
 
-export const WRITTEN: readonly Playable[] = [...local(EVENT_SCENARIOS), ...local(SIGNAL_SCENARIOS), ...unix, ...inet];
+/** Which signals a scenario is about: what it records of them has no calls of its own. */
+const SIGNALS: readonly (readonly [RegExp, string])[] = [
+  [/SIGIO|a queued signal/, "SIGIO"],
+  [/urgent data/, "SIGURG"],
+  [/written after the peer/, "SIGPIPE"],
+];
+
+const signals: readonly Playable[] = local(SIGNAL_SCENARIOS).map((scenario) => ({
+  ...scenario,
+  play(stage) {
+    for (const [pattern, name] of SIGNALS) if (pattern.test(scenario.name)) stage.trace.items.add(name);
+    scenario.play(stage);
+  },
+}));
+
+export const WRITTEN: readonly Playable[] = [...local(EVENT_SCENARIOS), ...signals, ...unix, ...inet];
 
 export const MADE: readonly Playable[] = GENERATED.map(({ name, inet, play }) => ({
   name,

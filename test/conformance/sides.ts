@@ -179,6 +179,7 @@ export const SIDES = {
   process: async (): Promise<OpenSide> => processSide(),
   "kernel files": async (): Promise<OpenSide> => kernelFilesSide(),
   engine: engineSide,
+  memory: memorySide,
 };
 
 export type SideName = keyof typeof SIDES;

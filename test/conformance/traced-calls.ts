@@ -176,6 +176,9 @@ export class TracedCalls implements SocketCalls {
 
   poll(entries: readonly PollEntry[], timeoutMs: number): number {
     const result = this.inner.poll(entries, timeoutMs);
+    for (const { revents } of entries) {
+      for (const name of pollNames(revents).split("|")) if (name !== "0") this.trace.items.add(name);
+    }
     const got = entries.map(({ fd, events, revents }) => `${this.fd(fd)}:${pollNames(events)}=${pollNames(revents)}`);
     return this.note("poll", `${timeoutMs}`, result, ` ${got.join(" ")}`);
   }

@@ -5,14 +5,7 @@
  */
 import { ERRNO, sys } from "af-xdp-bindings";
 import { classicCharge } from "../../bpf/charge.ts";
-import {
-  type ClassicFilter,
-  compileClassic,
-  decodeClassic,
-  faultOf,
-  PacketContext,
-  SOCK_FILTER_BYTES,
-} from "../../bpf/classic.ts";
+import { type ClassicFilter, compileClassic, decodeClassic, faultOf, PacketContext } from "../../bpf/classic.ts";
 import {
   SO_ATTACH_BPF,
   SO_ATTACH_FILTER,
@@ -23,7 +16,7 @@ import {
   SO_LOCK_FILTER,
   SOL_SOCKET,
 } from "../../options.ts";
-import { readProgram } from "../../sockopt/filters.ts";
+import { readProgram, tellFilter } from "../../sockopt/filters.ts";
 import { type Option, type OptionPart, option, readInt, refused, writeInt } from "../../sockopt/rules.ts";
 import type { UnixOptions } from "./options.ts";
 import type { Packet } from "./packet.ts";
@@ -72,13 +65,7 @@ const attach: OptionPart<UnixOptions> = {
     target.filter = filter;
     return 0;
   },
-  /** SO_GET_FILTER: what is told is how many instructions there are, not bytes. */
-  get({ filter }, out) {
-    const code = filter?.code ?? new Uint8Array(0);
-    if (out.length > 0 && out.length < code.length) return -ERRNO.EINVAL;
-    if (out.length > 0) out.set(code);
-    return code.length / SOCK_FILTER_BYTES;
-  },
+  get: ({ filter }, out) => tellFilter(filter?.code ?? new Uint8Array(0), out),
 };
 
 const detach: OptionPart<UnixOptions> = {

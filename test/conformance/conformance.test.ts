@@ -1,0 +1,70 @@
+/** The runner itself, and the table that it writes: every scenario on every side is `npm run conformance -- --long`. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { fileURLToPath } from "node:url";
+import { requires } from "../support/hosts.ts";
+import { differences } from "./compare.ts";
+import { writtenRows } from "./document.ts";
+import type { Explanation } from "./explained.ts";
+import { PAGE } from "./page.ts";
+
+setDefaultTimeout(240_000);
+
+const MAIN = fileURLToPath(new URL("./main.ts", import.meta.url));
+
+function run(...flags: string[]): { code: number; lines: string[] } {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, MAIN, ...flags]);
+  return { code: exitCode, lines: `${stdout}${stderr}`.trim().split("\n") };
+}
+
+describe("npm run conformance", () => {
+  test.skipIf(requires("veth", "af_xdp", "bpf") !== "")("no difference without a reason", () => {
+    const { code, lines } = run();
+    const last = /^(\d+) scenarios, (\d+) lines compared, \d+ differences explained, (\d+) unexplained$/.exec(
+      lines.at(-1) ?? "",
+    );
+    if (last?.[3] !== "0") console.error(lines.slice(-60).join("\n"));
+    expect(last?.[3]).toBe("0");
+    expect(Number(last?.[1])).toBeGreaterThan(10_000);
+    expect(code).toBe(0);
+  });
+
+  test("what is asked for wrongly: one line, and 2", () => {
+    expect(run("--only", "no such scenario")).toEqual({
+      code: 2,
+      lines: ["conformance: no scenario matches /no such scenario/: try --only ."],
+    });
+    for (const flags of [["--only", "("], ["--side", "elsewhere"], ["--nothing"], ["--write"]]) {
+      const { code, lines } = run(...flags);
+      expect([code, lines.length]).toEqual([2, 1]);
+    }
+  });
+});
+
+describe("comparing", () => {
+  const explained: Explanation = { sides: ["s"], scenario: /./, kernel: /= 1$/, ours: /= 2$/, reason: "why" };
+
+  test("a line that differs is found, with its reason; after a call that is another one the rest is not told apart", () => {
+    const found = differences(
+      "s",
+      "x",
+      ["a read(as1) = 1", "a close(as1) = 0"],
+      ["a read(as1) = 2", "a poll(0) = 0", "b"],
+      [explained],
+    );
+    expect(found.map(({ kernel, ours, because }) => [kernel, ours, because?.reason])).toEqual([
+      ["a read(as1) = 1", "a read(as1) = 2", "why"],
+      ["a close(as1) = 0", "a poll(0) = 0", undefined],
+    ]);
+    expect(differences("other", "x", ["a = 1"], ["a = 2"], [explained])[0].because).toBeNull();
+    expect(differences("s", "x", ["a", "b"], ["a"], [])).toHaveLength(1);
+    expect(differences("s", "x", ["a", "b"], ["a", "b"], [])).toEqual([]);
+  });
+});
+
+describe("docs/socket7.md", () => {
+  test("has a row for each item of the page, and each has an answer", () => {
+    const rows = writtenRows();
+    expect([...rows.keys()]).toEqual(PAGE.flatMap(({ items }) => items.map(({ item }) => item)));
+    for (const verdict of rows.values()) expect(verdict).toMatch(/^(works|kernel only: .+|differs because .+)/);
+  });
+});
