@@ -14,6 +14,8 @@ export interface Side {
   readonly places: Places;
   /** Takes away the name of a socket of AF_UNIX. Returns 0 or a number that tells the errno. */
   unlink(path: string): number;
+  /** Waits until what scenarios have sent has arrived: the next one's sockets have the same ports. */
+  settle?(): void;
 }
 
 /** What a scenario is given: the calls of both hosts, traced. */
@@ -113,5 +115,6 @@ export function playOn(
 ): void {
   const expected = traceOf(scenario, kernel);
   const got = traceOf(scenario, side);
+  if (scenario.inet) side.settle?.();
   results.add(scenario.name, expected, differences(side.name, scenario.name, expected.lines, got.lines, explanations));
 }

@@ -4,13 +4,14 @@ import { unlinkSync, writeFileSync } from "node:fs";
 import type { EngineOptions } from "../../engine/config.ts";
 import { Engine } from "../../engine/engine.ts";
 import { createMemoryWire, type Side as End } from "../../queues/memory.ts";
-import { AF_INET, AF_INET6, AF_UNIX } from "../../sockets/calls/constants.ts";
+import { AF_INET, AF_INET6, AF_UNIX, MSG_DONTWAIT, POLLIN, SOCK_DGRAM } from "../../sockets/calls/constants.ts";
 import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
 import { raisePipe } from "../../sockets/calls/events/signals.ts";
 import { KernelCalls } from "../../sockets/calls/kernel-calls.ts";
 import { KernelFamily } from "../../sockets/calls/kernel-file.ts";
 import { SocketProcess } from "../../sockets/calls/process.ts";
 import { plainSleeper } from "../../sockets/calls/sleep.ts";
+import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
 import { UnixFamily } from "../../sockets/calls/unix/family.ts";
 import { addressWords } from "../../sockets/fib.ts";
 import { writeSockaddr } from "../../sockets/sockaddr.ts";
@@ -64,6 +65,37 @@ function talkative(): VethPair {
     });
   }
   return pair;
+}
+
+/** Ports of the sockets that settle() sends between. */
+const SETTLING_PORT = 4998;
+const SETTLING_MS = 2000;
+
+/** A datagram each way, which overtakes none that was sent before: both lcores and both rings are in order. */
+function settling({ calls, peer, places }: Pick<Side, "calls" | "peer" | "places">): () => void {
+  const at = (address: Uint8Array): Uint8Array => {
+    const bytes = address.slice();
+    new DataView(bytes.buffer).setUint16(2, SETTLING_PORT);
+    return bytes;
+  };
+  const own = at(places.own4);
+  const other = at(places.peer4);
+  if (peer === null) return () => {};
+  const [near, far] = [calls.socket(AF_INET, SOCK_DGRAM, 0), peer.socket(AF_INET, SOCK_DGRAM, 0)];
+  calls.bind(near, own);
+  peer.bind(far, other);
+  const cross = (from: SocketCalls, source: number, to: SocketCalls, sink: number, address: Uint8Array): void => {
+    const entry = { fd: sink, events: POLLIN, revents: 0 };
+    from.sendto(source, new Uint8Array(1), 0, address);
+    // Whoever sends from rings hands them over when it looks for news.
+    from.poll([], 0);
+    if (to.poll([entry], SETTLING_MS) !== 1) throw new Error("a datagram between two scenarios was lost");
+    to.recvfrom(sink, new Uint8Array(1), MSG_DONTWAIT, null);
+  };
+  return () => {
+    cross(calls, near, peer, far, other);
+    cross(peer, far, calls, near, own);
+  };
 }
 
 /** Sockets of the kernel on two hosts. */
@@ -135,11 +167,15 @@ export const providerSide = (): Promise<OpenSide> => besideKernel(() => ({ provi
 async function besideKernel(options: (host: Host) => EngineOptions): Promise<OpenSide> {
   const pair = talkative();
   const engine = await Engine.start({ ...options(pair.a), netns: pair.a.ns.path });
-  return {
-    name: "engine",
+  const parties = {
     calls: engine.calls(),
     peer: new KernelCalls((body) => pair.b.ns.run(body)),
     places: placesOf(pair.a, pair.b),
+  };
+  return {
+    name: "engine",
+    ...parties,
+    settle: settling(parties),
     unlink: unlinkInode,
     async close() {
       await engine.close();
@@ -161,11 +197,11 @@ export async function memorySide(): Promise<OpenSide> {
     ipv4: ip(`198.18.0.${number}`),
     ipv6: ip(`2001:db8::${number}`),
   });
+  const parties = { calls: a.calls(), peer: b.calls(), places: placesOf(host(1), host(2)) };
   return {
     name: "memory",
-    calls: a.calls(),
-    peer: b.calls(),
-    places: placesOf(host(1), host(2)),
+    ...parties,
+    settle: settling(parties),
     unlink: unlinkInode,
     async close() {
       await a.close();
