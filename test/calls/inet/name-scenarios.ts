@@ -8,6 +8,7 @@ import {
   IP_TRANSPARENT,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPV6_FREEBIND,
   IPV6_TRANSPARENT,
   IPV6_V6ONLY,
   SO_BINDTODEVICE,
@@ -171,7 +172,8 @@ export const NAME_SCENARIOS: readonly InetScenario[] = [
     const { calls } = stage;
     const fd = calls.socket(afOf(family), SOCK_DGRAM, 0);
     calls.bind(fd, remote(stage, family, PORT));
-    setInt(calls, fd, IPPROTO_IP, IP_FREEBIND, 1);
+    if (family === 4) setInt(calls, fd, IPPROTO_IP, IP_FREEBIND, 1);
+    else setInt(calls, fd, IPPROTO_IPV6, IPV6_FREEBIND, 1);
     calls.bind(fd, remote(stage, family, PORT));
     names(calls, fd);
     calls.close(fd);
