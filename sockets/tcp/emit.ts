@@ -150,9 +150,12 @@ function acceptableSeq(w: Int32Array, c: number): number {
 
 /** Sends a segment without data that the peer must answer: one behind its window (tcp_xmit_probe_skb). */
 export function sendProbe(t: Tcp, c: number): boolean {
-  // In urgent mode it is the next number, which the pointer is counted from.
-  const behind = (t.w[c + FLAGS] & F_URGENT) !== 0 ? 0 : 1;
-  return emit(t, c, (t.w[c + SND_UNA] - behind) | 0, TCP_ACK | echo(t.w, c), -1, 0, 0, 0);
+  return emit(t, c, (t.w[c + SND_UNA] - 1) | 0, TCP_ACK | echo(t.w, c), -1, 0, 0, 0);
+}
+
+/** Sends one without data whose urgent pointer is counted from the next number, as a peer expects it. */
+export function sendUrgent(t: Tcp, c: number): boolean {
+  return emit(t, c, t.w[c + SND_UNA], TCP_ACK | echo(t.w, c), -1, 0, 0, 0);
 }
 
 /** Tells the peer of an established connection that it is over. */

@@ -3,7 +3,7 @@ import { TCP_ACK, TCP_CWR, TCP_FIN, TCP_PSH } from "../wire/tcp.ts";
 import { dataSent } from "./ack-policy.ts";
 import { cwndUsed, restartAfterIdle } from "./congestion/window.ts";
 import type { Tcp } from "./core.ts";
-import { ECT_0, echo, emit, inFlight, segmentSize, sendProbe, windowEnd } from "./emit.ts";
+import { ECT_0, echo, emit, inFlight, segmentSize, sendProbe, sendUrgent, windowEnd } from "./emit.ts";
 import { paced, paceSent } from "./pacing.ts";
 import { leaveBlackHole } from "./pmtu.ts";
 import { scheduleLossProbe, schedulePush, startRetransmit } from "./retransmit-timer.ts";
@@ -179,11 +179,12 @@ export function wakeUp(t: Tcp, c: number): boolean {
     const length = Math.max(Math.min(unsent, room, segmentSize(w, c)), 0);
     return sendNew(t, c, length, fin && length === Math.max(unsent, 0) && room > length);
   }
+  if ((flags & F_URGENT) !== 0) sendUrgent(t, c);
   return sendProbe(t, c);
 }
 
 /** Urgent bytes wait for room: the peer is told of them at once (RFC 9293, section 3.8.5). */
 export function tellUrgent(t: Tcp, c: number): void {
   const { w } = t;
-  if (((w[c + WRITE_SEQ] - w[c + SND_NXT]) | 0) > 0 && ((windowEnd(w, c) - w[c + SND_NXT]) | 0) <= 0) sendProbe(t, c);
+  if (((w[c + WRITE_SEQ] - w[c + SND_NXT]) | 0) > 0 && ((windowEnd(w, c) - w[c + SND_NXT]) | 0) <= 0) sendUrgent(t, c);
 }

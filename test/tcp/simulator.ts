@@ -1,7 +1,18 @@
 /** Two TCPs over a bad wire in virtual time, everything from one seed: what each writes must come out of the other. */
 import { ERRNO } from "af-xdp-bindings";
 import { Random } from "../../queues/random.ts";
-import { bind, close, connect, listen, openSocket, receive, SHUT_WR, send, shutdown } from "../../sockets/tcp/calls.ts";
+import {
+  bind,
+  close,
+  connect,
+  listen,
+  MSG_OOB,
+  openSocket,
+  receive,
+  SHUT_WR,
+  send,
+  shutdown,
+} from "../../sockets/tcp/calls.ts";
 import { CUBIC, NEWRENO, type TcpConfig } from "../../sockets/tcp/config.ts";
 import { Tcp } from "../../sockets/tcp/core.ts";
 import { accept } from "../../sockets/tcp/listen.ts";
@@ -33,6 +44,8 @@ export interface Conditions {
   readMax: number;
   pauseUs: number;
   receiveBuffer: number;
+  /** Of writes, those whose last byte is urgent; it stays in the stream. */
+  urgentPercent: number;
   config: Partial<TcpConfig>;
 }
 
@@ -72,6 +85,7 @@ export function conditions(seed: number): Conditions {
       pauseUs: Math.min(pick(random, [0, 0, 1000, 300_000]), 600e6 / (pauses + 1)) | 0,
       receiveBuffer: pick(random, [2304, 5000, 30_000, 131_072]),
     },
+    urgentPercent: pick(random, [0, 0, 0, 10]),
     config: {
       ...{ sack: random.below(4) !== 0, timestamps: random.below(4) !== 0, windowScaling: random.below(4) !== 0 },
       ...{ congestion: pick(random, [CUBIC, NEWRENO]), ecn: pick(random, [0, 1, 2]), dsack: random.below(4) !== 0 },
@@ -208,10 +222,12 @@ export class Simulation {
     );
     const listener = openSocket(server.t, v6);
     setOption(server.t, listener, OPTIONS.SO_RCVBUF, receiveBuffer >> 1);
+    setOption(server.t, listener, OPTIONS.SO_OOBINLINE, 1);
     bind(server.t, listener, addresses[1], PORT);
     if (listen(server.t, listener, 4, false) !== 0) this.fail("cannot listen");
     client.id = openSocket(client.t, v6);
     setOption(client.t, client.id, OPTIONS.SO_RCVBUF, receiveBuffer >> 1);
+    setOption(client.t, client.id, OPTIONS.SO_OOBINLINE, 1);
     bind(client.t, client.id, addresses[0], 0);
     connect(client.t, client.id, addresses[1], PORT);
     const end = this.now + LIMIT_US;
@@ -259,7 +275,8 @@ export class Simulation {
       const space = Math.max(sendSpace(one.t.w, one.id * TCB_WORDS), 1);
       const count = Math.min(1 + random.below(given.writeMax), total - one.written, space);
       for (let i = 0; i < count; i++) buffer.bytes[5 + i] = streamByte(one.written + i);
-      const sent = send(one.t, one.id, buffer, 5, count, 0);
+      const urgent = random.below(100) < given.urgentPercent ? MSG_OOB : 0;
+      const sent = send(one.t, one.id, buffer, 5, count, urgent);
       if (sent < 0 && sent !== -ERRNO.EAGAIN) this.fail(`send says ${sent}`);
       if (sent > 0) {
         one.written += sent;
