@@ -26,6 +26,9 @@ export const GROUP_BY_HASH = "receive path, a reuseport group of 4, by hash";
 export const GROUP_BY_CLASSIC = "… by a classic program";
 export const GROUP_BY_EXTENDED = "… by an sk_reuseport program and a map of sockets";
 export const RECEIVE_1M = "receive path, 1,000,000 flows";
+export const TCP_ONE = "TCP: 64 bytes in order, read in place";
+export const TCP_1K = "TCP: 64 bytes in order, 1,000 connections";
+export const TCP_1M = "TCP: 64 bytes in order, 1,000,000 connections";
 
 export interface PartsOptions {
   /** Time spent on each part, milliseconds. */
@@ -56,10 +59,10 @@ export async function measureParts({ timeMs, flowsLarge }: PartsOptions): Promis
     () => lookupPiece("flow lookup, 1,000 flows", 1000),
     () => lookupPiece("flow lookup, 1,000,000 flows", flowsLarge),
     () => ringPiece(),
-    () => tcpPiece("TCP: 64 bytes in order, read in place", 1, 64, false),
+    () => tcpPiece(TCP_ONE, 1, 64, false),
     () => tcpPiece("TCP: 64 bytes in order, copied out", 1, 64, true),
-    () => tcpPiece("TCP: 64 bytes in order, 1,000 connections", 1000, 64, false),
-    () => tcpPiece("TCP: 64 bytes in order, 1,000,000 connections", flowsLarge, 64, false),
+    () => tcpPiece(TCP_1K, 1000, 64, false),
+    () => tcpPiece(TCP_1M, flowsLarge, 64, false),
     () => tcpPiece("TCP: 1,448 bytes in order, read in place", 1, 1448, false),
     () => shapePiece("receive path, one socket for all", "one"),
     () => shapePiece("… with a socket filter", "filtered"),

@@ -5,7 +5,17 @@ import { DROPINS } from "./dropin.ts";
 import type { EchoRow } from "./echo.ts";
 import type { Environment } from "./environment.ts";
 import type { GcResult } from "./gc.ts";
-import { GROUP_BY_CLASSIC, GROUP_BY_EXTENDED, GROUP_BY_HASH, type Part, RECEIVE_1K, RECEIVE_1M } from "./parts.ts";
+import {
+  GROUP_BY_CLASSIC,
+  GROUP_BY_EXTENDED,
+  GROUP_BY_HASH,
+  type Part,
+  RECEIVE_1K,
+  RECEIVE_1M,
+  TCP_1K,
+  TCP_1M,
+  TCP_ONE,
+} from "./parts.ts";
 import { ON_LCORE, ON_MAIN } from "./provider.ts";
 import { type Rounds, ratio, type Summary } from "./ratio.ts";
 import type { RttRow } from "./rtt.ts";
@@ -159,7 +169,19 @@ export function partsGoals(parts: readonly Part[]): Goal[] {
   return [
     atMost("in memory, 1,000 flows, to the callback, ns a packet", few.ns, 60),
     atMost("1,000,000 flows against 1,000", { median: growth, min: growth, max: growth }, 2.5),
+    ...tcpGoals(parts),
     ...selectionGoals(parts),
+  ];
+}
+
+/** TCP's receive path, and what many connections cost it. */
+function tcpGoals(parts: readonly Part[]): Goal[] {
+  const [one, few, many] = [TCP_ONE, TCP_1K, TCP_1M].map((wanted) => parts.find(({ name }) => name === wanted));
+  if (one === undefined || few === undefined || many === undefined) return [];
+  const growth = many.ns.median / few.ns.median;
+  return [
+    atMost("TCP in order to the application, ns a segment", one.ns, 120),
+    atMost("TCP, 1,000,000 connections against 1,000", { median: growth, min: growth, max: growth }, 2.5),
   ];
 }
 
