@@ -3,7 +3,7 @@ import { Assembler, type MapReference, r0, r1, r2, r3, r4, r6, r10 } from "af-xd
 import { compileClassic, decodeClassic, sockFprog } from "../sockets/bpf/classic.ts";
 import { compileExtended } from "../sockets/bpf/extended/compile.ts";
 import { META, META_WORDS, REUSEPORT_MD } from "../sockets/bpf/extended/context.ts";
-import { createSharedMap, type SocketArrayMap } from "../sockets/bpf/maps/index.ts";
+import { createSharedMap } from "../sockets/bpf/maps/index.ts";
 import { bpfOf } from "../sockets/bpf/objects.ts";
 import {
   SO_ATTACH_FILTER,
@@ -91,7 +91,7 @@ export const SHAPES = {
     members: SOCKETS,
     attach(members, stack) {
       const bpf = bpfOf(stack);
-      const map = bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: SOCKETS }) as SocketArrayMap;
+      const map = bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: SOCKETS });
       members.forEach((member, i) => void map.setSocket(i, member.id));
       const program = bpf.load({ type: "sk_reuseport", instructions: selectByFirstByte(map).assemble() });
       members[0].setsockopt(SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.handle);

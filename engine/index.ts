@@ -2,7 +2,8 @@
 export { SysError } from "af-xdp-bindings";
 export { createMemoryWire, type MemoryWire, type Side } from "../queues/memory.ts";
 export { decodeClassic, sockFprog } from "../sockets/bpf/classic.ts";
-export type { LoadedProgram, ProgramSource } from "../sockets/bpf/objects.ts";
+export type { SharedMap, SharedMapOptions, SocketArrayMap } from "../sockets/bpf/maps/index.ts";
+export type { BpfObjects, LoadedProgram, ProgramSource } from "../sockets/bpf/objects.ts";
 export { AsyncCalls } from "../sockets/calls/async-calls.ts";
 export * as constants from "../sockets/calls/constants.ts";
 export type { SocketProcess } from "../sockets/calls/process.ts";

@@ -10,7 +10,14 @@ import { source } from "./extended/compile.ts";
 import type { ProgramTypeName } from "./extended/context.ts";
 import { decodeExtended, isWide } from "./extended/instruction.ts";
 import { verifyExtended } from "./extended/verifier.ts";
-import { completeOptions, openSharedMap, type SharedMap, type SharedMapOptions, sharedMapBytes } from "./maps/index.ts";
+import {
+  completeOptions,
+  type MapOf,
+  openSharedMap,
+  type SharedMap,
+  type SharedMapOptions,
+  sharedMapBytes,
+} from "./maps/index.ts";
 import { MAPS_MAX, SCHED_CLS, SK_REUSEPORT, SOCKET_FILTER, type StoredType } from "./store.ts";
 import { parseExtended } from "./text/extended-text.ts";
 
@@ -104,7 +111,9 @@ export class BpfObjects {
    * for each CPU of the machine unless `cpus` says otherwise. Throws RangeError for sizes that do not suit the type, SysError
    * ENOMEM.
    */
-  createMap(options: Omit<SharedMapOptions, "fd">): SharedMap {
+  createMap<Type extends SharedMapOptions["type"]>(
+    options: Omit<SharedMapOptions, "fd"> & { readonly type: Type },
+  ): MapOf<Type> {
     const table = this.own("createMap");
     const cpus = options.cpus ?? (options.type === "percpu_array" ? navigator.hardwareConcurrency : 1);
     const full = completeOptions({ name: options.type, ...options, cpus });
@@ -114,7 +123,7 @@ export class BpfObjects {
       return slot < 0 ? slot : table.bpf.open(slot);
     });
     if (fd < 0) throw new SysError(-fd, "creation of a BPF map", NO_MEMORY);
-    return this.openMap(fd);
+    return this.openMap(fd) as MapOf<Type>;
   }
 
   /** Opens a map that any thread has made. Throws SysError EBADF. */

@@ -4,7 +4,6 @@ import { createMap, Program, sys } from "af-xdp-bindings";
 import { selectByFirstByte } from "../../bench/bpf.ts";
 import { Engine } from "../../engine/engine.ts";
 import { sockFprog } from "../../sockets/bpf/classic.ts";
-import type { SocketArrayMap } from "../../sockets/bpf/maps/index.ts";
 import {
   SO_ATTACH_FILTER,
   SO_ATTACH_REUSEPORT_CBPF,
@@ -156,7 +155,7 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("over a veth", () => {
     const expected = await play(kernelGroup(attach));
     expect(expected).toEqual([...INDICES, ...INDICES].map((index) => MEMBERS - 1 - index));
     const onEngine = engineGroup(engine, (sockets) => {
-      const map = engine.bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: 4 }) as SocketArrayMap;
+      const map = engine.bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: 4 });
       sockets.forEach((socket, i) => {
         map.setSocket(MEMBERS - 1 - i, socket.id);
       });

@@ -245,7 +245,7 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
         SOURCE_PORTS.map((port) => ({ address, port, fd: kernel.bind(wish(address), port) })),
       );
       const map = this.world.bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: MAP_SIZE });
-      this.map = map as SocketArrayMap;
+      this.map = map;
       this.kernelMap = createMap({
         type: "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY",
         keySize: 4,
@@ -508,7 +508,7 @@ describe("members on two lcores and two threads", () => {
     const rig = new Rig({ lcores: 2, threads: 2 });
     const sockets = open(rig);
     const bpf = bpfOf(rig.threads[1]);
-    const map = bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: MAP_SIZE }) as SocketArrayMap;
+    const map = bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: MAP_SIZE });
     const program = bpf.load({ type: "sk_reuseport", instructions: byMap(map, 1) });
     sockets[0].setsockopt(SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.handle);
     program.close();

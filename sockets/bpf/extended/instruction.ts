@@ -55,3 +55,17 @@ export function decodeExtended(program: Uint8Array): Instruction[] {
     };
   });
 }
+
+/** The bytes of a program of these slots. */
+export function encodeExtended(slots: readonly Instruction[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(slots.length * INSN_SIZE);
+  const view = new DataView(bytes.buffer);
+  slots.forEach(({ opcode, dst, src, offset, immediate }, slot) => {
+    const at = slot * INSN_SIZE;
+    view.setUint8(at, opcode);
+    view.setUint8(at + 1, dst | (src << 4));
+    view.setInt16(at + 2, offset, true);
+    view.setInt32(at + 4, immediate, true);
+  });
+  return bytes;
+}

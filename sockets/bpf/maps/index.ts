@@ -20,11 +20,14 @@ const CLASSES = {
   reuseport_sockarray: SocketArrayMap,
 } as const;
 
+/** The class of maps of a type. */
+export type MapOf<Type extends SharedMapOptions["type"]> = InstanceType<(typeof CLASSES)[Type]>;
+
 /** Makes a map. Throws RangeError where sizes do not suit its type. */
 export function createSharedMap<Type extends SharedMapOptions["type"]>(
   options: SharedMapOptions & { readonly type: Type },
-): InstanceType<(typeof CLASSES)[Type]> {
-  return openSharedMap(describeMap(options, CLASSES[options.type].bytes)) as InstanceType<(typeof CLASSES)[Type]>;
+): MapOf<Type> {
+  return openSharedMap(describeMap(options, CLASSES[options.type].bytes)) as MapOf<Type>;
 }
 
 /** The same map in another thread. `registry` says which sockets a map of sockets may have; none: any. */

@@ -7,6 +7,7 @@
  * which jumps may name. Helpers are called by number or name.
  */
 import { HELPER, opcodes } from "af-xdp-bindings";
+import { encodeExtended } from "../extended/instruction.ts";
 import { linesOf, numberOf, type Scanner } from "./scanner.ts";
 
 const {
@@ -35,7 +36,6 @@ const {
   BPF_STX,
   BPF_W,
   BPF_X,
-  INSN_SIZE,
   JMP_OP,
 } = opcodes;
 
@@ -125,16 +125,9 @@ class Parser {
       }
       this.slots[slot][immediate ? 4 : 3] = distance;
     }
-    const bytes = new Uint8Array(this.slots.length * INSN_SIZE);
-    const view = new DataView(bytes.buffer);
-    this.slots.forEach(([opcode, dst, src, offset, immediate], slot) => {
-      const at = slot * INSN_SIZE;
-      view.setUint8(at, opcode);
-      view.setUint8(at + 1, dst | (src << 4));
-      view.setInt16(at + 2, offset, true);
-      view.setInt32(at + 4, immediate, true);
-    });
-    return bytes;
+    return encodeExtended(
+      this.slots.map(([opcode, dst, src, offset, immediate]) => ({ opcode, dst, src, offset, immediate })),
+    );
   }
 
   private prefix(scanner: Scanner): void {

@@ -7,7 +7,7 @@ import { META, META_WORDS, SKB } from "../../../sockets/bpf/extended/context.ts"
 import { verifyExtended } from "../../../sockets/bpf/extended/verifier.ts";
 import { createSharedMap } from "../../../sockets/bpf/maps/index.ts";
 import { ARRAY_ENTRIES, Generator, VALUE_BYTES } from "./generate.ts";
-import { kernelRun } from "./kernel-run.ts";
+import { fetchesFromStack, kernelRun, withLoadedFetches } from "./kernel-run.ts";
 
 const PROGRAMS = Number(process.env.LCORE_BPF_PROGRAMS ?? 1000);
 const PACKETS = 20;
@@ -59,8 +59,15 @@ function compareMaps(): void {
   }
 }
 
-/** Programs compared, and of those that ours refused how many. */
-function compare(kind: "socket_filter" | "sched_cls", seed: number): { compared: number; refused: string[] } {
+interface Comparison {
+  readonly compared: number;
+  /** Programs that ours refused, and why. */
+  readonly refused: string[];
+  /** Programs of which the kernel dropped a live branch: see fetchesFromStack(). */
+  readonly misled: number;
+}
+
+function compare(kind: "socket_filter" | "sched_cls", seed: number): Comparison {
   const random = new Random(seed);
   const generator = new Generator(random, theirs, kind);
   const type = kind === "sched_cls" ? "BPF_PROG_TYPE_SCHED_CLS" : "BPF_PROG_TYPE_SOCKET_FILTER";
@@ -68,6 +75,7 @@ function compare(kind: "socket_filter" | "sched_cls", seed: number): { compared:
   const header = kind === "sched_cls" ? 0 : ETH_HEADER;
   const refused: string[] = [];
   let compared = 0;
+  let misled = 0;
   for (let p = 0; p < PROGRAMS; p++) {
     const code = generator.program(4 + random.below(p % 10 === 0 ? 60 : 20));
     let verified: ReturnType<typeof verifyExtended>;
@@ -98,6 +106,15 @@ function compare(kind: "socket_filter" | "sched_cls", seed: number): { compared:
       const there = kernelRun(program, address, length);
       const here = run(memory, header, length - header, context);
       compared++;
+      if (there !== here && fetchesFromStack(code)) {
+        // Not ours: said in a way that the kernel's verifier keeps track of, it gives there what it gives here.
+        const said = Program.load(withLoadedFetches(code), { type });
+        resetMaps(new Random(p));
+        expect(kernelRun(said, address, length)).toBe(run(memory, header, length - header, context));
+        said.close();
+        misled++;
+        break;
+      }
       if (there !== here) {
         throw new Error(
           `program ${p}: kernel ${there}, here ${here}, of ${memory.subarray(0, length).toHex()}\n${disassemble(code)}\n${source(verified)}`,
@@ -107,19 +124,22 @@ function compare(kind: "socket_filter" | "sched_cls", seed: number): { compared:
     compareMaps();
     program.close();
   }
-  return { compared, refused };
+  return { compared, refused, misled };
 }
 
 describe("extended programs give what they give in the kernel", () => {
   test.each(["socket_filter", "sched_cls"] as const)(
     "%s",
     (kind) => {
-      const { compared, refused } = compare(kind, SEED);
+      const { compared, refused, misled } = compare(kind, SEED);
       if (process.env.LCORE_BPF_PROGRAMS)
-        console.log(`${kind}: ${compared} compared, ${refused.length} programs refused`);
+        console.log(
+          `${kind}: ${compared} compared, ${refused.length} programs refused, ${misled} misled by the kernel's verifier`,
+        );
       if (refused.length > 0) console.log(refused[0]);
       expect(refused).toEqual([]);
-      expect(compared).toBe(PROGRAMS * PACKETS);
+      expect(misled).toBeLessThanOrEqual(PROGRAMS / 5000);
+      expect(compared).toBeGreaterThanOrEqual((PROGRAMS - misled) * PACKETS);
     },
     600_000,
   );

@@ -4,16 +4,35 @@
  * What the kernel takes and ours does not is counted.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { createMap, disassemble, opcodes, Program, type ProgramLoadError, SysError, sys } from "af-xdp-bindings";
+import {
+  Assembler,
+  createMap,
+  disassemble,
+  opcodes,
+  Program,
+  type ProgramLoadError,
+  r0,
+  r1,
+  r2,
+  r3,
+  r4,
+  r6,
+  r7,
+  r10,
+  SysError,
+  sys,
+} from "af-xdp-bindings";
+import { selectByFirstByte } from "../../../bench/bpf.ts";
 import { ATTR_SIZE, CMD, PROG_LOAD, PROG_TYPE } from "../../../queues/af-xdp-bindings/src/bpf/uapi.ts";
 import { Random } from "../../../queues/random.ts";
-import { compileVerified } from "../../../sockets/bpf/extended/compile.ts";
-import { META, META_WORDS, SKB } from "../../../sockets/bpf/extended/context.ts";
+import { compileExtended, compileVerified, type ExtendedProgram } from "../../../sockets/bpf/extended/compile.ts";
+import { META, META_WORDS, REUSEPORT_MD, SKB } from "../../../sockets/bpf/extended/context.ts";
+import { decodeExtended } from "../../../sockets/bpf/extended/instruction.ts";
 import { CONTEXT } from "../../../sockets/bpf/extended/state.ts";
 import { type Verified, verifyExtended } from "../../../sockets/bpf/extended/verifier.ts";
 import { createSharedMap } from "../../../sockets/bpf/maps/index.ts";
 import { ARRAY_ENTRIES, Generator, VALUE_BYTES } from "./generate.ts";
-import { kernelRun } from "./kernel-run.ts";
+import { fetchesFromStack, kernelRun } from "./kernel-run.ts";
 
 setDefaultTimeout(600_000);
 
@@ -186,7 +205,7 @@ test.each(["socket_filter", "sched_cls"] as const)("%s", (kind) => {
     for (const map of ours)
       for (let index = 0; index < ARRAY_ENTRIES; index++) map.update(index, new Uint8Array(VALUE_BYTES).fill(index));
     const here = run(memory, header, LENGTH - header, context);
-    if (!isComparable(verified)) continue;
+    if (!isComparable(verified) || fetchesFromStack(code)) continue;
     const program = Program.load(code, { type: TYPES[kind] });
     const there = kernelRun(program, address, LENGTH);
     program.close();
@@ -200,4 +219,89 @@ test.each(["socket_filter", "sched_cls"] as const)("%s", (kind) => {
   expect(counts.knownHere).toBeLessThan(counts.both / 20);
   expect(counts.stricter).toBeLessThan(counts.both / 2);
   expect(counts.ran).toBeGreaterThan(counts.both / 4);
+});
+
+/** Programs of type sk_reuseport: by the payload and a map of sockets; by header, hash and length; that count in an array. */
+const SELECTORS = (sockets: { fd: number }): Uint8Array[] =>
+  [
+    selectByFirstByte(sockets),
+    new Assembler()
+      .mov(r6, r1)
+      .load32(r2, r6, REUSEPORT_MD.len)
+      .load32(r3, r6, REUSEPORT_MD.hash)
+      .load32(r4, r6, REUSEPORT_MD.eth_protocol)
+      .xor(r2, r3)
+      .add(r2, r4)
+      .and(r2, 3)
+      .store32(r10, -4, r2)
+      .mapFd(r2, sockets)
+      .mov(r3, r10)
+      .add(r3, -4)
+      .mov(r4, 0)
+      .mov(r1, r6)
+      .call("sk_select_reuseport")
+      .mov(r0, 1)
+      .exit(),
+    new Assembler()
+      .mov(r6, r1)
+      .mov(r2, 2)
+      .store64(r10, -8, 0)
+      .mov(r3, r10)
+      .add(r3, -8)
+      .mov(r4, 2)
+      .call("skb_load_bytes")
+      .load16(r7, r10, -8)
+      .and(r7, ARRAY_ENTRIES - 1)
+      .store32(r10, -12, r7)
+      .mapFd(r1, theirs.array)
+      .mov(r2, r10)
+      .add(r2, -12)
+      .call("map_lookup_elem")
+      .jeq(r0, 0, "out")
+      .mov(r1, 1)
+      .atomicAdd64(r0, 8, r1)
+      .label("out")
+      .load32(r0, r6, REUSEPORT_MD.bind_inany)
+      .exit(),
+  ].map((code) => code.assemble());
+
+test("sk_reuseport", () => {
+  const random = new Random(SEED + 99);
+  const size = { valueSize: 8, maxEntries: 4 };
+  const their = createMap({ type: "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY", keySize: 4, ...size });
+  const our = createSharedMap({ type: "reuseport_sockarray", ...size, fd: their.fd });
+  for (let i = 0; i < 4; i++) our.setSocket(i, i);
+  const programs = SELECTORS(their);
+  const context = new Int32Array(META_WORDS);
+  const memory = new Uint8Array(new ArrayBuffer(64));
+  const counts = { both: 0, neither: 0, stricter: 0, knownHere: 0 };
+  for (let p = 0; p < PROGRAMS; p++) {
+    const code = mutate(random, programs[random.below(programs.length)]);
+    const verdict = kernelVerdict(code, PROG_TYPE.BPF_PROG_TYPE_SK_REUSEPORT);
+    let run: ExtendedProgram;
+    try {
+      run = compileExtended(code, { type: "sk_reuseport", maps: [...ours, our] });
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      if (verdict === 0) counts.stricter++;
+      else counts.neither++;
+      continue;
+    }
+    if (verdict < 0) {
+      if (!decodeExtended(code).some(losesNumbers))
+        throw new Error(`taken here alone (${verdict}):\n${disassemble(code)}`);
+      counts.knownHere++;
+      continue;
+    }
+    counts.both++;
+    for (let i = 0; i < memory.length; i++) memory[i] = random.below(256);
+    context.fill(0);
+    run(memory, 8, 8 + random.below(48), context);
+    expect(context[META.selected]).toBeLessThan(4);
+  }
+  their.close();
+  if (process.env.LCORE_BPF_MUTATED) console.log("sk_reuseport", counts);
+  expect(counts.both).toBeGreaterThan(PROGRAMS / 30);
+  expect(counts.stricter).toBeLessThan(counts.both / 2);
+  expect(counts.knownHere).toBeLessThan(1 + counts.both / 20);
 });
