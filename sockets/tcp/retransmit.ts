@@ -54,10 +54,15 @@ export function retransmit(t: Tcp, c: number, node: number): boolean {
     if (room <= 0 && s[node + SEG_SEQ] !== w[c + SND_UNA]) return false;
     let size = segmentSize(w, c);
     if (room > 0 && room < size) size = room;
-    if (dataLength(s, node) > size && !split(t, c, node, size)) return false;
-    const bits = TCP_ACK | echo(w, c) | (s[node + SEG_FLAGS] & (TCP_FIN | TCP_PSH));
-    if (!emit(t, c, s[node + SEG_SEQ], bits, s[node + SEG_CHUNK], s[node + SEG_OFFSET], dataLength(s, node), 0))
-      return false;
+    let length = dataLength(s, node);
+    let ends = TCP_FIN | TCP_PSH;
+    if (length > size) {
+      // Without a node for the rest the segment stays whole, and what fits of it goes: else nothing would ever.
+      if (!split(t, c, node, size)) ends = 0;
+      length = size;
+    }
+    const bits = TCP_ACK | echo(w, c) | (s[node + SEG_FLAGS] & ends);
+    if (!emit(t, c, s[node + SEG_SEQ], bits, s[node + SEG_CHUNK], s[node + SEG_OFFSET], length, 0)) return false;
   }
   t.counters[N.RetransSegs]++;
   t.counters[N.OutSegs]--;

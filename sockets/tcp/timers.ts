@@ -227,10 +227,11 @@ function probeTimer(t: Tcp, c: number): void {
     w[c + PROBES_SINCE_MS] = 0;
     return;
   }
-  w[c + PROBES_OUT]++;
-  t.counters[N.TCPWinProbe]++;
+  // What was missing here is no word of the peer's.
   let us = RESOURCE_PROBE_US;
   if (sent) {
+    w[c + PROBES_OUT]++;
+    t.counters[N.TCPWinProbe]++;
     if (w[c + BACKOFF] < config.retries2) w[c + BACKOFF]++;
     us = probeDelay(t, c);
   }

@@ -15,6 +15,8 @@ import {
   LAST_SND_MS,
   MAX_OUT,
   PACKETS_OUT,
+  RACK_END,
+  RACK_US,
   ROUND_SEQ,
   RTO_US,
   SND_NXT,
@@ -27,6 +29,8 @@ import { sendingAgain } from "./control.ts";
 export const SSTHRESH_MAX = 0x7fffffff;
 /** TCP_INIT_CWND's bound of what is ever reached: a window of segments of which none is sent. */
 export const CWND_MAX = 0x3fffffff;
+/** A pause after which RACK begins anew, ms. */
+const RACK_IDLE_MS = 60_000;
 
 export function initCwnd(t: Tcp, c: number): void {
   const { w } = t;
@@ -96,6 +100,11 @@ export function restartAfterIdle(t: Tcp, c: number): void {
   const { w, config } = t;
   const idleMs = (t.ms - w[c + LAST_SND_MS]) | 0;
   sendingAgain(t, c, idleMs);
+  if (idleMs < 0 || idleMs > RACK_IDLE_MS) {
+    // Times of sending are int32 microseconds: what RACK knows would soon seem to lie ahead.
+    w[c + RACK_US] = 0;
+    w[c + RACK_END] = 0;
+  }
   if (!config.slowStartAfterIdle) return;
   let left = idleMs * 1000 - w[c + RTO_US];
   if (left <= 0) return;
