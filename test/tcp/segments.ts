@@ -163,11 +163,13 @@ export class TestSink implements TcpSink {
   linkMtu = 1500;
   /** Frames that it still gives. */
   frames = Number.POSITIVE_INFINITY;
+  /** Says now and then that there is none. */
+  refuses: (() => boolean) | null = null;
   /** Takes whole frames in place of `sent`: a copy from IP_AT on, its bytes from the IP header on. */
   onFrame: ((views: FrameViews, length: number) => void) | null = null;
 
   frame(_length: number, v6: boolean): number {
-    if (this.frames <= 0) return -1;
+    if (this.frames <= 0 || this.refuses?.()) return -1;
     this.frames--;
     return IP_AT + (v6 ? IPV6_HEADER : IPV4_HEADER);
   }

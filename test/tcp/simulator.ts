@@ -47,6 +47,8 @@ export interface Conditions {
   /** Of writes, those whose last byte is urgent; it stays in the stream. */
   urgentPercent: number;
   config: Partial<TcpConfig>;
+  /** Segments for which the sink has no frame. */
+  noFramePercent: number;
 }
 
 interface Frame {
@@ -96,6 +98,7 @@ export function conditions(seed: number): Conditions {
       ...pick(random, [{}, {}, { bufferBytes: 32_768, pressureBytes: 16_384 }, { segments: 16, ranges: 2 }]),
       rangesPerConnection: pick(random, [1, 4, 64]),
     },
+    noFramePercent: pick(random, [0, 0, 0, 8]),
   };
 }
 
@@ -152,6 +155,7 @@ export class Simulation {
     this.ends = [new End(given.config, seed ^ 0x1111, this.now), new End(given.config, seed ^ 0x2222, this.now)];
     this.ends.forEach((end, i) => {
       end.sink.linkMtu = given.mtu;
+      end.sink.refuses = () => given.noFramePercent > 0 && this.random.below(100) < given.noFramePercent;
       end.sink.onFrame = (views, length) => this.send(1 - i, views, length);
     });
   }
