@@ -1,11 +1,17 @@
 /** The runner itself, and the table that it writes: every scenario on every side is `npm run conformance -- --long`. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
+import { ERRNO } from "af-xdp-bindings";
+import { AF_INET6, SOCK_DGRAM } from "../../sockets/calls/constants.ts";
+import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
+import { SO_ERROR, SOL_SOCKET } from "../../sockets/options.ts";
+import { at, NOBODY, text } from "../calls/inet/tools.ts";
 import { requires } from "../support/hosts.ts";
 import { differences } from "./compare.ts";
 import { writtenRows } from "./document.ts";
 import type { Explanation } from "./explained.ts";
 import { PAGE } from "./page.ts";
+import { memorySide } from "./sides.ts";
 
 setDefaultTimeout(240_000);
 
@@ -37,6 +43,37 @@ describe("npm run conformance", () => {
       const { code, lines } = run(...flags);
       expect([code, lines.length]).toEqual([2, 1]);
     }
+  });
+});
+
+describe("between two scenarios on a wire in memory", () => {
+  /** So many errors an IPv6 host is sent at once: see sockets/host/rate-limit.ts. */
+  const ERRORS = 6;
+
+  test("what was sent to nobody is reported, in both directions", async () => {
+    const side = await memorySide();
+    const { calls, peer, places, settle } = side;
+    if (peer === null || settle === undefined) throw new Error("a side of one host");
+    const ends: [SocketCalls, Uint8Array][] = [
+      [calls, places.peer6],
+      [peer, at(places.own6, NOBODY)],
+    ];
+    for (let i = 0; i < ERRORS; i++) {
+      const fds = ends.map(([end, nobody]) => {
+        const fd = end.socket(AF_INET6, SOCK_DGRAM, 0);
+        expect(end.connect(fd, nobody)).toBe(0);
+        expect(end.write(fd, text("x"))).toBe(1);
+        return fd;
+      });
+      settle();
+      for (const [n, [end]] of ends.entries()) {
+        const error = new Int32Array(1);
+        end.getsockopt(fds[n], SOL_SOCKET, SO_ERROR, new Uint8Array(error.buffer));
+        expect(error[0]).toBe(ERRNO.ECONNREFUSED);
+        end.close(fds[n]);
+      }
+    }
+    await side.close();
   });
 });
 

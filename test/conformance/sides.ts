@@ -71,8 +71,15 @@ function talkative(): VethPair {
 const SETTLING_PORT = 4998;
 const SETTLING_MS = 2000;
 
-/** A datagram each way, which overtakes none that was sent before: both lcores and both rings are in order. */
-function settling({ calls, peer, places }: Pick<Side, "calls" | "peer" | "places">): () => void {
+/** Longer than the MTU: the threads of the host protocols make fragments of it. Short enough to go to them by an lcore, in order. */
+const FRAGMENTED_BYTES = 1500;
+
+/**
+ * A datagram each way, then one more, for what the peer has sent may have been answered by an ICMP error. None overtakes what was
+ * sent before, as lcores and rings are in order; but only what passes through the threads of the host protocols too, being
+ * FRAGMENTED_BYTES long, comes after the errors that they send and report.
+ */
+function settling({ calls, peer, places }: Pick<Side, "calls" | "peer" | "places">, length = 1): () => void {
   const at = (address: Uint8Array): Uint8Array => {
     const bytes = address.slice();
     new DataView(bytes.buffer).setUint16(2, SETTLING_PORT);
@@ -86,7 +93,7 @@ function settling({ calls, peer, places }: Pick<Side, "calls" | "peer" | "places
   peer.bind(far, other);
   const cross = (from: SocketCalls, source: number, to: SocketCalls, sink: number, address: Uint8Array): void => {
     const entry = { fd: sink, events: POLLIN, revents: 0 };
-    from.sendto(source, new Uint8Array(1), 0, address);
+    from.sendto(source, new Uint8Array(length), 0, address);
     // Whoever sends from rings hands them over when it looks for news.
     from.poll([], 0);
     if (to.poll([entry], SETTLING_MS) !== 1) throw new Error("a datagram between two scenarios was lost");
@@ -95,6 +102,7 @@ function settling({ calls, peer, places }: Pick<Side, "calls" | "peer" | "places
   return () => {
     cross(calls, near, peer, far, other);
     cross(peer, far, calls, near, own);
+    cross(calls, near, peer, far, other);
   };
 }
 
@@ -201,7 +209,7 @@ export async function memorySide(): Promise<OpenSide> {
   return {
     name: "memory",
     ...parties,
-    settle: settling(parties),
+    settle: settling(parties, FRAGMENTED_BYTES),
     unlink: unlinkInode,
     async close() {
       await a.close();
