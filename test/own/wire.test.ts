@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openCapture } from "../../queues/pcap/reader.ts";
 import { Random } from "../../queues/random.ts";
+import { ip } from "../../sockets/wire/address.ts";
 import { PacketSocket } from "../host/packet-socket.ts";
 import { all, tshark, withoutTshark } from "../pcap/read.ts";
 import { type Host, requires } from "../support/hosts.ts";
@@ -20,6 +21,8 @@ const cleanUp = new CleanUp();
 afterEach(() => cleanUp.run());
 
 const missing = requires("veth", "af_xdp", "bpf") !== "" || Bun.which("tcpdump") === null || withoutTshark !== "";
+/** The longest that an answer may take on a loaded machine. */
+const ANSWER_MS = 1000;
 const colons = (mac: Uint8Array): string => [...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 
 /** tcpdump on a host's interface, until stop(). */
@@ -110,20 +113,23 @@ describe.skipIf(missing)("on the wire", () => {
     const wire = new PacketSocket(a.ns, a.ifindex);
     cleanUp.add(() => wire.close());
     const random = new Random(0x0badf00d);
-    const peer = new KernelUdp(a.ns, {});
+    // An address that no frame of these names: nobody can make the engine believe that another station has it.
+    const asker = "198.18.0.77";
+    a.rtnl.addAddress(a.ifindex, ip(asker), 24);
+    const peer = new KernelUdp(a.ns, { address: asker });
     cleanUp.add(() => peer.close());
     let answers = 0;
-    for (let i = 0; i < 20_000; i++) {
+    for (let i = 0; i < 10_000; i++) {
       wire.send(mutated(seeds[random.below(seeds.length)], b.mac, random));
       if (i % 100 !== 0) continue;
       peer.send("still there?", OWN4, PORT);
-      await Bun.sleep(1);
-      while (peer.take() !== null) answers++;
+      const deadline = performance.now() + ANSWER_MS;
+      while (peer.take() === null && performance.now() < deadline) await Bun.sleep(1);
+      if (performance.now() < deadline) answers++;
     }
-    // The frames may have the peer's address in the cache be another one for a while, and the group's sockets asked.
-    expect(answers).toBeGreaterThan(100);
+    expect(answers).toBeGreaterThan(95);
     expect(engine.running).toBe(true);
-    expect(engine.counters().RxFrames).toBeGreaterThan(10_000);
+    expect(engine.counters().RxFrames).toBeGreaterThan(5000);
     // A wrong address is found out by five seconds of use and three probes (RFC 4861, 7.3.3).
     for (const own of [OWN4, OWN6]) {
       await until(`answers to pings of ${own}`, () =>
