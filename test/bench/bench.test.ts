@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ENGINE, KERNEL, measureDns } from "../../bench/dns.ts";
 import { dropinPeers } from "../../bench/dropin.ts";
 import { measureEcho } from "../../bench/echo.ts";
@@ -10,6 +10,8 @@ import { allPeers, CompiledPeers } from "../../bench/peers.ts";
 import { Rounds, ratio, summarize } from "../../bench/ratio.ts";
 import { measureHandOver, RingPass } from "../../bench/ring.ts";
 import { requires } from "../support/hosts.ts";
+
+setDefaultTimeout(60_000);
 
 const rounds = (...values: number[]): Rounds => {
   const result = new Rounds();
