@@ -2,6 +2,7 @@
 import { check, ERRNO } from "af-xdp-bindings";
 import { PACKET_DATA } from "../queues/pcap/blocks.ts";
 import { OUTBOUND } from "../queues/pcap/format.ts";
+import { type CaptureTime, TimeScale } from "../queues/pcap/time.ts";
 import type { FrameTap, FrameTaps, TappedFrame } from "../sockets/calls/packet/taps.ts";
 import type { CaptureRings } from "./capture.ts";
 
@@ -9,7 +10,8 @@ import type { CaptureRings } from "./capture.ts";
 export const TAP_RING_BYTES = 1 << 22;
 /** The longest an lcore may take to see that it is tapped. */
 const ATTACH_MS = 3000;
-const NANOSECONDS = 1_000_000_000n;
+/** if_tsresol of the blocks: 10^-9 s. */
+const NANOSECONDS = 9;
 
 class RingTap implements FrameTap {
   private readonly rings: CaptureRings;
@@ -17,6 +19,8 @@ class RingTap implements FrameTap {
   private blocks: Uint8Array = new Uint8Array(0);
   private at = 0;
   private turn = 0;
+  private readonly stamps = new TimeScale(NANOSECONDS);
+  private readonly time: CaptureTime = { seconds: 0, nanoseconds: 0 };
 
   constructor(rings: CaptureRings) {
     this.rings = rings;
@@ -32,13 +36,14 @@ class RingTap implements FrameTap {
     const total = view.getUint32(4, true);
     const captured = view.getUint32(20, true);
     this.at += total;
-    const nanoseconds = (BigInt(view.getUint32(12, true)) << 32n) | BigInt(view.getUint32(16, true));
+    const { time } = this;
+    this.stamps.convert(view.getUint32(12, true), view.getUint32(16, true), time);
     return {
       bytes: blocks.subarray(at + PACKET_DATA, at + PACKET_DATA + captured),
       // The flags follow the padded data and the option's head.
       outgoing: view.getUint32(PACKET_DATA + ((captured + 3) & ~3) + 4, true) === OUTBOUND,
-      seconds: Number(nanoseconds / NANOSECONDS),
-      nanoseconds: Number(nanoseconds % NANOSECONDS),
+      seconds: time.seconds,
+      nanoseconds: time.nanoseconds,
     };
   }
 

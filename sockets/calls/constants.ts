@@ -21,8 +21,6 @@ export const SHUT_RD = 0;
 export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
 
-export const SOMAXCONN = 4096;
-
 export const MSG_OOB = 0x1;
 export const MSG_PEEK = 0x2;
 export const MSG_DONTROUTE = 0x4;
@@ -61,7 +59,6 @@ export const O_NONBLOCK = 0x800;
 export const O_ASYNC = 0x2000;
 /** Bits that fcntl(F_SETFL) changes on a socket: O_APPEND, O_NONBLOCK, O_ASYNC, O_DIRECT (where it differs), O_NOATIME. */
 export const O_APPEND = 0x400;
-export const O_CLOEXEC = 0x80000;
 export const FD_CLOEXEC = 1;
 
 export const F_DUPFD = 0;
@@ -94,10 +91,6 @@ export const SIOCATMARK = 0x8905;
 export const SIOCUNIXFILE = 0x89e0;
 export const SIOCGSTAMP = 0x8906;
 export const SIOCGSTAMPNS = 0x8907;
-
-export const SEEK_SET = 0;
-export const SEEK_CUR = 1;
-export const SEEK_END = 2;
 
 export const SIGPIPE = 13;
 export const SIGURG = 23;

@@ -4,7 +4,7 @@ import { ERRNO } from "af-xdp-bindings";
 import { MSG_CTRUNC } from "./constants.ts";
 import type { Message } from "./message.ts";
 
-export const CMSG_HEADER = 16;
+const CMSG_HEADER = 16;
 const aligned = (bytes: number): number => (bytes + 7) & ~7;
 
 /** CMSG_SPACE(3): bytes that a control message with so many bytes of data takes. */

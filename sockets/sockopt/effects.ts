@@ -14,7 +14,7 @@ export function changeSendWord(target: UdpTarget, family: 0 | 4 | 6, change: (wo
 }
 
 /** Writes a field of the socket's record, and has the lcores look at it. */
-export function changeRecord(target: UdpTarget, field: number, value: number): void {
+function changeRecord(target: UdpTarget, field: number, value: number): void {
   const { endpoint, id } = target.socket;
   const { table } = endpoint;
   table.mutex.hold(() => {

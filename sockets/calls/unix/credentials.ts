@@ -4,7 +4,7 @@ import { ERRNO, sys } from "af-xdp-bindings";
 import type { Limits } from "../../sockopt/limits.ts";
 
 /** struct ucred { i32 pid; u32 uid; u32 gid }. */
-export const UCRED_BYTES = 12;
+const UCRED_BYTES = 12;
 /** What a message without credentials is told to come from: overflowuid and overflowgid. */
 const NOBODY = 65534;
 
