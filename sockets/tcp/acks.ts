@@ -10,17 +10,15 @@ import { OPT_TS, timestamp } from "./options.ts";
 import { updatePacing } from "./pacing.ts";
 import { rackAdvance, updateReorderWindow } from "./rack.ts";
 import { recover, reduceWindow, renoSacksAcked } from "./recovery.ts";
-import { dataLength, retransmitLost } from "./retransmit.ts";
+import { dataLength, placeAfter, retransmitLost } from "./retransmit.ts";
 import { probeDelay, rearmRetransmit, scheduleLossProbe, schedulePush, stopRetx } from "./retransmit-timer.ts";
 import { takeSample } from "./rtt.ts";
 import { sawReordering, takeSack } from "./sack.ts";
 import {
-  SEG_CHUNK,
   SEG_END,
   SEG_EVER_RETRANS,
   SEG_FLAGS,
   SEG_LOST,
-  SEG_OFFSET,
   SEG_RETRANS,
   SEG_SACKED,
   SEG_SEQ,
@@ -240,23 +238,10 @@ function removeAcked(t: Tcp, c: number, priorUna: number, priorFack: number): vo
 
 /** Part of a segment has been acknowledged. */
 function trimHead(t: Tcp, node: number, count: number): void {
-  const { chunks } = t;
   const s = t.segments.words;
   const data = Math.min(count, dataLength(s, node));
   s[node + SEG_SEQ] = (s[node + SEG_SEQ] + count) | 0;
-  let chunk = s[node + SEG_CHUNK];
-  let offset = s[node + SEG_OFFSET];
-  for (let left = data; left > 0; ) {
-    const here = Math.min(left, chunks.end[chunk] - offset);
-    offset += here;
-    left -= here;
-    if (offset === chunks.end[chunk] && chunks.next[chunk] >= 0) {
-      chunk = chunks.next[chunk];
-      offset = chunks.begin[chunk];
-    }
-  }
-  s[node + SEG_CHUNK] = chunk;
-  s[node + SEG_OFFSET] = offset;
+  placeAfter(t, node, data, node);
 }
 
 /** Frees bytes from `priorUna` to SND.UNA of the send queue; SYN and FIN are not in it. */

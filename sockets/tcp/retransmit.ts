@@ -83,30 +83,37 @@ export function dataLength(s: Int32Array, node: number): number {
   return (s[node + SEG_FLAGS] & (TCP_FIN | TCP_SYN)) !== 0 ? length - 1 : length;
 }
 
-/** Splits a segment in flight: `size` bytes stay in it, the rest goes to a new one behind. False: no node. */
-export function split(t: Tcp, c: number, node: number, size: number): boolean {
-  const { w, segments, chunks } = t;
-  const half = segments.take();
-  if (half < 0) return false;
-  const s = segments.words;
+/** Notes in node `to`, which may be the same, where the bytes after the first `count` of a segment's data lie. */
+export function placeAfter(t: Tcp, node: number, count: number, to: number): void {
+  const { chunks } = t;
+  const s = t.segments.words;
   let chunk = s[node + SEG_CHUNK];
   let offset = s[node + SEG_OFFSET];
-  for (let left = size; left > 0; ) {
-    const count = Math.min(left, chunks.end[chunk] - offset);
-    offset += count;
-    left -= count;
+  for (let left = count; left > 0; ) {
+    const here = Math.min(left, chunks.end[chunk] - offset);
+    offset += here;
+    left -= here;
     if (offset === chunks.end[chunk] && chunks.next[chunk] >= 0) {
       chunk = chunks.next[chunk];
       offset = chunks.begin[chunk];
     }
   }
+  s[to + SEG_CHUNK] = chunk;
+  s[to + SEG_OFFSET] = offset;
+}
+
+/** Splits a segment in flight: `size` bytes stay in it, the rest goes to a new one behind. False: no node. */
+export function split(t: Tcp, c: number, node: number, size: number): boolean {
+  const { w, segments } = t;
+  const half = segments.take();
+  if (half < 0) return false;
+  const s = segments.words;
+  placeAfter(t, node, size, half);
   s[half + SEG_SEQ] = (s[node + SEG_SEQ] + size) | 0;
   s[half + SEG_END] = s[node + SEG_END];
   s[half + SEG_US] = s[node + SEG_US];
   s[half + SEG_FIRST_US] = s[node + SEG_FIRST_US];
   s[half + SEG_FLAGS] = s[node + SEG_FLAGS];
-  s[half + SEG_CHUNK] = chunk;
-  s[half + SEG_OFFSET] = offset;
   s[node + SEG_END] = s[half + SEG_SEQ];
   s[node + SEG_FLAGS] &= ~(TCP_FIN | TCP_PSH);
   segments.insertAfter(w, c, node, half);
