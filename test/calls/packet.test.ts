@@ -23,6 +23,7 @@ import { addressBuffer, addressIn, messageOf } from "../../sockets/calls/message
 import type { SocketProcess } from "../../sockets/calls/process.ts";
 import { decodeAddress, encodeAddress } from "../../sockets/calls/sockaddr.ts";
 import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
+import { SO_ATTACH_BPF, SOL_SOCKET } from "../../sockets/options.ts";
 import { type Host, makeHosts, requires, type VethPair } from "../support/hosts.ts";
 
 const SOL_PACKET = 263;
@@ -324,6 +325,16 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("packet sockets", () =
       return answers;
     });
     expect(seen[1]).toEqual(seen[0]);
+  });
+
+  test("what would show the kernel's half alone is refused", () => {
+    const fd = open(engine, SOCK_RAW, ETH_P_ALL);
+    const [rxRing, txRing, header, fanOut, fanOutData, headerSize] = [5, 13, 15, 18, 22, 24];
+    for (const option of [rxRing, txRing, header, fanOut, fanOutData, headerSize]) {
+      expect(engine.calls.setsockopt(fd, SOL_PACKET, option, controlInt(1))).toBe(-ERRNO.EOPNOTSUPP);
+    }
+    expect(engine.calls.setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, controlInt(fd))).toBe(-ERRNO.EOPNOTSUPP);
+    engine.calls.close(fd);
   });
 
   test("in an epoll instance, waited for blocking and in the event loop", async () => {

@@ -13,7 +13,15 @@ import {
   PacketContext,
   SOCK_FILTER_BYTES,
 } from "../../bpf/classic.ts";
-import { SO_DETACH_FILTER, SO_RCVBUF, SO_TIMESTAMP, SO_TIMESTAMPNS, SOL_SOCKET } from "../../options.ts";
+import {
+  SO_ATTACH_BPF,
+  SO_ATTACH_FILTER,
+  SO_DETACH_FILTER,
+  SO_RCVBUF,
+  SO_TIMESTAMP,
+  SO_TIMESTAMPNS,
+  SOL_SOCKET,
+} from "../../options.ts";
 import {
   AF_PACKET,
   FIONREAD,
@@ -37,9 +45,6 @@ import type { Family } from "../process.ts";
 import { decodeAddress, encodeAddress } from "../sockaddr.ts";
 import type { FrameTap, FrameTaps, TappedFrame } from "./taps.ts";
 
-/** Getting it gives the instructions of the filter. */
-const SO_ATTACH_FILTER = 26;
-const SO_ATTACH_BPF = 50;
 /** BPF_MAXINSNS. */
 const INSTRUCTIONS_MAX = 4096;
 /** include/uapi/linux/if_packet.h. */
