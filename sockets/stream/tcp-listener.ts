@@ -1,0 +1,46 @@
+/** A TCP socket that listens: one class for lcores and other threads. Its connections arrive on every lcore. */
+import type { AcceptSource } from "./tcp-end.ts";
+import type { TcpHandlers, TcpSocket } from "./tcp-socket.ts";
+
+export class TcpListener {
+  /** Its record in the socket table, and that record's generation. */
+  readonly record: number;
+  readonly generation: number;
+  /** Of its connections. With `open` they are accepted as they come; without they wait for accept(). */
+  handlers: TcpHandlers;
+  /** Connections have come that wait for accept(). */
+  onAcceptable: ((listener: TcpListener) => void) | null = null;
+  closed = false;
+  private readonly source: AcceptSource;
+  private readonly onClose: (listener: TcpListener) => void;
+
+  constructor(
+    record: number,
+    generation: number,
+    handlers: TcpHandlers,
+    source: AcceptSource,
+    onClose: (listener: TcpListener) => void,
+  ) {
+    this.record = record;
+    this.generation = generation;
+    this.handlers = handlers;
+    this.source = source;
+    this.onClose = onClose;
+  }
+
+  /** The connection that has waited longest, or null. */
+  accept(): TcpSocket | null {
+    return this.source.accept(this);
+  }
+
+  get waiting(): number {
+    return this.source.waiting(this);
+  }
+
+  /** Connections that have not been accepted are reset. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.onClose(this);
+  }
+}
