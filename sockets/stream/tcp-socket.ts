@@ -129,6 +129,6 @@ export class TcpSocket {
   private name(at: number, port: number): SocketAddress {
     const word = (i: number): number => this.end.word(this, at + i);
     const bytes = addressBytes(word(0), word(1), word(2), word(3));
-    return { address: formatIp(bytes), port, family: bytes.length === 4 ? "IPv4" : "IPv6" };
+    return { address: formatIp(bytes), port, family: bytes.length === 4 ? 4 : 6 };
   }
 }
