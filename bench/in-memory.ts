@@ -2,6 +2,7 @@
  * The packet path without a kernel: a real Stack with its Lookup, fed from a port whose frames were written beforehand, as
  * a NIC would have by DMA. What is timed is what an lcore runs between its queue and the application.
  */
+
 import { MemoryBinder } from "../engine/memory-binder.ts";
 import { Burst, type Port } from "../queues/driver.ts";
 import { FramePool } from "../queues/pool.ts";
@@ -12,6 +13,7 @@ import { PORTS_MAX, type Shared } from "../sockets/shared.ts";
 import { Stack } from "../sockets/stack.ts";
 import { Sysctl } from "../sockets/sysctl.ts";
 import { SocketTable } from "../sockets/table.ts";
+import { TCP_DEFAULTS } from "../sockets/tcp/config.ts";
 import { type Handler, UdpSocket } from "../sockets/udp-socket.ts";
 import { ip } from "../sockets/wire/address.ts";
 import { ETH_HEADER, ETH_P_IP } from "../sockets/wire/ethernet.ts";
@@ -153,6 +155,10 @@ export class InMemory {
       portInfo: new Int32Array(PORTS_MAX * 2),
       sysctl: new Sysctl(Sysctl.create()),
       fib,
+      tcbs: [],
+      tcp: TCP_DEFAULTS,
+      portOwners: new Uint8Array(65_536),
+      portUse: [],
       ifindex: IFINDEX,
       controlThread: -1,
       hostThread: -1,

@@ -83,7 +83,10 @@ export class TcpMemory {
     this.sink = new Nowhere(this.views, frames * FRAME_SIZE);
     const limits = { connections: connections + 16, bufferBytes: BUFFER_BYTES, pressureBytes: BUFFER_BYTES };
     const config = { ...limits, acceptBacklogMax: 4096, segments: 8192 };
-    this.tcp = new Tcp(config, this.sink, Int32Array.of(1, 2, 3, 4), 1, this.now, this.views, framesEnd);
+    this.tcp = new Tcp(config, this.sink, Int32Array.of(1, 2, 3, 4), 1, this.now, {
+      memory: this.views,
+      memoryOffset: framesEnd,
+    });
     this.order = shuffled(connections);
     this.nextSeq = new Int32Array(connections).fill(1000);
     this.acks = new Int32Array(connections);

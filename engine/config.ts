@@ -1,6 +1,7 @@
 /** What an engine is started with. Checked here once, in words that say what to do. */
 import type { MemoryWire, Side } from "../queues/memory.ts";
 import { STORE_BYTES, STORE_BYTES_MIN } from "../sockets/bpf/store.ts";
+import { checkConfig, TCP_DEFAULTS, type TcpConfig } from "../sockets/tcp/config.ts";
 import { ip } from "../sockets/wire/address.ts";
 import type { ProviderOption } from "./provider.ts";
 import { type ReplayConfig, type ReplayLink, resolveReplay } from "./replay.ts";
@@ -90,6 +91,8 @@ export interface EngineOptions {
   ringSlots?: number;
   /** Whether to keep other threads of this process off the lcores' CPUs; default true. */
   isolate?: boolean;
+  /** What TCP may hold on each lcore, and how it behaves; memory is touched only as connections come. */
+  tcp?: Partial<TcpConfig>;
 }
 
 /** Options with every default filled in, except those that name the link. */
@@ -119,6 +122,7 @@ export interface EngineConfig {
   threads: number;
   ringSlots: number;
   isolate: boolean;
+  tcp: TcpConfig;
 }
 
 export const LCORES_MAX = 64;
@@ -156,7 +160,9 @@ export function resolveConfig(options: EngineOptions, cpus: readonly number[]): 
     threads: options.threads ?? 8,
     ringSlots: options.ringSlots ?? 1024,
     isolate: options.isolate ?? true,
+    tcp: { ...TCP_DEFAULTS, ...options.tcp },
   };
+  checkConfig(config.tcp);
   oneOf("mode", config.mode, ["auto", "native", "skb", "zerocopy"]);
   oneOf("poll", config.poll, ["busy", "adaptive", "interrupt"]);
   if (config.frames !== 0) powerOfTwo("frames", config.frames, 1024, 1 << 19);
@@ -195,6 +201,7 @@ const OF_INTERFACE = [
 ] as const;
 /** Options of lcores, which on kernel sockets only run the module. */
 const OF_LCORES = ["cpus", "data", "isolate", "poll", "spinUs"] as const;
+
 /** Values that leave the choice to the engine. */
 const LEFT_OPEN: Partial<Record<keyof EngineOptions, unknown>> = { mode: "auto", queues: "all" };
 
@@ -209,6 +216,7 @@ export function uselessOnSockets(options: EngineOptions): { name: keyof EngineOp
     ...(options.module === undefined
       ? useless(OF_LCORES, "is of lcores, and on kernel sockets there are none without a 'module'")
       : []),
+    ...useless(["tcp"], "is of the engine's own TCP, and kernel sockets have the kernel's"),
     ...useless(["ringSlots"], "is of rings, and who opens a kernel socket reads it itself"),
     ...useless(["bpfBytes"], "is of the engine's own BPF programs, and those of kernel sockets are the kernel's"),
   ];

@@ -15,6 +15,7 @@ import { Fib } from "../sockets/fib.ts";
 import { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Shared } from "../sockets/shared.ts";
 import { Stack } from "../sockets/stack.ts";
+import { AF_INET, AF_INET6 } from "../sockets/table.ts";
 import { CaptureTap, type TapLine } from "./capture-tap.ts";
 import { getAffinity, setAffinity } from "./host/affinity.ts";
 import { Lcore } from "./lcore.ts";
@@ -32,6 +33,10 @@ import {
   publishPorts,
   type Wiring,
 } from "./wiring.ts";
+
+/** SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC; IPPROTO_RAW: what is sent begins with its IP header. */
+const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0x800 | 0x80000;
+const IPPROTO_RAW = 255;
 
 /** What the thread is started with. */
 export interface LcoreStart {
@@ -100,16 +105,33 @@ function openStack(wiring: Wiring, way: FrameWay, id: number, cpu: number): Open
   const pool = new FramePool(wiring.config.frames, wiring.config.frameSize);
   const opened =
     way.kind === "kernel" ? openXdpPorts(wiring, way, id, pool) : openWirePorts(wiring, way, id, pool, shared);
+  const raw = way.kind === "kernel" && wiring.host === null ? rawSockets(way) : { raw4: -1, raw6: -1 };
+  const close = (): void => {
+    opened.close();
+    for (const fd of [raw.raw4, raw.raw6]) if (fd >= 0) sys.close(fd);
+  };
   try {
-    const stack = new Stack(id, shared, opened.ports, pool, new Fib(wiring.fib), wiring.seed);
+    const tcp = { secret: wiring.secret, seed: wiring.seed + id, ...raw };
+    const stack = new Stack(id, shared, opened.ports, pool, new Fib(wiring.fib), wiring.seed, tcp);
     if (shared.hostThread >= 0) stack.useHost(shared.hostThread);
     stack.holdWakeups();
     stack.control();
     publishPorts(shared.portInfo, id, cpu, opened.ports);
-    return { ...opened, shared, stack };
+    return { ...opened, shared, stack, close };
   } catch (error) {
-    opened.close();
+    close();
     throw error;
+  }
+}
+
+/** Sockets that send whole packets of TCP where only the kernel knows the way; -1 without the privilege for them. */
+function rawSockets(way: KernelWiring): { raw4: number; raw6: number } {
+  const netns = openNetns(way.netnsPath);
+  const open = (family: number): number => Math.max(sys.socket(family, SOCK_RAW_NONBLOCK_CLOEXEC, IPPROTO_RAW), -1);
+  try {
+    return netns.run(() => ({ raw4: open(AF_INET), raw6: open(AF_INET6) }));
+  } finally {
+    netns.close();
   }
 }
 

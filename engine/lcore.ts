@@ -211,6 +211,7 @@ export class Lcore {
 
   private readClock(): void {
     this.now = performance.now();
+    this.stack.clock(this.now);
     this.compareClocks();
     if (this.requests !== null) this.requests.poll();
     if ((this.turns & (COMMIT_TURNS - 1)) === 0) this.commit();
@@ -263,6 +264,11 @@ export class Lcore {
     return this.stack.hold.isHeld || this.stack.awaitsSent;
   }
 
+  /** Nanoseconds to the next timer of the stack. */
+  private timerNs(): number {
+    return Math.max(0, Math.min((this.stack.sleepUntil - performance.now()) * 1e6, SLEEP_MAX_NS));
+  }
+
   /** Sleeps in poll(2) until a frame or a message comes. */
   private sleep(): void {
     const { stack } = this;
@@ -270,13 +276,14 @@ export class Lcore {
     // What waits for a TX ring would keep it awake.
     if (stack.prepareWait() || stack.hold.isHeld) {
       this.counters[C.Sleeps]++;
-      this.timespec[2] = this.hasUnsent() ? SLEEP_BLIND_NS : this.sleepMaxNs;
+      this.timespec[2] = Math.min(this.hasUnsent() ? SLEEP_BLIND_NS : this.sleepMaxNs, this.timerNs());
       const ready = sys.ppoll(this.pollfdsAddress, this.pollfds.length / POLLFD_BYTES, this.timespecAddress);
       if (ready > 0 && this.pollfds[6] !== 0) sys.read(this.eventfd, this.drainAddress, 8);
     }
     stack.cancelWait();
     if (this.requests !== null) this.requests.poll();
     this.now = performance.now();
+    this.stack.clock(this.now);
     // A loop that sleeps most of the time makes few turns.
     this.compareClocks();
     this.idleSince = 0;

@@ -12,8 +12,10 @@ import { KERNEL_FRAME_SIZE, KernelFrames } from "../sockets/kernel/frames.ts";
 import { KernelThread } from "../sockets/kernel/thread.ts";
 import { Mesh, type MeshDescriptor } from "../sockets/mesh.ts";
 import { PORTS_MAX, type Shared } from "../sockets/shared.ts";
+import { TCP_SCRATCH_BYTES } from "../sockets/stream/tcp-setup.ts";
 import { Sysctl } from "../sockets/sysctl.ts";
 import { SocketTable, type TableDescriptor } from "../sockets/table.ts";
+import { recordsBytes } from "../sockets/tcp/core.ts";
 import { ThreadEndpoint } from "../sockets/thread.ts";
 import { ip } from "../sockets/wire/address.ts";
 import { FrameViews } from "../sockets/wire/views.ts";
@@ -105,12 +107,18 @@ export interface Wiring {
   readonly counters: SharedArrayBuffer;
   readonly fib: SharedArrayBuffer;
   readonly portInfo: SharedArrayBuffer;
+  /** Records of each lcore's TCP connections. */
+  readonly tcbs: SharedArrayBuffer[];
+  readonly portOwners: SharedArrayBuffer;
+  readonly portUse: SharedArrayBuffer[];
   readonly sysctl: SharedArrayBuffer;
   /** Word 0: 1 tells every thread to stop. Words 1..: thread id of each lcore and of the control thread; SERVING_WORD. */
   readonly state: SharedArrayBuffer;
   /** Queues of each lcore. */
   readonly queues: number[][];
   readonly seed: number;
+  /** Four random words, kept to the engine: TCP's sequence numbers, cookies and ports are made with it. */
+  readonly secret: Int32Array;
   readonly way: Way;
   /** Null where the kernel's stack has ARP, ND and ICMP, or nobody needs them. */
   readonly host: HostWiring | null;
@@ -128,18 +136,27 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Way)
     config: rest,
     table: SocketTable.create(config.sockets, lcores, config.bpfBytes).descriptor(),
     mesh: Mesh.create(lcores, config.threads, config.ringSlots).descriptor(),
-    memories: frames.map((count, l) => new SharedArrayBuffer(count * frameSizes[l] + PAGE_SIZE)),
+    memories: frames.map((count, l) => new SharedArrayBuffer(count * frameSizes[l] + tcpBytes(config, l) + PAGE_SIZE)),
     frameSizes,
     counters: CounterBoard.create(lcores + config.threads).buffer,
     fib: new SharedArrayBuffer(FIB_BYTES),
     portInfo: new SharedArrayBuffer(lcores * PORTS_MAX * 8),
+    tcbs: own ? [] : config.cpus.map(() => new SharedArrayBuffer(recordsBytes(config.tcp.connections))),
+    portOwners: new SharedArrayBuffer(65_536),
+    portUse: own ? [] : config.cpus.map(() => new SharedArrayBuffer(4 * 65_536)),
     sysctl: Sysctl.create(),
     state: new SharedArrayBuffer(STATE_WORDS * 4),
     queues,
     seed: crypto.getRandomValues(new Int32Array(1))[0],
+    secret: crypto.getRandomValues(new Int32Array(4)),
     way,
     host: hostWiring(config, way),
   };
+}
+
+/** Bytes behind an lcore's frames: buffers of its TCP. The control thread has none. */
+function tcpBytes(config: EngineConfig, lcore: number): number {
+  return lcore < config.cpus.length ? config.tcp.bufferBytes + TCP_SCRATCH_BYTES : 0;
 }
 
 function hostWiring(config: EngineConfig, way: Way): HostWiring | null {
@@ -189,6 +206,10 @@ export function openShared(wiring: Wiring): Shared {
     binder: openBinder(wiring),
     board: new CounterBoard(wiring.counters),
     portInfo: new Int32Array(wiring.portInfo),
+    tcbs: wiring.tcbs.map((buffer) => new Int32Array(buffer)),
+    tcp: wiring.config.tcp,
+    portOwners: new Uint8Array(wiring.portOwners),
+    portUse: wiring.portUse.map((buffer) => new Int32Array(buffer)),
     sysctl: new Sysctl(wiring.sysctl),
     fib: wiring.fib,
     ifindex: wiring.way.kind === "kernel" ? wiring.way.link.ifindex : MEMORY_IFINDEX,

@@ -3,9 +3,14 @@
  * costs the counting thread nothing. Names are those of Linux's /proc/net/snmp and netstat where one exists.
  */
 import { HOST_COUNTERS } from "./host/host-counters.ts";
+import { TCP_COUNTERS, type TcpCounterName } from "./tcp/counters.ts";
 
-/** Every counter: name, and what one count means. The order is the index. */
-export const COUNTERS = [
+/** A counter of sockets/tcp, as it is called beside those of other protocols. */
+type TcpName<Name extends string> = Name extends `TCP${string}` ? Name : `Tcp${Name}`;
+
+const tcpName = (name: string): string => (name.startsWith("TCP") ? name : `Tcp${name}`);
+
+const OWN_COUNTERS = [
   ["RxFrames", "frames received from the queues"],
   ["RxBytes", "bytes of those frames"],
   ["RxBursts", "bursts that held at least one frame"],
@@ -53,10 +58,26 @@ export const COUNTERS = [
   ["Wakeups", "times another thread had to be woken"],
   ["TableSyncs", "times the lookup tables were brought up to date"],
   ["FibSyncs", "times routes or neighbours were brought up to date"],
+  ["TcpInCsumErrors", "dropped: TCP checksum wrong"],
+  ["TcpPartialChecksums", "checksum of a segment left unfinished by the sender's kernel"],
+  ["TcpOutViaKernel", "segments sent through a raw socket: no route or neighbour the engine can use by itself"],
+  ["TcpOutErrors", "segments not sent: the kernel refused them, or the TX ring was full"],
+  ["TcpLooped", "segments from one socket of the engine to another by an address of its own"],
+  ["TcpHandedOver", "segments of connections of another lcore, passed on"],
+  ["TcpHandOverDrops", "dropped: no frame or no room in the ring to the connection's lcore"],
   ...HOST_COUNTERS,
 ] as const;
 
-export type CounterName = (typeof COUNTERS)[number][0];
+export type CounterName = (typeof OWN_COUNTERS)[number][0] | TcpName<TcpCounterName>;
+
+/** Every counter: name, and what one count means. The order is the index. */
+export const COUNTERS: readonly (readonly [CounterName, string])[] = [
+  ...OWN_COUNTERS,
+  ...TCP_COUNTERS.map(([name, meaning]) => [tcpName(name) as CounterName, meaning] as const),
+];
+
+/** Index of the first counter of sockets/tcp: the others follow in their order. */
+export const TCP_COUNTERS_AT = OWN_COUNTERS.length;
 
 /** Index of each counter: `C.UdpNoPorts`. */
 export const C = Object.fromEntries(COUNTERS.map(([name], index) => [name, index])) as Record<CounterName, number>;
@@ -64,7 +85,7 @@ export const C = Object.fromEntries(COUNTERS.map(([name], index) => [name, index
 const COUNTER_COUNT = COUNTERS.length;
 
 /** Shared words (float64, exact to 2^53) set aside a thread: room to grow, and a whole number of cache lines. */
-const COUNTER_STRIDE = 128;
+const COUNTER_STRIDE = 256;
 
 /** Shared counters of every thread. Each row has one writer; readers may see a row mid-commit, each word whole. */
 export class CounterBoard {

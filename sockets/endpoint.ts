@@ -518,6 +518,11 @@ export abstract class Endpoint {
     this.flush();
   }
 
+  /** Ring to an lcore. */
+  ringTo(lcore: number): RingProducer {
+    return this.toLcore[lcore];
+  }
+
   /** Sends the messages gathered so far and wakes their readers where they sleep. */
   flush(): void {
     const { returns, toLcore } = this;

@@ -13,6 +13,7 @@ import { LONG_BYTES, sum, swap16 } from "./wire/checksum.ts";
 import { ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, ETH_RUNT, etherType, networkOffset } from "./wire/ethernet.ts";
 import {
   checkIpv4,
+  IPPROTO_TCP,
   IPPROTO_UDP,
   IPV4_BAD_CHECKSUM,
   IPV4_DST,
@@ -37,6 +38,7 @@ import {
   ipv6PayloadLength,
   NEXTHDR_FRAGMENT,
 } from "./wire/ipv6.ts";
+import { checkTcp4, checkTcp6, TCP_BAD_HEADER, TCP_OK, TCP_PARTIAL } from "./wire/tcp.ts";
 import {
   checkUdp4,
   checkUdp6,
@@ -72,6 +74,10 @@ export interface Receiver {
    * it has none, the frame is still the caller's.
    */
   divert(frame: number, at: number, length: number, portNumber: number, reason: number): boolean;
+  /** Whether this lcore has TCP. */
+  readonly takesTcp: boolean;
+  /** A segment for an own address, headers and checksum verified; the frame is given back by the caller. */
+  segment(v6: boolean, ip: number, tcp: number, length: number, portNumber: number): void;
 }
 
 export class Input {
@@ -310,7 +316,12 @@ export class Input {
       else this.drop(frame, C.IpInAddrErrors);
       return;
     }
-    if (ipv4Protocol(bytes, ip) !== IPPROTO_UDP) {
+    const protocol = ipv4Protocol(bytes, ip);
+    if (protocol === IPPROTO_TCP && this.receiver.takesTcp) {
+      this.tcp4(port, portNumber, frame, ip);
+      return;
+    }
+    if (protocol !== IPPROTO_UDP) {
       this.divert(portNumber, frame, length, HOST_INPUT, C.IpInUnknownProtos);
       return;
     }
@@ -345,6 +356,10 @@ export class Input {
     const verdict = checkIpv6(bytes, ip, frame + length - ip);
     if (verdict !== IPV6_OK) {
       this.drop(frame, verdict === IPV6_TRUNCATED ? C.IpInTruncatedPkts : C.IpInHdrErrors);
+      return;
+    }
+    if (bytes[ip + IPV6_NEXT_HEADER] === IPPROTO_TCP && this.receiver.takesTcp) {
+      this.tcp6(port, portNumber, frame, ip);
       return;
     }
     if (bytes[ip + IPV6_NEXT_HEADER] !== IPPROTO_UDP) {
@@ -391,6 +406,50 @@ export class Input {
     }
     if (socket === NOBODY) this.divert(portNumber, frame, length, HOST_NO_PORT, C.UdpNoPorts);
     else receiver.deliver(socket, portNumber, frame, length, ip, udp);
+  }
+
+  private tcp4(port: RxLink, portNumber: number, frame: number, ip: number): void {
+    const { bytes } = this;
+    const header = ipv4HeaderLength(bytes, ip);
+    const tcp = ip + header;
+    const length = ipv4TotalLength(bytes, ip) - header;
+    const check = checkTcp4(this.views, tcp, length, ip);
+    if (check !== TCP_OK && !this.acceptTcp(port, frame, check)) return;
+    const local = readInt32(bytes, ip + IPV4_DST);
+    const own = local === this.local4 || this.isOwn4(local);
+    // A frame for many is no segment for us, whatever its address says (RFC 1122, section 3.3.6).
+    if (!own || (bytes[frame] & 1) !== 0 || isMartian4(readInt32(bytes, ip + IPV4_SRC))) {
+      this.drop(frame, C.IpInAddrErrors);
+      return;
+    }
+    this.receiver.segment(false, ip, tcp, length, portNumber);
+    this.pool.give(frame);
+  }
+
+  private tcp6(port: RxLink, portNumber: number, frame: number, ip: number): void {
+    const { bytes } = this;
+    const tcp = ip + IPV6_HEADER;
+    const length = ipv6PayloadLength(bytes, ip);
+    const check = checkTcp6(this.views, tcp, length, ip);
+    if (check !== TCP_OK && !this.acceptTcp(port, frame, check)) return;
+    if (!this.isOwn6(ip + IPV6_DST) || (bytes[frame] & 1) !== 0 || isMartian6(bytes, ip + IPV6_SRC)) {
+      this.drop(frame, C.IpInAddrErrors);
+      return;
+    }
+    this.receiver.segment(true, ip, tcp, length, portNumber);
+    this.pool.give(frame);
+  }
+
+  /** As acceptUdp(), of a segment. */
+  private acceptTcp(port: RxLink, frame: number, check: number): boolean {
+    if (check === TCP_PARTIAL) {
+      this.counters[C.TcpPartialChecksums]++;
+      if (port.partialChecksums) return true;
+    }
+    this.counters[C.TcpInErrs]++;
+    if (check === TCP_BAD_HEADER) this.pool.give(frame);
+    else this.drop(frame, C.TcpInCsumErrors);
+    return false;
   }
 
   /** Counts a datagram whose check did not say OK; true when it may pass all the same. Else it is dropped. */

@@ -23,6 +23,14 @@ export abstract class LcoreEndpoint extends Endpoint {
     for (let t = heldWakeups.take(); t >= 0; t = heldWakeups.take()) this.wake(t);
   }
 
+  /** Tells the loop's time, milliseconds of performance.now(). */
+  clock(_nowMs: number): void {}
+
+  /** Until when the loop may sleep, milliseconds of performance.now(). */
+  get sleepUntil(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
   /** An lcore never blocks in a socket: its loop would stop. */
   override block(_timeoutMs: number): void {
     throw new Error("receiveBlocking on an lcore would stop its loop: set onDatagram, or receive from another thread");

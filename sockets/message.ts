@@ -38,6 +38,12 @@ export const MSG_TRANSMIT = 21;
 /** Thread of a socket to the thread of the host protocols: the socket joins or leaves a group, see group-request.ts. */
 export const MSG_GROUP = 22;
 
+/**
+ * lcore to lcore: a segment of no connection of the sender, M_LENGTH bytes of packet from M_L3 on, the TCP header at M_L4.
+ * M_REASON: lcores that have seen it. The reader gives the frame back.
+ */
+export const MSG_TCP_SEGMENT = 23;
+
 export const MESSAGE_WORDS = 16;
 /** Frames one FREE or LEND carries. */
 export const FRAMES_PER_MESSAGE = 14;

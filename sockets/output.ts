@@ -57,7 +57,7 @@ export class Output {
   private readonly views: FrameViews;
   private readonly bytes: Uint8Array;
   private readonly half: Uint16Array;
-  private readonly destinations: Destinations;
+  readonly destinations: Destinations;
   private readonly fib: Fib;
   private readonly kernelPath: KernelPath;
   private host: Diverter | null = null;
@@ -65,6 +65,8 @@ export class Output {
   private readonly base: number;
   /** Datagrams and bytes sent since the last count(). */
   private sent = 0;
+  /** Frames sent that are no datagrams. */
+  private framesSent = 0;
   private sentBytes = 0;
 
   /** @param views the lcore's frame memory, of which `pool` has the free frames */
@@ -195,7 +197,8 @@ export class Output {
     }
   }
 
-  private writeLink(ethernet: number, entry: number, type: number): void {
+  /** Writes the Ethernet header of an entry of `destinations`. */
+  writeLink(ethernet: number, entry: number, type: number): void {
     const { macs } = this.destinations;
     const { bytes } = this;
     const at = entry * MAC_STRIDE;
@@ -223,6 +226,14 @@ export class Output {
   /** Has the host protocols take what only they know the way for. */
   useHost(host: Diverter): void {
     this.host = host;
+  }
+
+  /** Queues a frame with headers and all. False: there is no room, the frame is the caller's still. */
+  push(portNumber: number, at: number, size: number): boolean {
+    if (!this.ports[portNumber].txPush(at, size)) return false;
+    this.framesSent++;
+    this.sentBytes += size;
+    return true;
   }
 
   /** Sends a whole frame as it is. */
@@ -622,10 +633,11 @@ export class Output {
   /** Adds what has been sent since the last call to the counters. */
   count(): void {
     const { counters } = this;
-    counters[C.TxFrames] += this.sent;
+    counters[C.TxFrames] += this.sent + this.framesSent;
     counters[C.TxBytes] += this.sentBytes;
     counters[C.UdpOutDatagrams] += this.sent;
     this.sent = 0;
+    this.framesSent = 0;
     this.sentBytes = 0;
   }
 }

@@ -4,6 +4,7 @@ import type { CounterBoard } from "./counters.ts";
 import type { Mesh } from "./mesh.ts";
 import type { Sysctl } from "./sysctl.ts";
 import type { SocketTable } from "./table.ts";
+import type { TcpConfig } from "./tcp/config.ts";
 import type { FrameViews } from "./wire/views.ts";
 
 /** What the threads of one engine share. */
@@ -20,6 +21,13 @@ export interface Shared {
   readonly portInfo: Int32Array;
   /** Values of net.core. */
   readonly sysctl: Sysctl;
+  /** Records of each lcore's TCP connections (sockets/tcp/tcb.ts). Written by the lcore; others read single words. */
+  readonly tcbs: readonly Int32Array[];
+  readonly tcp: TcpConfig;
+  /** lcore that holds a local TCP port for its outgoing connections, plus 1, by port; 0: none does. Written under the table's mutex. */
+  readonly portOwners: Uint8Array;
+  /** Connections by local port, 65,536 words a lcore, written by the lcore. */
+  readonly portUse: readonly Int32Array[];
   /** Routes, as the control thread publishes them. */
   readonly fib: SharedArrayBuffer;
   /** Index of the interface that the engine serves. */

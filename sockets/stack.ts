@@ -50,6 +50,7 @@ import {
   MSG_HOST,
   MSG_REPLY,
   MSG_SEND,
+  MSG_TCP_SEGMENT,
   MSG_TRANSMIT,
   writeDelivery,
 } from "./message.ts";
@@ -59,6 +60,7 @@ import { SendHold } from "./send-hold.ts";
 import { SendLedger } from "./send-ledger.ts";
 import type { Shared } from "./shared.ts";
 import { readStamp } from "./stamp.ts";
+import type { TcpSetup } from "./stream/tcp-setup.ts";
 import { DROPS, F_RXQ_OVFL, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
 import { UDP_HEADER, udpLength } from "./wire/udp.ts";
@@ -106,13 +108,24 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   /** True while frames or messages are being handled, perhaps by a handler. */
   private handling = false;
   private readonly lender: Lender;
+  /** Made with the first TCP socket of the engine. */
+  tcp: null = null;
 
   /**
    * @param lcore number of the lcore, which is its thread number
    * @param ports its queues; their memory is `shared.memories[lcore]`
    */
-  constructor(lcore: number, shared: Shared, ports: readonly Port[], pool: FramePool, fib: Fib, seed: number) {
+  constructor(
+    lcore: number,
+    shared: Shared,
+    ports: readonly Port[],
+    pool: FramePool,
+    fib: Fib,
+    seed: number,
+    _tcp: TcpSetup | null = null,
+  ) {
     super(lcore, shared);
+
     this.ports = ports;
     this.pool = pool;
     this.fib = fib;
@@ -142,6 +155,20 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     this.ledger = new SendLedger(ports, this);
     this.hold = new SendHold(ports);
     this.datagram.comeHome(lcore, this.views);
+  }
+
+  // ---- TCP ----
+
+  get takesTcp(): boolean {
+    return this.tcp !== null;
+  }
+
+  segment(): void {}
+
+  override clock(): void {}
+
+  override get sleepUntil(): number {
+    return Number.POSITIVE_INFINITY;
   }
 
   /** Brings lookup tables and routes up to date: called once a turn, a few loads when nothing has changed. */
@@ -533,6 +560,9 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
         return;
       case MSG_ERROR:
         this.acceptError(thread, words, at);
+        return;
+      case MSG_TCP_SEGMENT:
+        this.free(words[at + M_HOME], words[at + M_FRAME]);
         return;
       case MSG_HOST:
         this.link?.take(words, at);

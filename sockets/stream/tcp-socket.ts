@@ -21,6 +21,8 @@ export interface TcpHandlers {
   ended?(socket: TcpSocket): void;
   /** An urgent byte can be read by MSG_OOB, or is in the stream with SO_OOBINLINE. */
   urgent?(socket: TcpSocket): void;
+  /** Instead of all others: EV_ bits of sockets/tcp/tcb.ts, of what has happened since the last call. */
+  changed?(socket: TcpSocket, events: number): void;
   /** Both directions are over: in good order (0), or by an error (errno). close() is still the owner's to call. */
   closed?(socket: TcpSocket, errno: number): void;
 }
@@ -38,6 +40,8 @@ export class TcpSocket {
   token = -1;
   /** The record in the socket table that holds its port; -1: it has none of its own. */
   record = -1;
+  /** handlers.ended was called. */
+  endTold = false;
   /** True once close() or abort() was called. */
   closed = false;
 

@@ -19,6 +19,8 @@ import { Chunks } from "./buffers.ts";
 import { checkConfig, TCP_DEFAULTS, type TcpConfig } from "./config.ts";
 import { TCP_COUNTERS } from "./counters.ts";
 import type { Listener } from "./listen.ts";
+import { ListenersByPort } from "./listeners.ts";
+import { PortRange } from "./ports.ts";
 import { Ranges } from "./reassembly.ts";
 import { Segments } from "./segments.ts";
 import {
@@ -70,10 +72,71 @@ export interface TcpSink {
    * @param words the source address at words[at], the destination at words[at + 4]: four words each, IPv4 mapped
    * @param tos the TOS byte or traffic class, ECN bits included
    * @param df whether routers may not fragment it
+   * @param hops TTL or hop limit, 0: the host's
    */
-  send(tcp: number, length: number, words: Int32Array, at: number, v6: boolean, tos: number, df: boolean): void;
+  send(
+    tcp: number,
+    length: number,
+    words: Int32Array,
+    at: number,
+    v6: boolean,
+    tos: number,
+    df: boolean,
+    hops: number,
+  ): void;
   /** Bytes of the largest packet to the destination at words[at + 4]. */
   mtu(words: Int32Array, at: number, v6: boolean): number;
+}
+
+/** Which listener a SYN is for. */
+export interface ListenerChooser {
+  /** A record begins to listen. 0, or -EADDRINUSE. */
+  add(t: Tcp, listener: Listener): number;
+  remove(t: Tcp, listener: Listener): void;
+  /** The listener for the addresses and ports of record `c`, or null. */
+  find(t: Tcp, c: number): Listener | null;
+}
+
+/** Local ports for connections that ask for none. */
+export interface PortSource {
+  readonly count: number;
+  /** The port with a number below `count`. */
+  at(number: number): number;
+  /** Whether record `c`, which has the port, may have it; `must`: also where another would be better. */
+  suits(t: Tcp, c: number, must: boolean): boolean;
+  /** Gets one port more, the last by number. False: there is none. */
+  more(): boolean;
+}
+
+/** Where a Tcp's memory lies, and who else has a say. All may be left out. */
+export interface TcpPlaces {
+  /**
+   * Where buffers lie, `bufferBytes` of it from `memoryOffset` on; that of the frames makes copies between frames and buffers
+   * several times as fast (see buffers.ts).
+   */
+  readonly memory?: FrameViews;
+  readonly memoryOffset?: number;
+  /** Zeroed memory of recordsBytes(), for threads that read what connections are like. */
+  readonly records?: SharedArrayBuffer;
+  readonly chooser?: ListenerChooser;
+  readonly ports?: PortSource;
+  /**
+   * Whether somebody else takes the segment in hand, which is of no connection here and begins none; the scratch record has
+   * its addresses. Default nobody: it is answered with a RST.
+   */
+  readonly elsewhere?: () => boolean;
+  /** Follows the flow table: a connection has entered it (1) or left it (-1) with the local port. */
+  readonly portUsed?: (port: number, change: 1 | -1) => void;
+  /** TCP_COUNTERS.length of them. */
+  readonly counters?: Float64Array;
+}
+
+const nobody = (): boolean => false;
+const nothing = (): void => {};
+
+/** Bytes of the records of so many connections. */
+export function recordsBytes(connections: number): number {
+  return (connections + 1) * TCB_WORDS * 4;
 }
 
 export class Tcp {
@@ -96,10 +159,13 @@ export class Tcp {
   readonly flows4: FlowTable;
   readonly flows6: FlowTable6;
   readonly random: Random;
-  readonly counters = new Float64Array(TCP_COUNTERS.length);
-  /** Listeners by number, null where there is none; the first of each port, -1 for none. */
+  readonly counters: Float64Array;
+  /** Listeners by number, null where there is none. */
   readonly listeners: (Listener | null)[] = [];
-  readonly listenersAt = new Int32Array(65_536).fill(-1);
+  readonly chooser: ListenerChooser;
+  readonly ports: PortSource;
+  readonly elsewhere: () => boolean;
+  private readonly portUsed: (port: number, change: 1 | -1) => void;
   /** Key of initial sequence numbers, cookies and port choice. */
   readonly secret: Int32Array;
   readonly hashed = new Int32Array(16);
@@ -172,7 +238,9 @@ export class Tcp {
   reordered = 0;
 
   private readonly free: Int32Array;
-  private freeCount: number;
+  private freeCount = 0;
+  /** Records from this one on have never been used. */
+  private fresh = 0;
   private readonly ready: Int32Array;
   private readyHead = 0;
   private readyCount = 0;
@@ -181,8 +249,6 @@ export class Tcp {
    * @param secret four words, random and kept to oneself
    * @param seed of everything else that is random: equal seeds and inputs give equal runs
    * @param now microseconds
-   * @param memory where buffers lie, `bufferBytes` of it from `memoryOffset` on; that of the frames makes copies between
-   * frames and buffers several times as fast (see buffers.ts). Null: one of its own
    */
   constructor(
     config: Partial<TcpConfig>,
@@ -190,8 +256,7 @@ export class Tcp {
     secret: Int32Array,
     seed: number,
     now: number,
-    memory: FrameViews | null = null,
-    memoryOffset = 0,
+    places: TcpPlaces = {},
   ) {
     this.config = { ...TCP_DEFAULTS, ...config };
     checkConfig(this.config);
@@ -199,11 +264,16 @@ export class Tcp {
     this.sink = sink;
     this.secret = secret.slice(0, 4);
     this.random = new Random(seed);
-    const records = new ArrayBuffer((connections + 1) * TCB_WORDS * 4);
+    const records = places.records ?? new ArrayBuffer(recordsBytes(connections));
     this.w = new Int32Array(records);
     this.f = new Float64Array(records);
     this.scratch = connections * TCB_WORDS;
-    this.chunks = new Chunks(Math.floor(bufferBytes / chunkBytes), chunkBytes, memory, memoryOffset);
+    this.chunks = new Chunks(
+      Math.floor(bufferBytes / chunkBytes),
+      chunkBytes,
+      places.memory ?? null,
+      places.memoryOffset ?? 0,
+    );
     this.sendChunks = this.chunks.count - (this.chunks.count >> 2);
     this.segments = new Segments(this.config.segments);
     this.ranges = new Ranges(this.config.ranges);
@@ -211,10 +281,14 @@ export class Tcp {
     // Room from the start: growing would stop the lcore for as long as a copy takes.
     this.flows4 = new FlowTable(connections, connections, this.random.int32());
     this.flows6 = new FlowTable6(Math.min(connections, 1024), connections, this.random.int32());
-    this.free = Int32Array.from({ length: connections }, (_, i) => (connections - 1 - i) * TCB_WORDS);
-    this.freeCount = connections;
+    this.counters = places.counters ?? new Float64Array(TCP_COUNTERS.length);
+    this.chooser = places.chooser ?? new ListenersByPort();
+    this.ports = places.ports ?? new PortRange(this.config.portFirst, this.config.portLast);
+    this.elsewhere = places.elsewhere ?? nobody;
+    this.portUsed = places.portUsed ?? nothing;
+    this.free = new Int32Array(connections);
     this.ready = new Int32Array(connections);
-    for (let id = 0; id <= connections; id++) this.clear(id * TCB_WORDS);
+    this.clear(this.scratch);
     this.begin(now);
   }
 
@@ -228,8 +302,15 @@ export class Tcp {
 
   /** A clean record in state FREE still, or -1. The caller gives it a state. */
   allocate(): number {
-    if (this.freeCount === 0) return -1;
-    const c = this.free[--this.freeCount];
+    let c: number;
+    if (this.freeCount > 0) c = this.free[--this.freeCount];
+    else {
+      // Memory is touched only as it is needed.
+      if (this.fresh === this.scratch) return -1;
+      c = this.fresh;
+      this.fresh += TCB_WORDS;
+      this.clear(c);
+    }
     this.open++;
     return c;
   }
@@ -269,6 +350,12 @@ export class Tcp {
 
   /** Puts a connection into its table. False: the table is full. */
   insertFlow(c: number): boolean {
+    if (!this.insert(c)) return false;
+    this.portUsed(this.w[c + PORTS] >>> 16, 1);
+    return true;
+  }
+
+  private insert(c: number): boolean {
     const { w } = this;
     const ports = w[c + PORTS];
     const id = c / TCB_WORDS;
@@ -279,14 +366,16 @@ export class Tcp {
   }
 
   removeFlow(c: number): void {
+    if (this.remove(c)) this.portUsed(this.w[c + PORTS] >>> 16, -1);
+  }
+
+  private remove(c: number): boolean {
     const { w } = this;
     const ports = w[c + PORTS];
-    if ((w[c + FLAGS] & F_V6) === 0) {
-      this.flows4.remove(IPPROTO_TCP, w[c + LOCAL + 3], ports >>> 16, w[c + REMOTE + 3], ports & 0xffff);
-      return;
-    }
+    if ((w[c + FLAGS] & F_V6) === 0)
+      return this.flows4.remove(IPPROTO_TCP, w[c + LOCAL + 3], ports >>> 16, w[c + REMOTE + 3], ports & 0xffff);
     this.loadKey(c);
-    this.flows6.remove(IPPROTO_TCP, ports >>> 16, ports & 0xffff);
+    return this.flows6.remove(IPPROTO_TCP, ports >>> 16, ports & 0xffff);
   }
 
   /** The connection with the addresses and ports of a record, its first word, or -1. */

@@ -62,7 +62,9 @@ const NAMES = [
 
 export const TCP_COUNTERS: readonly (readonly [string, string])[] = NAMES;
 
-type Name = (typeof NAMES)[number][0];
+export type TcpCounterName = (typeof NAMES)[number][0];
 
 /** Index of each counter in Tcp.counters. */
-export const N = Object.fromEntries(NAMES.map(([name], i) => [name, i])) as { readonly [name in Name]: number };
+export const N = Object.fromEntries(NAMES.map(([name], i) => [name, i])) as {
+  readonly [name in TcpCounterName]: number;
+};

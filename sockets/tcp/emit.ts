@@ -27,6 +27,7 @@ import {
   F_URGENT,
   F_V6,
   FLAGS,
+  HOPS,
   ISS,
   L_ECN_SYN,
   LOCAL,
@@ -126,7 +127,8 @@ export function emit(
       at = chunks.begin[from];
     }
   }
-  sink.send(tcp, header + length, w, c + LOCAL, v6, (w[c + TOS] & ~ECN_MASK) | ecn, (state & F_NO_PMTUD) === 0);
+  const df = (state & F_NO_PMTUD) === 0;
+  sink.send(tcp, header + length, w, c + LOCAL, v6, (w[c + TOS] & ~ECN_MASK) | ecn, df, w[c + HOPS]);
   t.counters[N.OutSegs]++;
   ackSent(t, c, acked);
   return true;
@@ -189,7 +191,7 @@ export function sendSyn(t: Tcp, c: number): boolean {
   const scale = first ? scaleFor(t.config.receiveBufferMax) : w[c + SCALES] >> 8;
   const echoed = first ? 0 : w[c + TS_RECENT];
   writeSynOptions(bytes, tcp + TCP_OPTIONS, flags, advertisedMss(t, c), scale, timestamp(t, c), echoed);
-  sink.send(tcp, header, w, c + LOCAL, v6, w[c + TOS] & ~ECN_MASK, (flags & F_NO_PMTUD) === 0);
+  sink.send(tcp, header, w, c + LOCAL, v6, w[c + TOS] & ~ECN_MASK, (flags & F_NO_PMTUD) === 0, w[c + HOPS]);
   t.counters[N.OutSegs]++;
   return true;
 }

@@ -29,6 +29,7 @@ import {
   F_V6,
   F_WSCALE,
   FLAGS,
+  HOPS,
   IRS,
   ISS,
   KEEP_COUNTS,
@@ -75,7 +76,7 @@ import { scaleFor } from "./window.ts";
 
 /** Options of a listener that its connections begin with. */
 const INHERITED = [
-  ...[CONGESTION, DEFER_COUNT, KEEP_COUNTS, KEEP_IDLE_MS, KEEP_INTERVAL_MS, LINGER2_MS, LINGER_MS, NOTSENT_LOWAT],
+  ...[CONGESTION, DEFER_COUNT, HOPS, KEEP_COUNTS, KEEP_IDLE_MS, KEEP_INTERVAL_MS, LINGER2_MS, LINGER_MS, NOTSENT_LOWAT],
   ...[PACING_MAX, RCV_BUF, RCV_LOWAT, SND_BUF, SYN_COUNT, TOS, USER_MSS, USER_TIMEOUT_MS, WINDOW_CLAMP],
 ] as const;
 const INHERITED_FLAGS = F_NODELAY | F_KEEPALIVE | F_OOBINLINE | F_LINGER | F_NO_PMTUD;
@@ -100,14 +101,12 @@ export class Listener {
   backlog: number;
   /** Half-open connections. */
   halfOpen = 0;
-  /** Listener of the same port, -1 at the end. */
-  next: number;
   private readonly queue: Int32Array;
   private head = 0;
   /** Connections to be accepted. */
   waiting = 0;
 
-  constructor(t: Tcp, c: number, tag: number, backlog: number, v6only: boolean, next: number) {
+  constructor(t: Tcp, c: number, tag: number, backlog: number, v6only: boolean) {
     this.c = c;
     this.tag = tag;
     this.port = t.w[c + PORTS] >>> 16;
@@ -115,7 +114,6 @@ export class Listener {
     this.any = isAny(t.w, c + LOCAL, this.v6);
     this.v6only = v6only;
     this.backlog = backlog;
-    this.next = next;
     this.queue = new Int32Array(t.config.acceptBacklogMax + 1);
   }
 
@@ -137,6 +135,7 @@ export class Listener {
   }
 }
 
+/** Whether the address of four words at w[at] is a wildcard. */
 function isAny(w: Int32Array, at: number, v6: boolean): boolean {
   return w[at + 3] === 0 && (!v6 || (w[at] === 0 && w[at + 1] === 0 && w[at + 2] === 0));
 }
@@ -161,46 +160,25 @@ export function startListening(t: Tcp, c: number, backlog: number, v6only: boole
     if (own !== null) own.backlog = most;
     return 0;
   }
-  const port = w[c + PORTS] >>> 16;
-  for (let n = t.listenersAt[port]; n >= 0; n = (t.listeners[n] as Listener).next)
-    if (collides(t, t.listeners[n] as Listener, c, v6only)) return -ERRNO.EADDRINUSE;
   let number = 0;
   while (t.listeners[number] != null) number++;
   if (number >= t.config.listeners) return -ERRNO.ENOBUFS;
   const tag = number | ((++t.listenersMade & 0x7fff) << GENERATION_SHIFT);
+  const listener = new Listener(t, c, tag, most, v6only);
+  const result = t.chooser.add(t, listener);
+  if (result < 0) return result;
   w[c + STATE] = LISTEN;
   w[c + LISTENER] = tag;
-  t.listeners[number] = new Listener(t, c, tag, most, v6only, t.listenersAt[port]);
-  t.listenersAt[port] = number;
+  t.listeners[number] = listener;
   return 0;
-}
-
-function collides(t: Tcp, other: Listener, c: number, v6only: boolean): boolean {
-  const { w } = t;
-  const v6 = (w[c + FLAGS] & F_V6) !== 0;
-  if (other.v6 !== v6) return (other.v6 && other.any && !other.v6only) || (v6 && isAny(w, c + LOCAL, v6) && !v6only);
-  if (other.any || isAny(w, c + LOCAL, v6)) return other.any === isAny(w, c + LOCAL, v6);
-  return sameAddress(w, other.c, c);
-}
-
-function sameAddress(w: Int32Array, a: number, b: number): boolean {
-  for (let i = 0; i < 4; i++) if (w[a + LOCAL + i] !== w[b + LOCAL + i]) return false;
-  return true;
 }
 
 /** Ends a listener: connections not yet accepted are reset, half-open ones find nobody. */
 export function stopListening(t: Tcp, c: number): void {
   const listener = listenerOf(t, c);
   if (listener === null) return;
-  const number = listener.tag & 0xffff;
-  const { port } = listener;
-  if (t.listenersAt[port] === number) t.listenersAt[port] = listener.next;
-  else {
-    let n = t.listenersAt[port];
-    while ((t.listeners[n] as Listener).next !== number) n = (t.listeners[n] as Listener).next;
-    (t.listeners[n] as Listener).next = listener.next;
-  }
-  t.listeners[number] = null;
+  t.chooser.remove(t, listener);
+  t.listeners[listener.tag & 0xffff] = null;
   t.w[c + STATE] = CLOSED;
   for (let child = listener.take(); child >= 0; child = listener.take()) {
     t.w[child + LOCKS] &= ~L_UNACCEPTED;
@@ -209,35 +187,19 @@ export function stopListening(t: Tcp, c: number): void {
   }
 }
 
-/** The listener for the addresses and port of a record: one of its address before one that takes all. */
-function findListener(t: Tcp, c: number): Listener | null {
-  const { w } = t;
-  const v6 = (w[c + FLAGS] & F_V6) !== 0;
-  let best: Listener | null = null;
-  for (let n = t.listenersAt[w[c + PORTS] >>> 16]; n >= 0; ) {
-    const listener = t.listeners[n] as Listener;
-    n = listener.next;
-    if (listener.v6 === v6) {
-      if (listener.any) best = listener;
-      else if (sameAddress(w, listener.c, c)) return listener;
-    } else if (listener.v6 && listener.any && !listener.v6only && best === null) best = listener;
-  }
-  return best;
-}
-
 /** The segment in hand belongs to no connection; the scratch record has its addresses (RFC 9293, sections 3.10.7.1 and 2). */
 export function noConnection(t: Tcp): void {
   const { scratch } = t;
   // RFC 9293, MUST-57 and MUST-63: nobody's address, or everybody's.
   if (!isUnicast(t.w, scratch + LOCAL, t.segV6) || !isUnicast(t.w, scratch + REMOTE, t.segV6)) return;
-  const listener = findListener(t, scratch);
-  if (listener === null) {
+  const listener = t.chooser.find(t, scratch);
+  if ((t.segFlags & (TCP_ACK | TCP_RST)) !== 0) {
+    const opens = listener !== null && (t.segFlags & (TCP_SYN | TCP_RST)) === 0;
+    if ((opens && cookieAcked(t, listener)) || t.elsewhere()) return;
     answerReset(t, scratch);
     return;
   }
-  if ((t.segFlags & TCP_RST) !== 0) return;
-  if ((t.segFlags & TCP_ACK) !== 0) {
-    if ((t.segFlags & TCP_SYN) === 0 && cookieAcked(t, listener)) return;
+  if (listener === null) {
     answerReset(t, scratch);
     return;
   }
@@ -410,11 +372,11 @@ export function accept(t: Tcp, id: number): number {
 
 /** A SYN for a connection in TIME_WAIT, which has ended for it: the listener takes it. False: nobody listens. */
 export function hasListener(t: Tcp): boolean {
-  return findListener(t, t.scratch) !== null;
+  return t.chooser.find(t, t.scratch) !== null;
 }
 
 /** … with the sequence number that the old connection leaves to the new. */
 export function reopen(t: Tcp, iss: number): void {
-  const listener = findListener(t, t.scratch);
+  const listener = t.chooser.find(t, t.scratch);
   if (listener !== null) synArrives(t, listener, iss);
 }

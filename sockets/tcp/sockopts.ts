@@ -26,6 +26,7 @@ import {
   F_OOBINLINE,
   F_PINGPONG,
   FLAGS,
+  HOPS,
   KEEP_COUNTS,
   KEEP_IDLE_MS,
   KEEP_INTERVAL_MS,
@@ -82,6 +83,8 @@ export const OPTIONS = {
   SO_RCVLOWAT: SOCKET_LEVEL + 18,
   SO_MAX_PACING_RATE: SOCKET_LEVEL + 47,
   IP_TOS: IP_LEVEL + 1,
+  /** Also IPV6_UNICAST_HOPS: 1 to 255, -1 for the host's. */
+  IP_TTL: IP_LEVEL + 2,
   /** IP_PMTUDISC_DONT (0) or another. */
   IP_MTU_DISCOVER: IP_LEVEL + 10,
 } as const;
@@ -250,6 +253,10 @@ function setOther(t: Tcp, c: number, option: number, value: number): number {
     case OPTIONS.IP_TOS:
       w[c + TOS] = value & 0xfc;
       return 0;
+    case OPTIONS.IP_TTL:
+      if (value !== -1 && !within(value, 1, 255)) return -ERRNO.EINVAL;
+      w[c + HOPS] = Math.max(value, 0);
+      return 0;
     case OPTIONS.IP_MTU_DISCOVER:
       flag(w, c, F_NO_PMTUD, value === 0);
       return 0;
@@ -309,6 +316,8 @@ export function getOption(t: Tcp, id: number, option: number): number {
       return w[c + PACING_MAX];
     case OPTIONS.IP_TOS:
       return w[c + TOS];
+    case OPTIONS.IP_TTL:
+      return w[c + HOPS];
     case OPTIONS.IP_MTU_DISCOVER:
       return 1 - has(F_NO_PMTUD);
   }

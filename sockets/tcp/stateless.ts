@@ -29,7 +29,7 @@ function answer(t: Tcp, c: number, seq: number, ack: number, flags: number, wind
   }
   const ports = w[c + PORTS];
   writeTcp(sink.views.bytes, tcp, ports >>> 16, ports & 0xffff, seq, ack, TCP_HEADER, flags, window);
-  sink.send(tcp, TCP_HEADER, w, c + LOCAL, v6, 0, true);
+  sink.send(tcp, TCP_HEADER, w, c + LOCAL, v6, 0, true, 0);
   t.counters[N.OutSegs]++;
   return true;
 }
@@ -59,7 +59,7 @@ export function answerCookie(t: Tcp, c: number, mss: number, window: number): vo
   const value = (flags & F_TS) !== 0 ? cookieTimestamp(clock, flags, t.optScale) : 0;
   const scale = scaleFor(t.config.receiveBufferMax);
   writeSynOptions(bytes, tcp + TCP_OPTIONS, flags, advertisedMss(t, c), scale, value, t.tsVal);
-  sink.send(tcp, header, w, c + LOCAL, v6, 0, true);
+  sink.send(tcp, header, w, c + LOCAL, v6, 0, true, 0);
   t.counters[N.OutSegs]++;
   t.counters[N.SyncookiesSent]++;
   t.cookiesOut = true;

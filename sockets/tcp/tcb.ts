@@ -261,6 +261,8 @@ export const PEER_MSS = 148;
 export const PACING_MAX = 149;
 /** Which congestion control: NEWRENO, CUBIC. */
 export const CONGESTION = 150;
+/** IP_TTL or IPV6_UNICAST_HOPS, 0: the host's. */
+export const HOPS = 151;
 /** Since when probes of a closed window go unanswered. */
 export const PROBES_SINCE_MS = 152;
 /** TCP_DEFER_ACCEPT: SYN-ACKs sent again at most while a connection without data is not accepted. */

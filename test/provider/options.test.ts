@@ -32,6 +32,7 @@ const REFUSED = {
   frameSize: [{ frameSize: 2048 }, "kernel sockets take none"],
   ringSlots: [{ ringSlots: 1024 }, "is of rings"],
   bpfBytes: [{ bpfBytes: 65536 }, "the kernel's"],
+  tcp: [{ tcp: {} }, "kernel sockets have the kernel's"],
   // Of lcores, which a module makes.
   cpus: [{ cpus: CPUS.slice(0, 1) }, "without a 'module'"],
   poll: [{ poll: "adaptive" }, "without a 'module'"],

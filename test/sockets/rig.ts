@@ -15,6 +15,7 @@ import { PORTS_MAX, type Shared } from "../../sockets/shared.ts";
 import { Stack } from "../../sockets/stack.ts";
 import { Sysctl } from "../../sockets/sysctl.ts";
 import { SocketTable } from "../../sockets/table.ts";
+import { TCP_DEFAULTS } from "../../sockets/tcp/config.ts";
 import { ThreadEndpoint } from "../../sockets/thread.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { FrameViews } from "../../sockets/wire/views.ts";
@@ -136,6 +137,10 @@ export class Rig {
       portInfo: new Int32Array(lcores * PORTS_MAX * 2),
       fib: fibBuffer,
       sysctl: new Sysctl(Sysctl.create()),
+      tcbs: [],
+      tcp: TCP_DEFAULTS,
+      portOwners: new Uint8Array(65_536),
+      portUse: [],
       ifindex: IFINDEX,
       controlThread: -1,
       hostThread: options.hostThread ?? -1,

@@ -1,0 +1,13 @@
+/** What an lcore's TCP is made of. */
+
+/** Bytes behind the buffers in an lcore's memory, through which applications' bytes come and go. */
+export const TCP_SCRATCH_BYTES = 65_536;
+
+export interface TcpSetup {
+  /** Four random words, the same on every lcore. */
+  readonly secret: Int32Array;
+  readonly seed: number;
+  /** Raw sockets for packets whose way only the kernel knows, -1 where there is none. */
+  readonly raw4: number;
+  readonly raw6: number;
+}

@@ -1,0 +1,219 @@
+/**
+ * Where an lcore's TCP sends: a frame from the pool, the IP header before the segment, and the way out that its address has:
+ * a port; the kernel, by a raw socket, where only that knows the next hop yet; the host protocols; or back in again, for an
+ * address of this host.
+ */
+import { sys } from "af-xdp-bindings";
+import type { Port } from "../../queues/driver.ts";
+import type { FramePool } from "../../queues/pool.ts";
+import { C } from "../counters.ts";
+import { VIA_KERNEL } from "../destinations.ts";
+import { TX_HEADROOM } from "../endpoint.ts";
+import type { Fib } from "../fib.ts";
+import { HOST_SEND } from "../message.ts";
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from "../msghdr.ts";
+import type { Diverter, Output } from "../output.ts";
+import { SOCKADDR_IN6_BYTES, writeSockaddr } from "../sockaddr.ts";
+import { AF_INET, AF_INET6, type SocketTable } from "../table.ts";
+import type { TcpSink } from "../tcp/core.ts";
+import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "../wire/ethernet.ts";
+import { IPPROTO_TCP, IPV4_DF, IPV4_HEADER, writeIpv4 } from "../wire/ipv4.ts";
+import {
+  IPV6_DST,
+  IPV6_HEADER,
+  IPV6_HOP_LIMIT,
+  IPV6_NEXT_HEADER,
+  IPV6_PAYLOAD_LENGTH,
+  IPV6_SRC,
+} from "../wire/ipv6.ts";
+import { finishTcp4, finishTcp6 } from "../wire/tcp.ts";
+import { type FrameViews, writeInt32, writeUint16 } from "../wire/views.ts";
+import type { TcpSetup } from "./tcp-setup.ts";
+
+/** net.ipv4.ip_default_ttl. */
+const HOPS_DEFAULT = 64;
+/** MTU where no way is known: what Ethernet has. */
+const MTU_DEFAULT = 1500;
+/** Frames left to reception and to datagrams. */
+const FRAMES_SPARED = 64;
+/** Segments to own addresses that wait for the end of the turn; one more is lost. */
+const LOOP_MAX = 4096;
+
+export interface SinkParts {
+  readonly table: SocketTable;
+  readonly ports: readonly Port[];
+  readonly pool: FramePool;
+  readonly views: FrameViews;
+  readonly fib: Fib;
+  readonly counters: Float64Array;
+  readonly out: Output;
+}
+
+export class FrameSink implements TcpSink {
+  readonly views: FrameViews;
+  /** The host protocols, where the engine has its own. */
+  host: Diverter | null = null;
+  private readonly parts: SinkParts;
+  private readonly setup: TcpSetup;
+  private readonly base: number;
+  private readonly sockaddr = new DataView(new ArrayBuffer(SOCKADDR_IN6_BYTES));
+  private readonly sockaddrAddress = sys.addressOf(this.sockaddr);
+  /** Segments to own addresses: offset of the IP header, of the TCP header, bytes from there, and 1 for IPv6. */
+  private readonly loop = new Int32Array(LOOP_MAX * 4);
+  private looped = 0;
+
+  constructor(parts: SinkParts, setup: TcpSetup) {
+    this.parts = parts;
+    this.setup = setup;
+    this.views = parts.views;
+    this.base = sys.addressOf(parts.views.bytes);
+  }
+
+  frame(_length: number, _v6: boolean): number {
+    const { pool, ports } = this.parts;
+    // A segment that finds no room is asked for again; one that is dropped here would look like loss.
+    if (pool.available <= FRAMES_SPARED) return -1;
+    for (let p = 0; p < ports.length; p++) if (ports[p].txRoom === 0) return -1;
+    return pool.take() + TX_HEADROOM;
+  }
+
+  send(
+    tcp: number,
+    length: number,
+    words: Int32Array,
+    at: number,
+    v6: boolean,
+    tos: number,
+    df: boolean,
+    hops: number,
+  ): void {
+    const { out } = this.parts;
+    const d = at + 4;
+    const entry = out.destinations.resolve(words[d], words[d + 1], words[d + 2], words[d + 3]);
+    const ip = v6
+      ? this.writeHeader6(tcp, length, words, at, tos, hops)
+      : this.writeHeader4(tcp, length, words, at, tos, df, hops);
+    if (entry === VIA_KERNEL) {
+      this.sendElsewhere(ip, tcp, length, words, d, v6);
+      return;
+    }
+    const ethernet = ip - ETH_HEADER;
+    out.writeLink(ethernet, entry, v6 ? ETH_P_IPV6 : ETH_P_IP);
+    if (!out.push(out.destinations.port[entry], ethernet, tcp + length - ethernet)) this.fail(tcp);
+  }
+
+  mtu(words: Int32Array, at: number, _v6: boolean): number {
+    const { fib, out } = this.parts;
+    const d = at + 4;
+    const entry = out.destinations.resolve(words[d], words[d + 1], words[d + 2], words[d + 3]);
+    if (entry !== VIA_KERNEL) return out.destinations.mtu[entry];
+    return fib.mtuTo(words[d], words[d + 1], words[d + 2], words[d + 3]) || MTU_DEFAULT;
+  }
+
+  /** The own address that a connection to `address` leaves from, four words. False: there is no way to it. */
+  sourceTo(address: Int32Array, source: Int32Array): boolean {
+    return this.parts.out.destinations.sourceTo(address[0], address[1], address[2], address[3], source);
+  }
+
+  /** Segments to own addresses that wait. */
+  get waiting(): number {
+    return this.looped;
+  }
+
+  /** Hands the segments to own addresses that were there at the beginning to `take`, and their frames back. */
+  drain(take: (ip: number, tcp: number, length: number, v6: boolean) => void): void {
+    const { loop } = this;
+    const { counters, pool } = this.parts;
+    const count = this.looped;
+    for (let i = 0; i < count * 4; i += 4) {
+      take(loop[i], loop[i + 1], loop[i + 2], loop[i + 3] === 1);
+      pool.give(loop[i + 1]);
+    }
+    loop.copyWithin(0, count * 4, this.looped * 4);
+    this.looped -= count;
+    counters[C.TcpLooped] += count;
+  }
+
+  private writeHeader4(
+    tcp: number,
+    length: number,
+    words: Int32Array,
+    at: number,
+    tos: number,
+    df: boolean,
+    hops: number,
+  ): number {
+    const ip = tcp - IPV4_HEADER;
+    const id = df ? 0 : this.parts.table.nextIdent();
+    const ttl = hops === 0 ? HOPS_DEFAULT : hops;
+    const total = length + IPV4_HEADER;
+    writeIpv4(this.views, ip, tos, total, id, df ? IPV4_DF : 0, ttl, IPPROTO_TCP, words[at + 3], words[at + 7]);
+    finishTcp4(this.views, tcp, length, ip);
+    return ip;
+  }
+
+  private writeHeader6(tcp: number, length: number, words: Int32Array, at: number, tos: number, hops: number): number {
+    const { bytes } = this.views;
+    const ip = tcp - IPV6_HEADER;
+    writeInt32(bytes, ip, (6 << 28) | (tos << 20));
+    writeUint16(bytes, ip + IPV6_PAYLOAD_LENGTH, length);
+    bytes[ip + IPV6_NEXT_HEADER] = IPPROTO_TCP;
+    bytes[ip + IPV6_HOP_LIMIT] = hops === 0 ? HOPS_DEFAULT : hops;
+    for (let i = 0; i < 4; i++) {
+      writeInt32(bytes, ip + IPV6_SRC + 4 * i, words[at + i]);
+      writeInt32(bytes, ip + IPV6_DST + 4 * i, words[at + 4 + i]);
+    }
+    finishTcp6(this.views, tcp, length, ip);
+    return ip;
+  }
+
+  /** `d`: where in `words` the destination is. */
+  private sendElsewhere(ip: number, tcp: number, length: number, words: Int32Array, d: number, v6: boolean): void {
+    const { bytes } = this.views;
+    if (this.parts.fib.isLocal(words[d], words[d + 1], words[d + 2], words[d + 3])) {
+      this.keep(ip, tcp, length, v6);
+      return;
+    }
+    if (this.host !== null) {
+      const ethernet = ip - ETH_HEADER;
+      bytes.fill(0, ethernet, ip - 2);
+      writeUint16(bytes, ip - 2, v6 ? ETH_P_IPV6 : ETH_P_IP);
+      this.host.divert(tcp - TX_HEADROOM, ethernet, tcp + length - ethernet, 0, HOST_SEND);
+      return;
+    }
+    this.sendByKernel(ip, tcp + length - ip, words, d, v6);
+    this.parts.pool.give(tcp);
+  }
+
+  private keep(ip: number, tcp: number, length: number, v6: boolean): void {
+    if (this.looped === LOOP_MAX) {
+      this.fail(tcp);
+      return;
+    }
+    const at = this.looped++ * 4;
+    this.loop[at] = ip;
+    this.loop[at + 1] = tcp;
+    this.loop[at + 2] = length;
+    this.loop[at + 3] = v6 ? 1 : 0;
+  }
+
+  private sendByKernel(ip: number, length: number, words: Int32Array, d: number, v6: boolean): void {
+    const { counters } = this.parts;
+    const fd = v6 ? this.setup.raw6 : this.setup.raw4;
+    if (fd < 0) {
+      counters[C.TcpOutErrors]++;
+      return;
+    }
+    const family = v6 ? AF_INET6 : AF_INET;
+    const size = writeSockaddr(this.sockaddr, family, words[d], words[d + 1], words[d + 2], words[d + 3], 0);
+    const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    const result = sys.sys6(sys.SYS.sendto, fd, this.base + ip, length, flags, this.sockaddrAddress, size);
+    counters[result < 0 ? C.TcpOutErrors : C.TcpOutViaKernel]++;
+  }
+
+  /** The frame is free again; the segment is lost, as on a wire. */
+  private fail(tcp: number): void {
+    this.parts.counters[C.TcpOutErrors]++;
+    this.parts.pool.give(tcp);
+  }
+}
