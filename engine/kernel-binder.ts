@@ -3,7 +3,8 @@
  * privileged ports, addresses of the host, same UID for reuseport), and the XDP program's maps steer it here.
  *
  * What the program passes on all the same (fragments, multicast, a frame that came before its port was steered) arrives
- * at the placeholder. The control thread reads it there and delivers it.
+ * at the placeholder. The control thread reads it there and delivers it. A TCP socket's placeholder drops it instead: the
+ * sender sends a segment again.
  */
 import { sys } from "af-xdp-bindings";
 import { addressBytes } from "../sockets/fib.ts";
@@ -19,7 +20,18 @@ import {
   SO_TIMESTAMPNS,
   SOL_SOCKET,
 } from "../sockets/options.ts";
-import { AF_INET6, F_TIMESTAMP, F_V6ONLY, FAMILY, FLAGS, LOCAL, type SocketTable } from "../sockets/table.ts";
+import {
+  AF_INET6,
+  F_LISTEN,
+  F_STEERED,
+  F_TIMESTAMP,
+  F_V6ONLY,
+  FAMILY,
+  FLAGS,
+  IPPROTO_TCP,
+  LOCAL,
+  type SocketTable,
+} from "../sockets/table.ts";
 import type { OpenOptions } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
 import { PortBinder } from "./port-binder.ts";
@@ -59,6 +71,8 @@ export class KernelBinder extends PortBinder {
     const bound = new Map<string, { bytes: Uint8Array; flags: number }>();
     for (let id = table.firstBound(protocol, port); id >= 0; id = table.nextBound(id)) {
       const flags = table.get(id, FLAGS);
+      // What neither listens nor connects the kernel answers as it does for a socket of its own: with a RST.
+      if (protocol === IPPROTO_TCP && (flags & (F_LISTEN | F_STEERED)) === 0) continue;
       const wantsStamp = (flags & F_TIMESTAMP) === 0 ? 0 : STAMP;
       if (table.isAny(id)) {
         stamp |= wantsStamp;

@@ -18,11 +18,12 @@ import {
   F_WILDCARD,
   FAMILY,
   FLAGS,
-  IPPROTO_UDP,
+  IPPROTO_TCP,
   LOCAL,
   LOCAL_PORT,
   OPEN,
   PORT_RANGE,
+  PROTOCOL,
   REMOTE,
   REMOTE_PORT,
   type SocketTable,
@@ -63,6 +64,8 @@ export class MemoryBinder implements Binder {
     if (port < 0) return port;
     const flags = table.get(id, FLAGS);
     const isIpv6 = table.get(id, FAMILY) === AF_INET6;
+    // Of IPv6 (__inet6_bind): nobody speaks TCP to a group.
+    if (isIpv6 && isGroup(words) && !isMapped(words) && table.get(id, PROTOCOL) === IPPROTO_TCP) return -ERRNO.EINVAL;
     const isFree = isAny(words) || this.isOwn(words) || isGroup(words) || (flags & F_ANY_ADDRESS) !== 0;
     if (!isIpv6 && !isFree) return -ERRNO.EADDRNOTAVAIL;
     if (table.get(id, STATE) !== OPEN) return -ERRNO.EINVAL;
@@ -106,6 +109,18 @@ export class MemoryBinder implements Binder {
     return 0;
   }
 
+  /** Who else is at the port the table itself sees. */
+  listen(table: SocketTable, id: number, _backlog: number, binding: Binding): number {
+    this.readNames(table, id, binding);
+    return binding.localPort === 0 ? this.choosePort(table, id, binding) : 0;
+  }
+
+  /** tcp_set_state: a port that bind(2) was not asked for is given up. */
+  unlisten(table: SocketTable, id: number, binding: Binding): void {
+    this.readNames(table, id, binding);
+    if ((table.get(id, FLAGS) & F_CHOSEN_PORT) !== 0) binding.localPort = 0;
+  }
+
   readNames(table: SocketTable, id: number, binding: Binding): void {
     for (let i = 0; i < 4; i++) {
       binding.local[i] = table.get(id, LOCAL + i);
@@ -138,7 +153,7 @@ export class MemoryBinder implements Binder {
     const start = Math.floor(Math.random() * count);
     for (let i = 0; i < count; i++) {
       const port = first + ((start + i) % count);
-      if (table.portInUse(IPPROTO_UDP, port)) continue;
+      if (table.portInUse(table.get(id, PROTOCOL), port)) continue;
       binding.localPort = port;
       return 0;
     }

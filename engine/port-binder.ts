@@ -33,13 +33,17 @@ import {
   F_V6ONLY,
   FAMILY,
   FLAGS,
+  IPPROTO_TCP,
   PLACEHOLDER,
+  PROTOCOL,
   SNDBUF,
   type SocketTable,
 } from "../sockets/table.ts";
 import type { OpenOptions } from "../sockets/udp-open.ts";
 import type { NetNs } from "./host/netns.ts";
+import { listenDeaf, prepareStream, stopListening } from "./stream-placeholder.ts";
 
+const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
@@ -57,10 +61,11 @@ export abstract class PortBinder implements Binder {
 
   open(table: SocketTable, id: number, options: OpenOptions): number {
     const family = table.get(id, FAMILY);
-    const fd = this.netns.run(() => sys.socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const isStream = table.get(id, PROTOCOL) === IPPROTO_TCP;
+    const type = (isStream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    const fd = this.netns.run(() => sys.socket(family, type, 0));
     if (fd < 0) return fd;
-    let result = this.prepare(fd, table, id, options);
-    if (result === 0) result = this.opened(fd, table, id);
+    const result = isStream ? this.openStream(fd, table, id, options) : this.openDatagram(fd, table, id, options);
     if (result < 0) {
       sys.close(fd);
       return result;
@@ -86,6 +91,17 @@ export abstract class PortBinder implements Binder {
     return result;
   }
 
+  listen(table: SocketTable, id: number, backlog: number, binding: Binding): number {
+    const result = listenDeaf(table.get(id, PLACEHOLDER), backlog);
+    this.readNames(table, id, binding);
+    return result;
+  }
+
+  unlisten(table: SocketTable, id: number, binding: Binding): void {
+    stopListening(table.get(id, PLACEHOLDER));
+    this.readNames(table, id, binding);
+  }
+
   readNames(table: SocketTable, id: number, binding: Binding): void {
     const fd = table.get(id, PLACEHOLDER);
     this.readLocal(fd, table, id, binding);
@@ -100,6 +116,23 @@ export abstract class PortBinder implements Binder {
 
   close(): void {
     this.netns.close();
+  }
+
+  private openDatagram(fd: number, table: SocketTable, id: number, options: OpenOptions): number {
+    const result = this.prepare(fd, table, id, options);
+    return result === 0 ? this.opened(fd, table, id) : result;
+  }
+
+  /** Makes a TCP socket's placeholder ready: of its options only those count that decide over ports. Returns 0 or -errno. */
+  protected openStream(fd: number, table: SocketTable, id: number, { ipv6Only }: OpenOptions): number {
+    const result = prepareStream(fd, table, id, ipv6Only);
+    if (result === 0 && table.get(id, FAMILY) === AF_INET6) this.readV6only(fd, table, id);
+    return result;
+  }
+
+  private readV6only(fd: number, table: SocketTable, id: number): void {
+    const only = this.read(fd, IPPROTO_IPV6, IPV6_V6ONLY) !== 0;
+    table.set(id, FLAGS, withFlag(table.get(id, FLAGS), F_V6ONLY, only));
   }
 
   /** Sets the options that it is to be opened with, and reads what the host gives where none are. Returns 0 or -errno. */
@@ -125,9 +158,7 @@ export abstract class PortBinder implements Binder {
       table.ttlTos[id] = withTtl(table.ttlTos[id], this.read(fd, IPPROTO_IP, IP_TTL));
       if (v6) table.ttlTos6[id] = withTtl(table.ttlTos6[id], this.read(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS));
     }
-    if (v6 && ipv6Only === undefined) {
-      table.set(id, FLAGS, withFlag(flags, F_V6ONLY, this.read(fd, IPPROTO_IPV6, IPV6_V6ONLY) !== 0));
-    }
+    if (v6 && ipv6Only === undefined) this.readV6only(fd, table, id);
     this.setBuffer(fd, options.receiveBuffer, SO_RCVBUFFORCE, SO_RCVBUF);
     this.setBuffer(fd, options.sendBuffer, SO_SNDBUFFORCE, SO_SNDBUF);
     table.rcvbuf[id] = this.read(fd, SOL_SOCKET, SO_RCVBUF);

@@ -42,6 +42,11 @@ export class SocketBinder extends PortBinder {
 
   override steer(): void {}
 
+  /** An engine on kernel sockets has no TCP of its own. */
+  protected override openStream(): number {
+    return -ERRNO.ESOCKTNOSUPPORT;
+  }
+
   protected override prepare(fd: number, table: SocketTable, id: number, options: OpenOptions): number {
     // The kernel chooses in a group by CPU, never by NAPI ID.
     if (table.get(id, INCOMING_NAPI) !== 0) return -ERRNO.EOPNOTSUPP;

@@ -42,12 +42,22 @@ export interface Binder {
    */
   connect(table: SocketTable, id: number, address: Uint8Array, binding: Binding): number;
 
+  /**
+   * listen(2) of a TCP socket. `binding` tells its names then: one that was not bound has been given a port. Listening again
+   * is no error. The record is not touched; the mutex is held.
+   * @returns 0, or -errno as listen(2) gives it
+   */
+  listen(table: SocketTable, id: number, backlog: number, binding: Binding): number;
+
+  /** shutdown(2) of a TCP socket that listens. `binding` tells its names then: a port that it was given may be gone. */
+  unlisten(table: SocketTable, id: number, binding: Binding): void;
+
   /** What the socket's names are now. The mutex is held. */
   readNames(table: SocketTable, id: number, binding: Binding): void;
 
   /**
-   * Brings what steers the protocol's port up to date with the sockets bound to it now. Called with the mutex held,
-   * after a bind, connect or close. `gone`: an address (four words) that a socket there has left.
+   * Brings what steers the protocol's port up to date with the sockets bound to it now (of TCP: those with F_LISTEN or
+   * F_STEERED). Called with the mutex held, after a bind, listen, connect or close. `gone`: an address (four words) that a socket there has left.
    */
   steer(table: SocketTable, protocol: number, port: number, gone: Int32Array | null): void;
 

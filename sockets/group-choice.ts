@@ -6,9 +6,10 @@ import { DROPPED, type Programs } from "./bpf/programs.ts";
 import { GROUPS_MAX } from "./reuseport.ts";
 import { PORTS_MAX } from "./shared.ts";
 import { CONNECTED, INCOMING_CPU, INCOMING_NAPI, type SocketTable, STATE } from "./table.ts";
-import { IPV4_DST, IPV4_SRC } from "./wire/ipv4.ts";
+import { IPPROTO_TCP, IPPROTO_UDP, IPV4_DST, IPV4_SRC } from "./wire/ipv4.ts";
 import { IPV6_DST, IPV6_SRC } from "./wire/ipv6.ts";
-import { UDP_DST, UDP_SRC } from "./wire/udp.ts";
+import { tcpHeaderLength } from "./wire/tcp.ts";
+import { UDP_DST, UDP_HEADER, UDP_SRC } from "./wire/udp.ts";
 import { readInt32, readUint16 } from "./wire/views.ts";
 
 /** No socket. */
@@ -69,6 +70,34 @@ export class GroupChoice {
     const socket = index >= 0 ? table.groups.member(group, index) : programs.chosen;
     if (socket >= 0) return socket;
     return this.preferred(group, count, memberOf(this.hashOf(bytes), count), portNumber);
+  }
+
+  /**
+   * choose() for the TCP segment that came by a port of the lcore.
+   * @param frame offset in `bytes` of its Ethernet header; `ip` and `tcp` those of the further ones
+   * @param length bytes from the TCP header on
+   */
+  chooseTcp(
+    group: number,
+    bytes: Uint8Array,
+    portNumber: number,
+    frame: number,
+    ip: number,
+    tcp: number,
+    length: number,
+  ): number {
+    const { arrival } = this.programs;
+    arrival.port = portNumber;
+    arrival.frame = frame;
+    arrival.ip = ip;
+    arrival.udp = tcp;
+    arrival.protocol = IPPROTO_TCP;
+    arrival.header = tcpHeaderLength(bytes, tcp);
+    arrival.length = length;
+    const socket = this.choose(group, bytes, portNumber);
+    arrival.protocol = IPPROTO_UDP;
+    arrival.header = UDP_HEADER;
+    return socket;
   }
 
   /** Of the members from `first` on that are not connected, the one that asks for this NAPI ID, or this CPU, or the first. */

@@ -12,6 +12,7 @@ import { FlowTable } from "./flow-table.ts";
 import { FlowTable6 } from "./flow-table6.ts";
 import { flowHash, GroupChoice, memberOf, NOBODY } from "./group-choice.ts";
 import { PORTS_MAX } from "./shared.ts";
+import { Listeners } from "./stream/listeners.ts";
 import {
   AF_INET,
   CONNECTED,
@@ -86,6 +87,8 @@ export class Lookup {
   /** BPF programs of sockets and groups, as this lcore runs them. */
   readonly programs: Programs;
   private readonly choice: GroupChoice;
+  /** TCP sockets that listen. */
+  readonly listeners: Listeners;
   /** Hears which sockets have a filter, and which no longer. */
   onFilter: (id: number, has: boolean) => void = () => {};
   /** Connected sockets that a later one on the same 4-tuple hides. */
@@ -105,7 +108,44 @@ export class Lookup {
     this.keys = new Int32Array(table.capacity * KEY_WORDS);
     this.programs = new Programs(table.bpf, registryOf(table));
     this.choice = new GroupChoice(table, this.programs, this.seed, lcore, portInfo);
+    this.listeners = new Listeners(table, this.choice, this.seed, lcore, portInfo);
     table.mutex.hold(() => this.rescan(table.version()));
+  }
+
+  /** True once any TCP socket has been seen in the table. */
+  get hasTcp(): boolean {
+    return this.listeners.hasTcp;
+  }
+
+  /** Takes who is to hear of listeners, see Listeners: at once of those that listen already. */
+  set onListener(hear: (id: number, listens: boolean) => void) {
+    this.listeners.hear(hear);
+  }
+
+  /**
+   * The socket that listens for a TCP segment (a SYN, or what answers one's cookie), or NOBODY: also where a program drops it.
+   * @param w memory of the addresses, four words each, IPv4 mapped: the local one at `local`, the peer's at `remote`
+   * @param ports local << 16 | remote
+   * @param v6 whether it came over IPv6
+   * @param portNumber the lcore's port by which it came, of the interface `ifindex`
+   * @param bytes frame memory, in which the Ethernet, IP and TCP headers begin at `frame`, `ip` and `tcp`: for programs
+   * @param length bytes from the TCP header on
+   */
+  listener(
+    w: Int32Array,
+    local: number,
+    remote: number,
+    ports: number,
+    v6: boolean,
+    portNumber: number,
+    ifindex: number,
+    bytes: Uint8Array,
+    frame: number,
+    ip: number,
+    tcp: number,
+    length: number,
+  ): number {
+    return this.listeners.find(w, local, remote, ports, v6, portNumber, ifindex, bytes, frame, ip, tcp, length);
   }
 
   /** Generation of the socket that these tables know by the id: another one may have it since. */
@@ -348,6 +388,7 @@ export class Lookup {
     else this.stamping.delete(id);
     this.stamps = this.stamping.size > 0;
     this.followPrograms(id, free);
+    this.listeners.apply(id);
   }
 
   /** Makes ready what the socket's filter and its group's program run as. */

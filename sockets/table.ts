@@ -11,88 +11,46 @@ import { ERRNO } from "af-xdp-bindings";
 import { BpfStore } from "./bpf/store.ts";
 import { Mutex } from "./mutex.ts";
 import { REUSEPORT_WORDS, ReuseportGroups } from "./reuseport.ts";
+import { STREAM_WORDS } from "./stream/stream-words.ts";
+import { conflicts } from "./stream/tcp-conflict.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  BOUND,
+  CONNECTED,
+  DEVICE,
+  F_CHILD,
+  F_HASHED,
+  F_LISTEN,
+  F_REUSEADDR,
+  F_REUSEPORT,
+  F_V6ONLY,
+  FAMILY,
+  FILTER,
+  FLAGS,
+  FREE,
+  GENERATION,
+  GROUP,
+  INCOMING_CPU,
+  INCOMING_NAPI,
+  IPPROTO_TCP,
+  LOCAL,
+  LOCAL_PORT,
+  MULTICAST,
+  NEXT,
+  OPEN,
+  ORDER,
+  PLACEHOLDER,
+  PROTOCOL,
+  RECORD_WORDS,
+  REMOTE_PORT,
+  SNDBUF,
+  SOCKARRAY,
+  STATE,
+  UID,
+} from "./table-fields.ts";
 
-export const AF_INET = 2;
-export const AF_INET6 = 10;
-export const IPPROTO_TCP = 6;
-export const IPPROTO_UDP = 17;
-
-/** Socket states. */
-export const FREE = 0;
-export const OPEN = 1;
-export const BOUND = 2;
-export const CONNECTED = 3;
-
-/** Bits of the FLAGS field. */
-export const F_REUSEADDR = 1;
-export const F_REUSEPORT = 2;
-export const F_V6ONLY = 4;
-export const F_TIMESTAMP = 8;
-/** A child shares its parent's binding: it is found by its 4-tuple alone and never conflicts. */
-export const F_CHILD = 16;
-/** SO_BROADCAST: may send to broadcast addresses. */
-export const F_BROADCAST = 32;
-/** UDP_NO_CHECK6_RX: takes datagrams over IPv6 without a checksum. */
-export const F_NO_CHECK6 = 128;
-/** SO_RXQ_OVFL: each datagram tells how many were lost before it. */
-export const F_RXQ_OVFL = 256;
-/** The port was not asked for by bind(2): dissolving a connection gives it up. */
-export const F_CHOSEN_PORT = 1 << 20;
-/** Without a kernel: IP_FREEBIND or IP_TRANSPARENT, and IP_BIND_ADDRESS_NO_PORT. */
-export const F_ANY_ADDRESS = 1 << 21;
-export const F_LATE_PORT = 1 << 22;
-/** SO_LOCK_FILTER: its filter may not be changed or taken off. */
-export const F_FILTER_LOCKED = 512;
-/** It has been connected since it was bound to its address (udp_hashed4). */
-const F_HASHED = 1024;
-/** Bound to the wildcard: connect() narrows the local address, and dissolving the connection widens it again. */
-export const F_WILDCARD = 64;
-
-/** Cold fields, int32 words of a socket's record. Addresses are four words of network-order bits; IPv4 is mapped. */
-export const STATE = 0;
-export const GENERATION = 1;
-export const FAMILY = 2;
-export const PROTOCOL = 3;
-export const FLAGS = 4;
-export const LOCAL = 5; // 4 words
-export const LOCAL_PORT = 9;
-export const REMOTE = 10; // 4 words
-export const REMOTE_PORT = 14;
-/** SO_BINDTODEVICE: interface index, 0 for any. */
-export const DEVICE = 15;
-/** SO_INCOMING_CPU as set: the CPU this socket asks for, -1 for none. */
-export const INCOMING_CPU = 16;
-/** The NAPI ID this socket asks for in its reuseport group, 0 for none (lcore's own extension). */
-export const INCOMING_NAPI = 17;
-/** Reuseport group, -1 for none. */
-export const GROUP = 18;
-/** Kernel placeholder socket that holds the port, -1 for none. */
-export const PLACEHOLDER = 19;
-export const UID = 20;
-/** Datagrams this socket lost to a full buffer; any lcore, Atomics.add. */
-export const DROPS = 21;
-/** UDP_SEGMENT: bytes of payload a datagram, 0 for none. */
-export const SEGMENT = 22;
-/** Next socket bound to the same port, -1 ends the chain. */
-const NEXT = 23;
-/** IP_MULTICAST_TTL, bits 0-7, LOOP, 8, and ALL, 9; IPV6_MULTICAST_HOPS, 16-23, LOOP, 24, and ALL, 25. */
-export const MULTICAST = 24;
-export const MULTICAST_LOOP = 1 << 8;
-export const MULTICAST_LOOP6 = 1 << 24;
-/** IP_MULTICAST_IF: interface index, 0 for the route's. */
-export const MULTICAST_IF = 25;
-export const SNDBUF = 26;
-/** IPV6_MULTICAST_IF. */
-export const MULTICAST_IF6 = 27;
-/** Without a kernel: IP_LOCAL_PORT_RANGE, 0 for the host's. */
-export const PORT_RANGE = 28;
-/** SO_ATTACH_FILTER, SO_ATTACH_BPF: slot of the program in the store + 1, 0 for none. */
-export const FILTER = 29;
-/** Handle of the map of sockets that it is in, 0 for none. */
-export const SOCKARRAY = 30;
-/** When it was bound, among those of its port; of IPv6 sockets with SO_REUSEPORT below 0, the earlier the greater. */
-const ORDER = 31;
-const RECORD_WORDS = 32;
+export * from "./table-fields.ts";
 
 const CONTROL_WORDS = 64;
 const C_MUTEX = 0;
@@ -140,6 +98,8 @@ export class SocketTable {
   readonly charged: Int32Array[];
   /** Hot planes, one a lcore: bytes of those that the reader has taken, a running sum. Written by the home thread. */
   readonly credited: Int32Array[];
+  /** Options and backlog of TCP sockets, STREAM_WORDS words each: see stream/stream-words.ts. */
+  readonly stream: Int32Array;
   readonly groups: ReuseportGroups;
   readonly mutex: Mutex;
   /** BPF programs and maps. */
@@ -157,7 +117,8 @@ export class SocketTable {
       REUSEPORT_WORDS * 4 +
       capacity * RECORD_WORDS * 4 +
       pad(capacity) +
-      pad(capacity * 4) * (4 + 2 * lcores)
+      pad(capacity * 4) * (4 + 2 * lcores) +
+      pad(capacity * STREAM_WORDS * 4)
     );
   }
 
@@ -202,6 +163,7 @@ export class SocketTable {
       this.charged.push(words(capacity));
       this.credited.push(words(capacity));
     }
+    this.stream = words(capacity * STREAM_WORDS);
     this.mutex = new Mutex(this.control, C_MUTEX);
     this.bpf = new BpfStore(descriptor.bpf);
   }
@@ -271,6 +233,7 @@ export class SocketTable {
       this.home[id] = home;
       this.rcvbuf[id] = rcvbuf;
       this.lastRx[id] = 0;
+      if (protocol === IPPROTO_TCP) this.stream.fill(0, id * STREAM_WORDS, (id + 1) * STREAM_WORDS);
       for (let i = 0; i < this.lcores; i++) {
         (this.charged[i] as Int32Array)[id] = 0;
         (this.credited[i] as Int32Array)[id] = 0;
@@ -283,10 +246,15 @@ export class SocketTable {
   /**
    * Binds: LOCAL, LOCAL_PORT (not 0: the caller has chosen one), DEVICE, FLAGS, UID are set in the record. Checks for
    * conflicts as Linux does (udp_lib_lport_inuse), joins or makes the reuseport group, logs the change. The caller
-   * holds the mutex. Returns 0, -EADDRINUSE, or -ENOSPC when the groups are used up.
+   * holds the mutex. Returns 0, -EADDRINUSE, or -ENOSPC when the groups are used up. A TCP socket joins none yet: see
+   * listenLocked().
    */
   bindLocked(id: number): number {
     const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
+    if (this.get(id, PROTOCOL) === IPPROTO_TCP) {
+      if (conflicts(this, id)) return -ERRNO.EADDRINUSE;
+      return this.bound(head, id);
+    }
     let peer = -1;
     // Linux looks no further once it has found a socket to share the port with, from the latest on.
     let shared = false;
@@ -305,10 +273,52 @@ export class SocketTable {
       const result = this.joinLocked(id, peer);
       if (result < 0) return result;
     }
+    return this.bound(head, id);
+  }
+
+  private bound(head: number, id: number): 0 {
     this.link(head, id);
     this.set(id, STATE, BOUND);
     this.changed(id);
     return 0;
+  }
+
+  /**
+   * A bound TCP socket listens, and with SO_REUSEPORT is a member of its group from now on (inet_csk_listen_start). Of one that
+   * listens already the lcores are told that its words have changed. Mutex held. Returns 0, -EADDRINUSE or -ENOSPC.
+   */
+  listenLocked(id: number): number {
+    const flags = this.get(id, FLAGS);
+    if ((flags & F_LISTEN) === 0) {
+      if (conflicts(this, id)) return -ERRNO.EADDRINUSE;
+      const joined = (flags & F_REUSEPORT) === 0 ? 0 : this.joinLocked(id, this.listenerLike(id));
+      if (joined < 0) return joined;
+      this.set(id, FLAGS, flags | F_LISTEN);
+      // Listeners are looked at in the order in which they began to listen.
+      this.unlink(id);
+      this.link(this.head(IPPROTO_TCP, this.get(id, LOCAL_PORT)), id);
+    }
+    this.changed(id);
+    return 0;
+  }
+
+  /** A TCP socket listens no more: it leaves its group, and keeps its port. Mutex held. */
+  unlistenLocked(id: number): void {
+    const flags = this.get(id, FLAGS);
+    if ((flags & F_LISTEN) === 0) return;
+    this.set(id, FLAGS, flags & ~F_LISTEN);
+    const program = this.leaveGroup(id);
+    this.changed(id);
+    this.releaseProgram(program);
+  }
+
+  /** A listener whose reuseport group socket `id` is to join, -1 for none. */
+  private listenerLike(id: number): number {
+    const wanted = F_LISTEN | F_REUSEPORT;
+    let other = this.firstBound(IPPROTO_TCP, this.get(id, LOCAL_PORT));
+    while (other >= 0 && ((this.get(other, FLAGS) & wanted) !== wanted || !this.sameBinding(id, other)))
+      other = this.nextBound(other);
+    return other;
   }
 
   /**
@@ -481,6 +491,7 @@ export class SocketTable {
       this.heads[head] = id;
     } else {
       this.set(last, NEXT, id);
+      this.set(id, NEXT, -1);
     }
   }
 
@@ -502,7 +513,7 @@ export class SocketTable {
   }
 
   /** inet_rcv_saddr_equal with wildcards, and the device rule: could one packet match both? */
-  private overlaps(a: number, b: number): boolean {
+  overlaps(a: number, b: number): boolean {
     const deviceA = this.get(a, DEVICE);
     const deviceB = this.get(b, DEVICE);
     if (deviceA !== 0 && deviceB !== 0 && deviceA !== deviceB) return false;

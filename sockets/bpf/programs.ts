@@ -4,7 +4,7 @@
  *
  * What a program sees is what the kernel would show it. To a socket filter the packet begins with the UDP header; to a classic
  * program (or one of type socket_filter) that selects in a reuseport group, with the payload; to one of type sk_reuseport with
- * the UDP header. The headers before it are there for loads at SKF_NET_OFF and SKF_LL_OFF.
+ * the UDP header. Of TCP a segment is shown, with its header and its payload, in the same way. The headers before it are there for loads at SKF_NET_OFF and SKF_LL_OFF.
  */
 import { sys } from "af-xdp-bindings";
 import { IPPROTO_UDP } from "../wire/ipv4.ts";
@@ -49,6 +49,10 @@ export class Arrival {
   ip = 0;
   udp = 0;
   port = 0;
+  /** TCP: then `udp` is where its header begins, and these are bytes of the header and of the whole segment. */
+  protocol = IPPROTO_UDP;
+  header = UDP_HEADER;
+  length = 0;
   /** Interface, ARPHRD_... of it, and the queue counted from 1 (skb->queue_mapping). */
   ifindex = 0;
   hardwareType = ARPHRD_ETHER;
@@ -112,7 +116,7 @@ export class Programs {
   /** Runs a socket filter over the arrival. Returns bytes of the datagram to keep, its UDP header counted; 0: drop. u32. */
   filter(slot: number, bytes: Uint8Array): number {
     const { arrival } = this;
-    return this.run(slot, bytes, arrival.udp, udpLength(bytes, arrival.udp));
+    return this.run(slot, bytes, arrival.udp, this.lengthOf(bytes));
   }
 
   /** Whether a program chooses as sk_reuseport ones do: select(); others by index(). */
@@ -127,9 +131,9 @@ export class Programs {
 
   /** Runs the program of a reuseport group over the arrival. Returns a member's index, below `members`; or NO_CHOICE. */
   index(slot: number, bytes: Uint8Array, members: number): number {
-    const { udp } = this.arrival;
+    const { udp, header } = this.arrival;
     this.chosen = -1;
-    const index = this.run(slot, bytes, udp + UDP_HEADER, udpLength(bytes, udp) - UDP_HEADER);
+    const index = this.run(slot, bytes, udp + header, this.lengthOf(bytes) - header);
     return index < members ? index : NO_CHOICE;
   }
 
@@ -139,13 +143,13 @@ export class Programs {
     this.chosen = -1;
     const { words } = this;
     words[REUSEPORT_MD.eth_protocol >> 2] = swapped(protocolOf(bytes, this.arrival.ip));
-    words[REUSEPORT_MD.ip_protocol >> 2] = IPPROTO_UDP;
+    words[REUSEPORT_MD.ip_protocol >> 2] = this.arrival.protocol;
     words[REUSEPORT_MD.bind_inany >> 2] = isAny ? 1 : 0;
     words[REUSEPORT_MD.hash >> 2] = hash;
     words[META.group] = group;
     words[META.selected] = -1;
     this.setPlace(slot, udp);
-    const verdict = (this.extended[slot] as ExtendedProgram)(bytes, udp, udpLength(bytes, udp), words);
+    const verdict = (this.extended[slot] as ExtendedProgram)(bytes, udp, this.lengthOf(bytes), words);
     if (verdict !== SK_PASS) return DROPPED;
     this.chosen = words[META.selected];
     return NO_CHOICE;
@@ -153,6 +157,12 @@ export class Programs {
 
   /** Id of the socket that a program of type sk_reuseport has selected from a map, -1 for none. */
   chosen = -1;
+
+  /** Bytes of the arrival from its UDP or TCP header on. */
+  private lengthOf(bytes: Uint8Array): number {
+    const { arrival } = this;
+    return arrival.protocol === IPPROTO_UDP ? udpLength(bytes, arrival.udp) : arrival.length;
+  }
 
   private run(slot: number, bytes: Uint8Array, at: number, length: number): number {
     const classic = this.classics[slot];
@@ -180,7 +190,7 @@ export class Programs {
     context.vlanProtocol = context.vlanPresent === 1 ? tag : 0;
     context.vlanTag = context.vlanPresent === 1 ? readUint16(bytes, frame + ETH_TYPE + 2) : 0;
     // Of the payload as the dissector finds it, from where the packet begins; before that it counts in 16 bits (thoff).
-    context.payloadOffset = Math.min((arrival.udp - at) & 0xffff, length) + UDP_HEADER;
+    context.payloadOffset = Math.min((arrival.udp - at) & 0xffff, length) + arrival.header;
     context.networkOffset = arrival.ip - at;
     context.linkOffset = frame - at;
   }

@@ -6,6 +6,7 @@ import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { openWithSyn } from "./emit.ts";
 import { becomeEstablished, prepare } from "./establish.ts";
+import { INHERITED, INHERITED_FLAGS, INHERITED_LOCKS } from "./inherited.ts";
 import { initialSequence } from "./isn.ts";
 import { setPeerMss } from "./mss.ts";
 import { OPT_MSS, OPT_SACK_PERM, OPT_SCALE, OPT_TS } from "./options.ts";
@@ -13,74 +14,43 @@ import { answerCookie, answerReset } from "./stateless.ts";
 import { abort, release } from "./states.ts";
 import {
   CLOSED,
-  CONGESTION,
-  DEFER_COUNT,
   EV_ACCEPT,
   EVENTS,
   F_ECN,
-  F_KEEPALIVE,
-  F_LINGER,
-  F_NO_PMTUD,
-  F_NODELAY,
-  F_OOBINLINE,
   F_PASSIVE,
   F_SACK,
   F_TS,
   F_V6,
   F_WSCALE,
   FLAGS,
-  HOPS,
   IRS,
   ISS,
-  KEEP_COUNTS,
-  KEEP_IDLE_MS,
-  KEEP_INTERVAL_MS,
-  L_CLAMP,
-  L_RCVBUF,
-  L_SNDBUF,
   L_UNACCEPTED,
-  LINGER_MS,
-  LINGER2_MS,
   LISTEN,
   LISTENER,
   LOCAL,
   LOCKS,
-  NOTSENT_LOWAT,
-  PACING_MAX,
   PORTS,
   RCV_BUF,
-  RCV_LOWAT,
   RCV_NXT,
   RCV_WUP,
   REMOTE,
   SCALES,
-  SND_BUF,
   SND_NXT,
   SND_UNA,
   SND_WL1,
   SND_WND,
   STATE,
-  SYN_COUNT,
   SYN_RECEIVED,
   TCB_WORDS,
-  TOS,
   TS_RECENT,
   TS_RECENT_MS,
   USER_MSS,
-  USER_TIMEOUT_MS,
-  WINDOW_CLAMP,
   WRITE_SEQ,
 } from "./tcb.ts";
 import { isUnicast } from "./unicast.ts";
 import { scaleFor } from "./window.ts";
 
-/** Options of a listener that its connections begin with. */
-const INHERITED = [
-  ...[CONGESTION, DEFER_COUNT, HOPS, KEEP_COUNTS, KEEP_IDLE_MS, KEEP_INTERVAL_MS, LINGER2_MS, LINGER_MS, NOTSENT_LOWAT],
-  ...[PACING_MAX, RCV_BUF, RCV_LOWAT, SND_BUF, SYN_COUNT, TOS, USER_MSS, USER_TIMEOUT_MS, WINDOW_CLAMP],
-] as const;
-const INHERITED_FLAGS = F_NODELAY | F_KEEPALIVE | F_OOBINLINE | F_LINGER | F_NO_PMTUD;
-const INHERITED_LOCKS = L_RCVBUF | L_SNDBUF | L_CLAMP;
 /** Time in which cookies are looked at after the last was sent, ms (TCP_SYNCOOKIE_VALID). */
 const COOKIES_VALID_MS = 120_000;
 /** Where a tag holds how often its listener's number has been used. */

@@ -1,4 +1,4 @@
-/** Real UDP sockets in a namespace of their own, as the oracle for bind and look-up rules. */
+/** Real sockets in a namespace of their own, as the oracle for bind and look-up rules. */
 import { sys } from "af-xdp-bindings";
 import { waitUntilLocal } from "../../engine/host/hosts.ts";
 import { NetNs } from "../../engine/host/netns.ts";
@@ -8,7 +8,9 @@ import { readSockaddr, SOCKADDR_IN6_BYTES, writeSockaddr } from "../../sockets/s
 import { AF_INET, AF_INET6 } from "../../sockets/table.ts";
 import { ip } from "../../sockets/wire/address.ts";
 
-const SOCK_DGRAM_CLOEXEC = 0x80002;
+export const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0x80000;
 const MSG_DONTWAIT = 0x40;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
@@ -64,9 +66,13 @@ export class KernelHost {
     });
   }
 
-  /** A socket bound as wished: its descriptor, or -errno. */
-  bind({ address, family, reuseAddress, reusePort, only6, device }: Wish, port: number): number {
-    const fd = this.ns.run(() => sys.socket(family, SOCK_DGRAM_CLOEXEC, 0));
+  /** A socket, of UDP unless `type` says so, bound as wished: its descriptor, or -errno. */
+  bind(
+    { address, family, reuseAddress, reusePort, only6, device }: Wish,
+    port: number,
+    type: typeof SOCK_STREAM | typeof SOCK_DGRAM = SOCK_DGRAM,
+  ): number {
+    const fd = this.ns.run(() => sys.socket(family, type | SOCK_CLOEXEC, 0));
     if (fd < 0) return fd;
     sys.setsockoptInt(fd, SOL_SOCKET, SO_REUSEADDR, Number(reuseAddress));
     sys.setsockoptInt(fd, SOL_SOCKET, SO_REUSEPORT, Number(reusePort));

@@ -1,0 +1,37 @@
+/** Options of a listener that its connections begin with: words of its record, and bits of two others. */
+import {
+  CONGESTION,
+  DEFER_COUNT,
+  F_KEEPALIVE,
+  F_LINGER,
+  F_NO_PMTUD,
+  F_NODELAY,
+  F_OOBINLINE,
+  HOPS,
+  KEEP_COUNTS,
+  KEEP_IDLE_MS,
+  KEEP_INTERVAL_MS,
+  L_CLAMP,
+  L_RCVBUF,
+  L_SNDBUF,
+  LINGER_MS,
+  LINGER2_MS,
+  NOTSENT_LOWAT,
+  PACING_MAX,
+  RCV_BUF,
+  RCV_LOWAT,
+  SND_BUF,
+  SYN_COUNT,
+  TOS,
+  USER_MSS,
+  USER_TIMEOUT_MS,
+  WINDOW_CLAMP,
+} from "./tcb.ts";
+
+export const INHERITED = [
+  ...[CONGESTION, DEFER_COUNT, HOPS, KEEP_COUNTS, KEEP_IDLE_MS, KEEP_INTERVAL_MS, LINGER2_MS, LINGER_MS, NOTSENT_LOWAT],
+  ...[PACING_MAX, RCV_BUF, RCV_LOWAT, SND_BUF, SYN_COUNT, TOS, USER_MSS, USER_TIMEOUT_MS, WINDOW_CLAMP],
+] as const;
+/** Of FLAGS and of LOCKS. */
+export const INHERITED_FLAGS = F_NODELAY | F_KEEPALIVE | F_OOBINLINE | F_LINGER | F_NO_PMTUD;
+export const INHERITED_LOCKS = L_RCVBUF | L_SNDBUF | L_CLAMP;
