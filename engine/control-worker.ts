@@ -17,6 +17,7 @@ import { NUD_STALE } from "./host/rtnetlink-uapi.ts";
 import { CHANGED_ADDRESSES, CHANGED_LINKS, HostWatcher } from "./host/watcher.ts";
 import { InterfaceWatch } from "./interface-watch.ts";
 import { KernelErrors } from "./kernel-errors.ts";
+import { ICMP_EVENT_4, KernelIcmp } from "./kernel-icmp.ts";
 import { KernelIntake } from "./kernel-intake.ts";
 import { PathMtus } from "./path-mtu.ts";
 import { InterfaceHook, ProgramWatch } from "./program-watch.ts";
@@ -69,6 +70,7 @@ class Control {
   private readonly stack: Stack;
   private readonly intake: KernelIntake;
   private readonly errors: KernelErrors;
+  private readonly icmp: KernelIcmp;
   private readonly paths: PathMtus;
   private readonly board: CounterBoard;
   private readonly cpus: readonly number[];
@@ -96,7 +98,6 @@ class Control {
       served,
       (text) => post({ type: "notice", text }),
     );
-    netns.close();
     this.hook = new InterfaceHook(wiring, way);
     const loss = "all goes through the kernel, slower";
     this.program = new ProgramWatch(this.hook, way.link.name, loss, (text) => post({ type: "notice", text }));
@@ -111,6 +112,8 @@ class Control {
     this.stack = new Stack(this.thread, shared, [], pool, fib, wiring.seed);
     this.intake = new KernelIntake(shared.table, this.stack, pool, views);
     this.errors = new KernelErrors(shared.table, this.stack, pool, views, (address) => this.paths.learn(address));
+    this.icmp = netns.run(() => new KernelIcmp(way.epoll, this.stack));
+    netns.close();
     this.board = new CounterBoard(wiring.counters);
     this.eventfd = check(sys.eventfd(0, EFD_NONBLOCK_CLOEXEC), "eventfd2");
     shared.mesh.setEventfd(this.thread, this.eventfd);
@@ -147,6 +150,7 @@ class Control {
     this.watch.close();
     this.hook.close();
     this.watcher.close();
+    this.icmp.close();
     this.steering.close();
     this.stack.shared.binder.close();
   }
@@ -182,6 +186,10 @@ class Control {
     const view = new DataView(events.buffer);
     for (let i = 0; i < count; i++) {
       const id = view.getUint32(i * EPOLL_EVENT_BYTES + EPOLL_DATA, true);
+      if (id >= ICMP_EVENT_4) {
+        this.icmp.read(id);
+        continue;
+      }
       if ((view.getUint32(i * EPOLL_EVENT_BYTES, true) & EPOLLERR) !== 0) this.errors.read(id);
       this.intake.read(id);
     }

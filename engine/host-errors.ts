@@ -10,7 +10,8 @@ import { ErrorReporter } from "../sockets/error-reporter.ts";
 import type { IcmpReport } from "../sockets/host/host.ts";
 import { NOBODY } from "../sockets/lookup.ts";
 import type { Stack } from "../sockets/stack.ts";
-import { IPPROTO_UDP } from "../sockets/table.ts";
+import { tellLcores } from "../sockets/stream/tcp-report.ts";
+import { IPPROTO_TCP, IPPROTO_UDP } from "../sockets/table.ts";
 import { IPV6_DST, IPV6_HEADER, IPV6_SRC } from "../sockets/wire/ipv6.ts";
 import { writeInt32 } from "../sockets/wire/views.ts";
 
@@ -32,6 +33,11 @@ export class HostErrors {
 
   /** Tells the socket that has sent the packet. False: there is none. */
   tell(icmp: IcmpReport): boolean {
+    if (icmp.protocol === IPPROTO_TCP) {
+      tellLcores(this.stack, icmp);
+      // The lcores judge by what they have in flight; that the path is narrow may be believed of what may be a connection's.
+      return this.stack.shared.portUse.some((use) => use[icmp.localPort] > 0);
+    }
     const socket = icmp.protocol === IPPROTO_UDP ? this.senderOf(icmp) : NOBODY;
     if (socket < 0) return false;
     const { report } = this;

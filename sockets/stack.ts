@@ -50,6 +50,7 @@ import {
   MSG_HOST,
   MSG_REPLY,
   MSG_SEND,
+  MSG_TCP_ICMP,
   MSG_TCP_SEGMENT,
   MSG_TRANSMIT,
   writeDelivery,
@@ -60,6 +61,7 @@ import { SendHold } from "./send-hold.ts";
 import { SendLedger } from "./send-ledger.ts";
 import type { Shared } from "./shared.ts";
 import { readStamp } from "./stamp.ts";
+import { LcoreTcp } from "./stream/lcore-tcp.ts";
 import type { TcpSetup } from "./stream/tcp-setup.ts";
 import { DROPS, F_RXQ_OVFL, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
@@ -108,8 +110,9 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   /** True while frames or messages are being handled, perhaps by a handler. */
   private handling = false;
   private readonly lender: Lender;
+  private readonly tcpSetup: TcpSetup | null;
   /** Made with the first TCP socket of the engine. */
-  tcp: null = null;
+  tcp: LcoreTcp | null = null;
 
   /**
    * @param lcore number of the lcore, which is its thread number
@@ -122,10 +125,10 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     pool: FramePool,
     fib: Fib,
     seed: number,
-    _tcp: TcpSetup | null = null,
+    tcp: TcpSetup | null = null,
   ) {
     super(lcore, shared);
-
+    this.tcpSetup = tcp;
     this.ports = ports;
     this.pool = pool;
     this.fib = fib;
@@ -155,20 +158,34 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     this.ledger = new SendLedger(ports, this);
     this.hold = new SendHold(ports);
     this.datagram.comeHome(lcore, this.views);
+    lookup.onListener = (record, listens) => this.startTcp()?.listeners.follow(record, listens);
   }
 
   // ---- TCP ----
+
+  /** This lcore's TCP; null: it has none. */
+  startTcp(): LcoreTcp | null {
+    if (this.tcp !== null || this.tcpSetup === null) return this.tcp;
+    const { counters, fib, out, pool, ports, table, views } = this;
+    this.tcp = new LcoreTcp(this, { counters, fib, out, pool, ports, table, views }, this.lookup, this.tcpSetup);
+    this.tcp.sink.host = this.link;
+    return this.tcp;
+  }
 
   get takesTcp(): boolean {
     return this.tcp !== null;
   }
 
-  segment(): void {}
+  segment(v6: boolean, ip: number, tcp: number, length: number, portNumber: number): void {
+    this.tcp?.input(v6, ip, tcp, length, portNumber, 0);
+  }
 
-  override clock(): void {}
+  override clock(nowMs: number): void {
+    if (this.tcp !== null) this.tcp.clock(nowMs);
+  }
 
   override get sleepUntil(): number {
-    return Number.POSITIVE_INFINITY;
+    return this.tcp === null ? Number.POSITIVE_INFINITY : this.tcp.sleepUntil;
   }
 
   /** Brings lookup tables and routes up to date: called once a turn, a few loads when nothing has changed. */
@@ -365,6 +382,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   useHost(thread: number, receiver: HostReceiver | null = null): HostLink {
     this.link = new HostLink(this, this.out, thread, receiver);
     this.out.useHost(this.link);
+    if (this.tcp !== null) this.tcp.sink.host = this.link;
     return this.link;
   }
 
@@ -509,6 +527,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
 
   /** Publishes messages to other threads, gives back foreign frames, lends what is owed. */
   override flush(): void {
+    if (this.tcp !== null) this.tcp.endTurn();
     super.flush();
     this.out.count();
     if (this.ledger.count > 0) this.ledger.settle();
@@ -562,7 +581,11 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
         this.acceptError(thread, words, at);
         return;
       case MSG_TCP_SEGMENT:
+        this.tcp?.stray(words, at);
         this.free(words[at + M_HOME], words[at + M_FRAME]);
+        return;
+      case MSG_TCP_ICMP:
+        this.tcp?.report(words, at);
         return;
       case MSG_HOST:
         this.link?.take(words, at);

@@ -62,6 +62,8 @@ export interface IcmpReport {
   readonly info: number;
   /** Who says so: four words. For a neighbour that does not answer, the packet's source, as in Linux. */
   readonly offender: Int32Array;
+  /** Sequence number, where it was a segment of TCP. */
+  readonly sequence: number;
   /** What is quoted of the packet after the eight bytes of its UDP header. */
   readonly payload: Uint8Array;
   /** Bytes of the packet as it was sent. */
@@ -75,6 +77,8 @@ export class Quoted {
   readonly remote = new Int32Array(4);
   localPort = 0;
   remotePort = 0;
+  /** Bytes 4 to 7 of the transport header. */
+  sequence = 0;
   /** Offset and bytes of what is quoted after the first eight of the transport header. */
   payload = 0;
   payloadLength = 0;
@@ -135,6 +139,7 @@ function readTransport(
   quoted.protocol = protocol;
   quoted.localPort = readUint16(bytes, at);
   quoted.remotePort = readUint16(bytes, at + 2);
+  quoted.sequence = readInt32(bytes, at + 4);
   quoted.payload = at + TRANSPORT_MIN;
   quoted.payloadLength = length - TRANSPORT_MIN;
   quoted.packetLength = packetLength;
@@ -165,6 +170,7 @@ export function reportOf(
     code,
     info,
     offender: offender.slice(),
+    sequence: quoted.sequence,
     payload: bytes.slice(quoted.payload, quoted.payload + quoted.payloadLength),
     packetLength: quoted.packetLength,
   };
