@@ -66,7 +66,10 @@ export interface EngineOptions {
   mode?: AttachMode;
   /** What an lcore does when there is nothing to do; default adaptive. */
   poll?: PollPolicy;
-  /** Time an adaptive lcore spins before it sleeps, microseconds; default 50. */
+  /**
+   * Time an adaptive lcore spins before it sleeps, microseconds; default 50. On kernel sockets application threads with
+   * open sockets turn their event loops as long, unless `poll` is interrupt.
+   */
   spinUs?: number;
   /** Network namespace of the interface, a path like /run/netns/NAME; default that of the caller. */
   netns?: string;
@@ -200,8 +203,7 @@ const OF_INTERFACE = [
   "queues",
 ] as const;
 /** Options of lcores, which on kernel sockets only run the module. */
-const OF_LCORES = ["cpus", "data", "isolate", "poll", "spinUs"] as const;
-
+const OF_LCORES = ["cpus", "data", "isolate", "poll"] as const;
 /** Values that leave the choice to the engine. */
 const LEFT_OPEN: Partial<Record<keyof EngineOptions, unknown>> = { mode: "auto", queues: "all" };
 

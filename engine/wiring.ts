@@ -235,7 +235,8 @@ export function openEndpoint(wiring: Wiring): ThreadEndpoint {
   }
   shared.mesh.setSharesCpu(thread, hasOnly(config.cpus));
   if (opened === null || way.kind !== "sockets") return new ThreadEndpoint(thread, shared, config.cpus.length);
-  return new KernelThread(thread, shared, opened.frames, way.epoll);
+  const spinUs = config.poll === "interrupt" ? 0 : config.spinUs;
+  return new KernelThread(thread, shared, opened.frames, way.epoll, spinUs / 1000);
 }
 
 /** Frame memory of every lcore, as this thread sees it. */

@@ -22,6 +22,8 @@ export interface Pumped {
 export class EventLoop {
   private readonly end: Pumped;
   private readonly mesh: Mesh;
+  /** Time that it looks on, turn by turn, after the last turn with something to do, milliseconds. */
+  private readonly spinMs: number;
   private readonly waiters: (() => void)[] = [];
   private pumping = false;
   /** True while the pump sleeps on the bell, its announcement standing. */
@@ -30,9 +32,10 @@ export class EventLoop {
   private refs = 0;
   private alive: ReturnType<typeof setInterval> | null = null;
 
-  constructor(end: Pumped, mesh: Mesh) {
+  constructor(end: Pumped, mesh: Mesh, spinMs: number) {
     this.end = end;
     this.mesh = mesh;
+    this.spinMs = spinMs;
   }
 
   /** Resolves when something may have come. */
@@ -86,15 +89,25 @@ export class EventLoop {
   }
 
   private async run(): Promise<void> {
-    const { end, mesh } = this;
+    const { end, mesh, spinMs } = this;
+    let idleSince = 0;
     while (!end.stopped && (this.waiters.length > 0 || end.sockets.size > 0)) {
       const count = mesh.bellCount(end.thread);
       if (this.poll() > 0) {
-        // Let promises, timers and I/O have their turn between two bursts.
-        await new Promise<void>((resolve) => setImmediate(resolve));
+        idleSince = 0;
+        await nextTurn();
         continue;
       }
       if (end.stopped) break;
+      if (spinMs > 0) {
+        const now = performance.now();
+        if (idleSince === 0) idleSince = now;
+        if (now - idleSince < spinMs) {
+          await nextTurn();
+          continue;
+        }
+        idleSince = 0;
+      }
       if (end.prepareWait()) {
         this.asleep = true;
         await mesh.waitAsync(end.thread, count);
@@ -116,3 +129,6 @@ export class EventLoop {
     }
   }
 }
+
+/** Lets promises, timers and I/O have their turn. */
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -81,11 +81,14 @@ export class ThreadEndpoint extends Endpoint {
   private readonly rung = new BigUint64Array(1);
   private readonly pause = new Int32Array(new SharedArrayBuffer(4));
 
-  /** @param queueLcores lcores that have queues: the others cannot send */
-  constructor(thread: number, shared: Shared, queueLcores: number) {
+  /**
+   * @param queueLcores lcores that have queues: the others cannot send
+   * @param spinMs time that the event loop looks on before it sleeps, milliseconds. 0 where lcores ring the bell: they need the CPU
+   */
+  constructor(thread: number, shared: Shared, queueLcores: number, spinMs = 0) {
     super(thread, shared);
     this.fib = new Fib(shared.fib);
-    this.eventLoop = new EventLoop(this, shared.mesh);
+    this.eventLoop = new EventLoop(this, shared.mesh, spinMs);
     this.reporter = Math.max(shared.controlThread, shared.hostThread, 0);
     this.reports = this.fromLcore[this.reporter];
     this.queueLcores = queueLcores;

@@ -39,9 +39,10 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
   /**
    * @param shared with `frames` as its only memory
    * @param watcher the control thread's epoll instance
+   * @param spinMs time that the event loop looks on before it sleeps, milliseconds
    */
-  constructor(thread: number, shared: Shared, frames: KernelFrames, watcher: number) {
-    super(thread, shared, 0);
+  constructor(thread: number, shared: Shared, frames: KernelFrames, watcher: number, spinMs: number) {
+    super(thread, shared, 0, spinMs);
     this.frames = frames;
     this.io = new KernelIo(this, frames, false);
     this.watcher = new Epoll(watcher);

@@ -36,7 +36,6 @@ const REFUSED = {
   // Of lcores, which a module makes.
   cpus: [{ cpus: CPUS.slice(0, 1) }, "without a 'module'"],
   poll: [{ poll: "adaptive" }, "without a 'module'"],
-  spinUs: [{ spinUs: 50 }, "without a 'module'"],
   isolate: [{ isolate: true }, "without a 'module'"],
   data: [{ data: 0 }, "without a 'module'"],
 } as const satisfies Partial<Record<keyof EngineOptions, readonly [Partial<EngineOptions>, string]>>;
@@ -50,7 +49,7 @@ const WORKS = {
   data: "lcores.test.ts",
   cpus: "lcores.test.ts",
   poll: "lcores.test.ts, busy.test.ts",
-  spinUs: "lcores.test.ts",
+  spinUs: "here, lcores.test.ts",
   isolate: "here",
   sockets: "here",
   threads: "here",
@@ -153,6 +152,31 @@ describe.skipIf(missing !== "")("works:", () => {
     }
     expect(socket.drops).toBe(0);
   });
+
+  test.each([0, 1_000_000])(
+    "spinUs %i: whether a thread looks on between two datagrams, or is woken",
+    async (spinUs) => {
+      const engine = await start({ spinUs });
+      const socket = engine.udp();
+      socket.onDatagram = (datagram) => void datagram.reply();
+      const peer = new KernelUdp(a.ns, { address: a.ipv4Text });
+      cleanUp.push(() => peer.close());
+      let timers = 0;
+      const timer = setInterval(() => timers++, 5);
+      for (let i = 0; i < 100; i++) {
+        await Bun.sleep(5);
+        await peer.ask(`${i}`, b.ipv4Text, socket.port);
+      }
+      clearInterval(timer);
+      // Nothing else of the event loop waits for the socket.
+      expect(timers).toBeGreaterThan(50);
+      // The control thread has counted, once a second: an uneventful second shows that this is all.
+      await Bun.sleep(2100);
+      const { Wakeups } = engine.counters();
+      if (spinUs === 0) expect(Wakeups).toBeGreaterThan(50);
+      else expect(Wakeups).toBeLessThan(20);
+    },
+  );
 
   test.skipIf(CPUS.length < 2).each([true, false])(
     "isolate %p: whether others leave the lcore's CPU",
