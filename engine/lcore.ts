@@ -17,6 +17,9 @@ import type { SocketProcess } from "../sockets/calls/process.ts";
 import { C, type CounterBoard } from "../sockets/counters.ts";
 import type { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Stack } from "../sockets/stack.ts";
+import type { TcpListener } from "../sockets/stream/tcp-listener.ts";
+import type { TcpConnectOptions, TcpListenOptions } from "../sockets/stream/tcp-open.ts";
+import type { TcpHandlers, TcpSocket } from "../sockets/stream/tcp-socket.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { openCalls } from "./calls.ts";
 import type { PollPolicy } from "./config.ts";
@@ -119,6 +122,19 @@ export class Lcore {
   /** Opens a UDP socket that this lcore reads. Throws SysError. */
   udp(options: UdpOptions): UdpSocket {
     return UdpSocket.open(this.stack, options);
+  }
+
+  /**
+   * Opens a TCP socket that listens and whose connections this lcore has. Where several lcores listen at a port, each with
+   * `reusePort` and `incomingCpu`, each has those whose segments come to it. Throws SysError.
+   */
+  listen(options: TcpListenOptions, handlers: TcpHandlers): TcpListener {
+    return this.stack.listen(options, handlers);
+  }
+
+  /** Opens a TCP connection of this lcore: handlers.open or handlers.closed tell how it went. Throws SysError. */
+  connect(options: TcpConnectOptions, handlers: TcpHandlers): TcpSocket {
+    return this.stack.connect(options, handlers);
   }
 
   /** BPF programs and maps of the engine. */

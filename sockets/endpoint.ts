@@ -2,7 +2,7 @@
  * A thread's end of the socket layer: the sockets it reads, and its rings to and from the lcores. An lcore's Stack is one
  * end, an application thread's is another; both hold sockets of the same class.
  */
-import { ERRNO, sys } from "af-xdp-bindings";
+import { ERRNO, SysError, sys } from "af-xdp-bindings";
 import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import { Coalescer } from "./coalesce.ts";
 import { C, newCounters } from "./counters.ts";
@@ -14,6 +14,15 @@ import { isReported, KernelPath } from "./kernel-path.ts";
 import { M_CHARGE, M_FRAME, M_GENERATION, M_HOME, M_SOCKET } from "./message.ts";
 import { PORTS_MAX, type Shared } from "./shared.ts";
 import { SpecialSend } from "./special-send.ts";
+import type { TcpListener } from "./stream/tcp-listener.ts";
+import {
+  connectTcp,
+  listenTcp,
+  type TcpConnectOptions,
+  type TcpListenOptions,
+  type TcpOpener,
+} from "./stream/tcp-open.ts";
+import type { TcpHandlers, TcpSocket } from "./stream/tcp-socket.ts";
 import { DROPS, F_RXQ_OVFL, FLAGS, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
 import { readInt32 } from "./wire/views.ts";
@@ -516,6 +525,27 @@ export abstract class Endpoint {
   /** Has what was sent leave although the caller will not come back to an event loop: it may block next. */
   sendNow(): void {
     this.flush();
+  }
+
+  /** This thread's way to TCP; null: there is none. */
+  tcpOpener(): TcpOpener | null {
+    return null;
+  }
+
+  /** A TCP socket that listens, whose connections this thread has. Throws SysError. */
+  listen(options: TcpListenOptions, handlers: TcpHandlers): TcpListener {
+    return listenTcp(this, this.needTcp(), options, handlers);
+  }
+
+  /** A TCP connection of this thread. Throws SysError. */
+  connect(options: TcpConnectOptions, handlers: TcpHandlers): TcpSocket {
+    return connectTcp(this, this.needTcp(), options, handlers);
+  }
+
+  private needTcp(): TcpOpener {
+    const opener = this.tcpOpener();
+    if (opener !== null) return opener;
+    throw new SysError(ERRNO.EPROTONOSUPPORT, "socket", "the engine has no TCP on kernel sockets: use node:net");
   }
 
   /** Ring to an lcore. */

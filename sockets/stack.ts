@@ -172,6 +172,10 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     return this.tcp;
   }
 
+  override tcpOpener(): LcoreTcp | null {
+    return this.startTcp();
+  }
+
   get takesTcp(): boolean {
     return this.tcp !== null;
   }

@@ -51,8 +51,8 @@ import { runTimers } from "../tcp/timers.ts";
 import { LcoreListeners } from "./lcore-listeners.ts";
 import { LcorePorts } from "./lcore-ports.ts";
 import { STRAY_AT, Strays } from "./strays.ts";
-import type { AcceptSource, TcpEnd } from "./tcp-end.ts";
 import type { TcpListener } from "./tcp-listener.ts";
+import type { TcpOpener } from "./tcp-open.ts";
 import { closeTcpRecord } from "./tcp-record.ts";
 import { takeReport } from "./tcp-report.ts";
 import { TCP_SCRATCH_BYTES, type TcpSetup } from "./tcp-setup.ts";
@@ -74,7 +74,7 @@ export interface ForeignConnections {
   flush(): void;
 }
 
-export class LcoreTcp implements TcpEnd, AcceptSource {
+export class LcoreTcp implements TcpOpener {
   readonly tcp: Tcp;
   readonly sink: FrameSink;
   readonly listeners: LcoreListeners;
@@ -270,6 +270,14 @@ export class LcoreTcp implements TcpEnd, AcceptSource {
     socket.generation = this.tcp.w[id * TCB_WORDS + GENERATION];
     this.sockets[id] = socket;
     return socket;
+  }
+
+  register(listener: TcpListener): void {
+    this.listeners.local.set(listener.record, listener);
+  }
+
+  unregister(listener: TcpListener): void {
+    this.listeners.local.delete(listener.record);
   }
 
   accept(listener: TcpListener): TcpSocket | null {

@@ -1,4 +1,5 @@
 /** A TCP socket that listens: one class for lcores and other threads. Its connections arrive on every lcore. */
+import type { SocketAddress } from "../text-address.ts";
 import type { AcceptSource } from "./tcp-end.ts";
 import type { TcpHandlers, TcpSocket } from "./tcp-socket.ts";
 
@@ -13,19 +14,27 @@ export class TcpListener {
   closed = false;
   private readonly source: AcceptSource;
   private readonly onClose: (listener: TcpListener) => void;
+  private readonly where: () => SocketAddress;
 
   constructor(
     record: number,
     generation: number,
     handlers: TcpHandlers,
     source: AcceptSource,
+    where: () => SocketAddress,
     onClose: (listener: TcpListener) => void,
   ) {
     this.record = record;
     this.generation = generation;
     this.handlers = handlers;
     this.source = source;
+    this.where = where;
     this.onClose = onClose;
+  }
+
+  /** Local address and port. */
+  get address(): SocketAddress {
+    return this.where();
   }
 
   /** The connection that has waited longest, or null. */
