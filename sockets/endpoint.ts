@@ -11,7 +11,7 @@ import { excerptLength, isHardMessage, loadError } from "./error-queue.ts";
 import { type Fib, ROUTE_SOURCE } from "./fib.ts";
 import { FrameReturns } from "./frame-returns.ts";
 import { isReported, KernelPath } from "./kernel-path.ts";
-import { M_CHARGE, M_FRAME, M_GENERATION, M_HOME, M_SOCKET } from "./message.ts";
+import { M_CHARGE, M_FRAME, M_GENERATION, M_HOME, M_KIND, M_SOCKET, MSG_TCP_DRAIN } from "./message.ts";
 import { PORTS_MAX, type Shared } from "./shared.ts";
 import { SpecialSend } from "./special-send.ts";
 import type { TcpListener } from "./stream/tcp-listener.ts";
@@ -540,6 +540,16 @@ export abstract class Endpoint {
   /** A TCP connection of this thread. Throws SysError. */
   connect(options: TcpConnectOptions, handlers: TcpHandlers): TcpSocket {
     return connectTcp(this, this.needTcp(), options, handlers);
+  }
+
+  /** A record of the socket table is to be closed when no connection has its port any more: the first lcore sees to it. */
+  drainPort(record: number): void {
+    const ring = this.toLcore[0];
+    const at = this.claimSurely(0);
+    if (at < 0) return;
+    ring.words[at + M_KIND] = MSG_TCP_DRAIN;
+    ring.words[at + M_SOCKET] = record;
+    ring.words[at + M_GENERATION] = this.table.get(record, GENERATION);
   }
 
   private needTcp(): TcpOpener {

@@ -47,6 +47,9 @@ export const MSG_TCP_SEGMENT = 23;
 /** Thread that hears of ICMP to lcore: an error about a segment, see stream/tcp-report.ts. */
 export const MSG_TCP_ICMP = 24;
 
+/** Any thread to the first lcore: M_SOCKET is to be closed when no TCP connection has its port. */
+export const MSG_TCP_DRAIN = 25;
+
 export const MESSAGE_WORDS = 16;
 /** Frames one FREE or LEND carries. */
 export const FRAMES_PER_MESSAGE = 14;

@@ -50,6 +50,7 @@ import {
   MSG_HOST,
   MSG_REPLY,
   MSG_SEND,
+  MSG_TCP_DRAIN,
   MSG_TCP_ICMP,
   MSG_TCP_SEGMENT,
   MSG_TRANSMIT,
@@ -170,6 +171,11 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     this.tcp = new LcoreTcp(this, { counters, fib, out, pool, ports, table, views }, this.lookup, this.tcpSetup);
     this.tcp.sink.host = this.link;
     return this.tcp;
+  }
+
+  override drainPort(record: number): void {
+    if (this.thread === 0 && this.tcp !== null) this.tcp.draining.add(record, this.table.get(record, GENERATION));
+    else super.drainPort(record);
   }
 
   override tcpOpener(): LcoreTcp | null {
@@ -587,6 +593,9 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
       case MSG_TCP_SEGMENT:
         this.tcp?.stray(words, at);
         this.free(words[at + M_HOME], words[at + M_FRAME]);
+        return;
+      case MSG_TCP_DRAIN:
+        this.tcp?.draining.add(words[at + M_SOCKET], words[at + M_GENERATION]);
         return;
       case MSG_TCP_ICMP:
         this.tcp?.report(words, at);

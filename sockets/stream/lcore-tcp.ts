@@ -48,6 +48,7 @@ import {
   URGENT,
 } from "../tcp/tcb.ts";
 import { runTimers } from "../tcp/timers.ts";
+import { Draining } from "./draining.ts";
 import { LcoreListeners } from "./lcore-listeners.ts";
 import { LcorePorts } from "./lcore-ports.ts";
 import { STRAY_AT, Strays } from "./strays.ts";
@@ -79,6 +80,7 @@ export class LcoreTcp implements TcpOpener {
   readonly sink: FrameSink;
   readonly listeners: LcoreListeners;
   foreign: ForeignConnections | null = null;
+  readonly draining: Draining;
   bytes: Uint8Array;
   offset = 0;
 
@@ -107,6 +109,7 @@ export class LcoreTcp implements TcpOpener {
     this.listeners = new LcoreListeners(this, endpoint, lookup, parts.ports);
     this.ports = new LcorePorts(endpoint);
     this.strays = new Strays(endpoint, parts);
+    this.draining = new Draining(endpoint);
     const use = shared.portUse[thread];
     this.tcp = new Tcp(shared.tcp, this.sink, setup.secret, setup.seed, performance.now() * 1000, {
       memory: views,
@@ -173,6 +176,7 @@ export class LcoreTcp implements TcpOpener {
 
   /** Tells the time, milliseconds of performance.now(): timers that are due are run, what they cause is told. */
   clock(nowMs: number): void {
+    if (this.draining.count > 0) this.draining.look(nowMs);
     if (nowMs * 1000 < this.due) return;
     this.wake();
     this.endTurn();
@@ -201,7 +205,7 @@ export class LcoreTcp implements TcpOpener {
 
   /** Milliseconds of performance.now() until when the loop may sleep; now or earlier: not at all. */
   get sleepUntil(): number {
-    return this.awake ? 0 : this.due / 1000;
+    return this.awake ? 0 : Math.min(this.due / 1000, this.draining.dueMs);
   }
 
   private deliver(): void {

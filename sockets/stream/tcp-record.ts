@@ -161,8 +161,41 @@ export function tellTcpRecord(endpoint: Endpoint, id: number): void {
   endpoint.tableChanged();
 }
 
-/** close(2). */
+/**
+ * close(2). While connections use the port it stays held and steered: they live on, and the kernel would answer their peers
+ * with RSTs. Then an lcore closes it when the last of them has ended.
+ */
 export function closeTcpRecord(endpoint: Endpoint, id: number): void {
+  const { table } = endpoint;
+  if (isPortUsed(endpoint, table.get(id, LOCAL_PORT)) && keepForConnections(endpoint, id)) endpoint.drainPort(id);
+  else releaseTcpRecord(endpoint, id);
+}
+
+/** Whether any lcore has a connection with the local port. */
+export function isPortUsed({ shared }: Endpoint, port: number): boolean {
+  for (const use of shared.portUse) if (Atomics.load(use, port) > 0) return true;
+  return false;
+}
+
+/** Leaves the record as the holder of its port alone. False: it holds none. */
+function keepForConnections(endpoint: Endpoint, id: number): boolean {
+  const { table, shared } = endpoint;
+  const kept = table.mutex.hold(() => {
+    if (table.get(id, STATE) < BOUND) return false;
+    const flags = table.get(id, FLAGS);
+    // A port that bind(2) was not asked for would be given up with listening.
+    if ((flags & F_LISTEN) !== 0 && (flags & F_CHOSEN_PORT) === 0) shared.binder.unlisten(table, id, binding);
+    table.unlistenLocked(id);
+    table.set(id, FLAGS, table.get(id, FLAGS) | F_STEERED);
+    table.changed(id);
+    return true;
+  });
+  endpoint.tableChanged();
+  return kept;
+}
+
+/** closeTcpRecord() when no connection needs the port. */
+export function releaseTcpRecord(endpoint: Endpoint, id: number): void {
   const { table, shared } = endpoint;
   let placeholder = -1;
   table.mutex.hold(() => {

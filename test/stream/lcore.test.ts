@@ -1,9 +1,12 @@
 /** TCP on lcores: engines with modules, over a wire in memory and over veth against the kernel's TCP. */
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
 import { getAffinity } from "../../engine/host/affinity.ts";
 import { createMemoryWire } from "../../queues/memory.ts";
+import { sockaddrOf } from "../../sockets/sockaddr.ts";
+import { AF_INET } from "../../sockets/table.ts";
+import { ip } from "../../sockets/wire/address.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { until } from "../support/kernel-udp.ts";
 import type { ClientData } from "./modules/tcp-client.ts";
@@ -13,6 +16,7 @@ setDefaultTimeout(60_000);
 const module = (name: string): URL => new URL(`./modules/${name}.ts`, import.meta.url);
 const CPUS = getAffinity(0);
 const PORT = 7000;
+const SOCK_STREAM = 1;
 
 const closers: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -84,6 +88,14 @@ async function python(hosts: VethPair, script: string): Promise<string> {
   return text.trim();
 }
 
+/** Whether the kernel lets a TCP socket have the port. */
+function canBind(port: number): boolean {
+  const fd = sys.socket(AF_INET, SOCK_STREAM, 0);
+  const result = sys.bind(fd, sockaddrOf(ip("0.0.0.0"), port));
+  sys.close(fd);
+  return result === 0;
+}
+
 describe.skipIf(requires("veth", "af_xdp", "bpf") !== "" || Bun.which("python3") === null)("over veth", () => {
   test.each(["skb", "native"] as const)("mode %s: the kernel's TCP is the client", async (mode) => {
     const hosts = makeHosts({ queues: 2 });
@@ -126,5 +138,27 @@ except ConnectionRefusedError:
     hosts.a.ns.run(() => Bun.spawnSync(["ethtool", "-K", hosts.a.name, "tso", "off", "gso", "off"]));
     for (const address of [hosts.b.ipv4Text, hosts.b.ipv6Text])
       expect(await python(hosts, script(address))).toBe("True\nrefused");
+  });
+
+  test("a listener that has closed: its connections live on, its port is given up after the last", async () => {
+    const hosts = makeHosts();
+    closers.push(() => hosts.close());
+    const { name, ns } = hosts.b;
+    await started({ interface: name, netns: ns.path, module: module("tcp-once"), data: { port: PORT } });
+    const script = `
+import socket, time
+s = socket.create_connection(("${hosts.b.ipv4Text}", ${PORT}), 10)
+for i in range(5):
+    s.sendall(b"still here")
+    print(s.recv(100).decode())
+    time.sleep(0.1)
+try:
+    socket.create_connection(("${hosts.b.ipv4Text}", ${PORT}), 10)
+except ConnectionRefusedError:
+    print("refused")
+s.close()
+`;
+    expect(await python(hosts, script)).toBe(`${"still here\n".repeat(5)}refused`);
+    await until("the kernel gives the port again", () => ns.run(() => canBind(PORT)));
   });
 });
