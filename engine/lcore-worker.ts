@@ -15,9 +15,11 @@ import { Fib } from "../sockets/fib.ts";
 import { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Shared } from "../sockets/shared.ts";
 import { Stack } from "../sockets/stack.ts";
+import { deviceRss, memoryRss, type RssWiring } from "../sockets/stream/reply-queue.ts";
 import { AF_INET, AF_INET6 } from "../sockets/table.ts";
 import { CaptureTap, type TapLine } from "./capture-tap.ts";
 import { getAffinity, setAffinity } from "./host/affinity.ts";
+import { Ethtool } from "./host/ethtool.ts";
 import { Lcore } from "./lcore.ts";
 import { describeError, type FromThread } from "./protocol.ts";
 import type { PcapWiring } from "./replay.ts";
@@ -111,7 +113,7 @@ function openStack(wiring: Wiring, way: FrameWay, id: number, cpu: number): Open
     for (const fd of [raw.raw4, raw.raw6]) if (fd >= 0) sys.close(fd);
   };
   try {
-    const tcp = { secret: wiring.secret, seed: wiring.seed + id, ...raw };
+    const tcp = { secret: wiring.secret, seed: wiring.seed + id, ...raw, rss: rssOf(wiring, way) };
     const stack = new Stack(id, shared, opened.ports, pool, new Fib(wiring.fib), wiring.seed, tcp);
     if (shared.hostThread >= 0) stack.useHost(shared.hostThread);
     stack.holdWakeups();
@@ -121,6 +123,24 @@ function openStack(wiring: Wiring, way: FrameWay, id: number, cpu: number): Open
   } catch (error) {
     close();
     throw error;
+  }
+}
+
+/** How the interface spreads what it receives; null where nobody tells. */
+function rssOf(wiring: Wiring, way: FrameWay): RssWiring | null {
+  if (way.kind === "memory") return memoryRss(wiring.queues);
+  if (way.kind !== "kernel") return null;
+  const netns = openNetns(way.netnsPath);
+  const ethtool = netns.run(() => new Ethtool());
+  try {
+    const { table, key } = ethtool.rss(way.link.name);
+    return deviceRss(table, key, wiring.queues);
+  } catch {
+    // veth and others have no such table.
+    return null;
+  } finally {
+    ethtool.close();
+    netns.close();
   }
 }
 

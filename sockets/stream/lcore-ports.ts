@@ -1,13 +1,19 @@
 /** Local ports for an lcore's outgoing connections: those that the engine holds for it, and one more where none is free. */
 import type { LcoreEndpoint } from "../lcore-endpoint.ts";
-import type { PortSource } from "../tcp/core.ts";
+import type { PortSource, Tcp } from "../tcp/core.ts";
 import { HeldPorts } from "./held-ports.ts";
+import { ReplyQueue, type RssWiring } from "./reply-queue.ts";
 
 export class LcorePorts implements PortSource {
   private readonly held: HeldPorts;
+  private readonly lcore: number;
+  /** Null where there is nothing to choose, or nothing is known. */
+  private readonly replies: ReplyQueue | null;
 
-  constructor(endpoint: LcoreEndpoint) {
+  constructor(endpoint: LcoreEndpoint, rss: RssWiring | null) {
     this.held = new HeldPorts(endpoint, endpoint.thread);
+    this.lcore = endpoint.thread;
+    this.replies = rss === null || endpoint.shared.tcbs.length === 1 ? null : new ReplyQueue(rss);
   }
 
   get count(): number {
@@ -18,8 +24,9 @@ export class LcorePorts implements PortSource {
     return this.held.at(number);
   }
 
-  suits(): boolean {
-    return true;
+  /** Preferred are ports whose answers come to this lcore; those of others are handed over. */
+  suits(t: Tcp, c: number, must: boolean): boolean {
+    return must || this.replies === null || this.replies.of(t.w, c) === this.lcore;
   }
 
   more(): boolean {

@@ -107,7 +107,7 @@ export class LcoreTcp implements TcpOpener {
     this.scratch = views.bytes.length - TCP_SCRATCH_BYTES;
     this.sink = new FrameSink(parts, setup);
     this.listeners = new LcoreListeners(this, endpoint, lookup, parts.ports);
-    this.ports = new LcorePorts(endpoint);
+    this.ports = new LcorePorts(endpoint, setup.rss);
     this.strays = new Strays(endpoint, parts);
     this.draining = new Draining(endpoint);
     const use = shared.portUse[thread];

@@ -1,4 +1,5 @@
 /** What an lcore's TCP is made of. */
+import type { RssWiring } from "./reply-queue.ts";
 
 /** Bytes behind the buffers in an lcore's memory, through which applications' bytes come and go. */
 export const TCP_SCRATCH_BYTES = 65_536;
@@ -10,4 +11,6 @@ export interface TcpSetup {
   /** Raw sockets for packets whose way only the kernel knows, -1 where there is none. */
   readonly raw4: number;
   readonly raw6: number;
+  /** How the interface spreads what it receives, null where that is not known. */
+  readonly rss: RssWiring | null;
 }

@@ -7,7 +7,7 @@ import { F_ORPHAN, F_TS, FLAGS, PORTS, STATE, TIME_WAIT, TS_RECENT_MS } from "./
 
 /** TIME_WAIT gives its port to a new connection after this time, ms (tcp_twsk_unique). */
 const REUSE_MS = 1000;
-/** Ports that are looked at before one more is asked for. */
+/** Ports that are looked at before others are asked for, and how many of those. */
 const TRIES = 64;
 
 /** Every port of a range is there to be had. */
@@ -54,7 +54,7 @@ function tryPorts(t: Tcp, c: number, must: boolean): boolean {
     t.portSteps += i + 1;
     return true;
   }
-  while (ports.more()) if (takePort(t, c, ports.at(ports.count - 1), must)) return true;
+  for (let i = 0; i < TRIES && ports.more(); i++) if (takePort(t, c, ports.at(ports.count - 1), must)) return true;
   return false;
 }
 
