@@ -6,6 +6,9 @@ import type { CounterBoard, CounterName } from "../sockets/counters.ts";
 import { FibWriter } from "../sockets/fib.ts";
 import { Mesh } from "../sockets/mesh.ts";
 import { PORTS_MAX } from "../sockets/shared.ts";
+import type { TcpListener } from "../sockets/stream/tcp-listener.ts";
+import type { TcpConnectOptions, TcpListenOptions } from "../sockets/stream/tcp-open.ts";
+import type { TcpHandlers, TcpSocket } from "../sockets/stream/tcp-socket.ts";
 import type { Sysctl } from "../sockets/sysctl.ts";
 import { SocketTable } from "../sockets/table.ts";
 import type { ThreadEndpoint } from "../sockets/thread.ts";
@@ -93,6 +96,19 @@ export class EngineThread {
   /** Opens a UDP socket that this thread reads. Throws SysError. */
   udp(options: UdpOptions = {}): UdpSocket {
     return UdpSocket.open(this.endpoint, options);
+  }
+
+  /**
+   * A TCP socket that listens. Its connections live on the lcores where they arrive, and this thread has their sockets:
+   * handlers.open is called with each; without it they wait for accept(). Throws SysError, and RangeError for bad options.
+   */
+  listen(options: TcpListenOptions, handlers: TcpHandlers): TcpListener {
+    return this.endpoint.listen(options, handlers);
+  }
+
+  /** A TCP connection, told to handlers.open when it is there, to handlers.closed when it fails. Throws as listen(). */
+  connect(options: TcpConnectOptions, handlers: TcpHandlers): TcpSocket {
+    return this.endpoint.connect(options, handlers);
   }
 
   /** Values of /proc/sys/net/core for this engine: the host's at its start, to be read and set from any of its threads. */

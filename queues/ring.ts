@@ -113,6 +113,21 @@ export class RingProducer {
     return Atomics.exchange(this.control, RING_WAITING_WORD, 0) === 1;
   }
 
+  /** Slots claimed since the start, wrapping: before claim() the number of the slot that it will give. */
+  get claims(): number {
+    return this.head;
+  }
+
+  /** Whether a slot, by its number, is still this side's to write. */
+  isOwn(number: number): boolean {
+    return ((number - this.published) | 0) >= 0;
+  }
+
+  /** Whether the consumer is done with a slot, by its number. */
+  isTaken(number: number): boolean {
+    return ((Atomics.load(this.control, RING_CONSUMER_WORD) - number) | 0) > 0;
+  }
+
   /** Wakes a consumer in RingConsumer.sleep(). */
   wake(): void {
     Atomics.notify(this.control, RING_WAITING_WORD);

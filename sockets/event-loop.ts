@@ -11,6 +11,8 @@ const KEEP_ALIVE_MS = 1 << 30;
 export interface Pumped {
   readonly thread: number;
   readonly sockets: ReadonlyMap<number, unknown>;
+  /** TCP sockets, listeners among them. */
+  readonly streams: number;
   /** True from when it is to be left alone. */
   readonly stopped: boolean;
   poll(): number;
@@ -50,7 +52,7 @@ export class EventLoop {
   wakeWaiters(): void {
     for (const resolve of this.waiters.splice(0)) resolve();
     // Nobody will ring for a thread without sockets; the pump that sleeps on holds the event loop.
-    if (this.end.sockets.size === 0) this.lookAgain();
+    if (this.end.sockets.size === 0 && this.end.streams === 0) this.lookAgain();
   }
 
   /** The end has waited by itself, which has undone what the pump had announced: it has to look and announce itself anew. */
@@ -91,7 +93,7 @@ export class EventLoop {
   private async run(): Promise<void> {
     const { end, mesh, spinMs } = this;
     let idleSince = 0;
-    while (!end.stopped && (this.waiters.length > 0 || end.sockets.size > 0)) {
+    while (!end.stopped && (this.waiters.length > 0 || end.sockets.size > 0 || end.streams > 0)) {
       const count = mesh.bellCount(end.thread);
       if (this.poll() > 0) {
         idleSince = 0;

@@ -20,6 +20,8 @@ export interface InboxOwner {
   acceptCredit(words: Int32Array, at: number): void;
   /** A MSG_ERROR of this lcore. False: it is to wait, for its socket has a handler for errors. */
   acceptErrorNow(lcore: number, words: Int32Array, at: number): boolean;
+  /** A message about a TCP connection. False: it is something else. */
+  acceptStream(lcore: number, words: Int32Array, at: number): boolean;
 }
 
 export class Inbox {
@@ -76,7 +78,8 @@ export class Inbox {
       const kind = words[at + M_KIND];
       if (kind === MSG_LEND) this.acceptLoan(words, at);
       else if (kind === MSG_SENT) owner.acceptCredit(words, at);
-      else if (kind !== MSG_ERROR || !owner.acceptErrorNow(lcore, words, at)) backlog.push(words, at);
+      else if (kind === MSG_ERROR && owner.acceptErrorNow(lcore, words, at)) continue;
+      else if (!owner.acceptStream(lcore, words, at)) backlog.push(words, at);
     }
     ring.release();
     return this.loanCount;

@@ -10,6 +10,7 @@
 import { ERRNO } from "af-xdp-bindings";
 import type { Burst, Port } from "../queues/driver.ts";
 import type { FramePool } from "../queues/pool.ts";
+import type { RingProducer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
 import { BY_KERNEL, BY_LCORE, TX_HEADROOM } from "./endpoint.ts";
@@ -63,6 +64,7 @@ import { SendLedger } from "./send-ledger.ts";
 import type { Shared } from "./shared.ts";
 import { readStamp } from "./stamp.ts";
 import { LcoreTcp } from "./stream/lcore-tcp.ts";
+import { TcpService, type TcpServiceHost } from "./stream/tcp-service.ts";
 import type { TcpSetup } from "./stream/tcp-setup.ts";
 import { DROPS, F_RXQ_OVFL, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
@@ -114,6 +116,8 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   private readonly tcpSetup: TcpSetup | null;
   /** Made with the first TCP socket of the engine. */
   tcp: LcoreTcp | null = null;
+  /** Its connections whose sockets are other threads'. */
+  private service: TcpService | null = null;
 
   /**
    * @param lcore number of the lcore, which is its thread number
@@ -170,6 +174,8 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     const { counters, fib, out, pool, ports, table, views } = this;
     this.tcp = new LcoreTcp(this, { counters, fib, out, pool, ports, table, views }, this.lookup, this.tcpSetup);
     this.tcp.sink.host = this.link;
+    this.service = new TcpService(this.serviceHost(this.tcp), table);
+    this.tcp.foreign = this.service;
     return this.tcp;
   }
 
@@ -180,6 +186,29 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
 
   override tcpOpener(): LcoreTcp | null {
     return this.startTcp();
+  }
+
+  private serviceHost(tcp: LcoreTcp): TcpServiceHost {
+    const { lender, pool, shared } = this;
+    return {
+      tcp: tcp.tcp,
+      ringTo: (thread) => this.toThread[thread] as RingProducer,
+      isTaken: (thread) => shared.mesh.isTaken(thread),
+      frameSpent: (thread, frame) => {
+        lender.used(thread);
+        pool.give(frame);
+      },
+      coreOf: (record) => tcp.listeners.coreOf(record),
+      connectCore: (id, record, address, port) => tcp.connectCore(id, record, address, port),
+    };
+  }
+
+  /** A message about a TCP connection of another thread. False: it is none. */
+  private serve(thread: number, words: Int32Array, at: number): boolean {
+    const tcp = this.startTcp();
+    if (tcp === null || this.service === null) return false;
+    tcp.wake();
+    return this.service.message(thread, words, at);
   }
 
   get takesTcp(): boolean {
@@ -480,7 +509,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
 
   /** Whether a socket waits for frames to be sent that nobody reports: it is to be looked again soon. */
   get awaitsSent(): boolean {
-    return this.ledger.count > 0;
+    return this.ledger.count > 0 || (this.service?.isBehind ?? false);
   }
 
   override reply(datagram: Datagram, length: number): number {
@@ -615,9 +644,13 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
       case MSG_BYE:
         // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
         this.outstanding[thread] += this.lender.leave(thread);
+        if (this.service !== null) {
+          this.tcp?.wake();
+          this.service.gone(thread);
+        }
         return;
       default:
-        this.counters[C.BadMessages]++;
+        if (!this.serve(thread, words, at)) this.counters[C.BadMessages]++;
     }
   }
 

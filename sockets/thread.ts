@@ -36,6 +36,8 @@ import {
 import { refusesFragments, TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
 import type { Shared } from "./shared.ts";
 import { HEADERS4, HEADERS6 } from "./special-send.ts";
+import { RemoteTcp, type RemoteTcpHost } from "./stream/remote-tcp.ts";
+import { closeTcpRecord } from "./stream/tcp-record.ts";
 import { DEVICE, F_BROADCAST, FLAGS, PLACEHOLDER } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
 
@@ -57,7 +59,7 @@ const KERNEL_RETRY_MS = 1;
 /** The longest awaitRoom() waits, milliseconds: an lcore sends all it lends in a tenth of one, unless it sleeps. */
 const ROOM_MS = 10;
 
-export class ThreadEndpoint extends Endpoint {
+export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   override readonly fib: Fib;
   /** One for each lcore. */
   private readonly inboxes: Inbox[] = [];
@@ -75,6 +77,7 @@ export class ThreadEndpoint extends Endpoint {
   /** Where this thread's sends go, by a FIB of its own. Made for the first of them. */
   private destinations: Destinations | null = null;
   private kernelFull = false;
+  private tcp_: RemoteTcp | null = null;
   /** Nobody ever notifies it: a place to wait for time to pass. */
   /** Wakes the thread where it waits for descriptors of the kernel too; made when it first does. */
   private bell = -1;
@@ -97,6 +100,24 @@ export class ThreadEndpoint extends Endpoint {
     if (shared.hostThread >= 0) this.tell(shared.hostThread, MSG_HELLO);
     // Where nobody has been told anything, the rest of this object may not be there yet.
     if (queueLcores > 0) this.flush();
+  }
+
+  /** TCP sockets of this thread. Null where the lcores have no queues: there is no TCP but the kernel's. */
+  override tcpOpener(): RemoteTcp | null {
+    if (this.tcp_ === null && this.queueLcores > 0) this.tcp_ = new RemoteTcp(this, this.toLcore, this.queueLcores);
+    return this.tcp_;
+  }
+
+  get streams(): number {
+    return this.tcp_?.count ?? 0;
+  }
+
+  watch(): void {
+    this.eventLoop.pump();
+  }
+
+  closeRecord(record: number): void {
+    closeTcpRecord(this, record);
   }
 
   /** Waits for the first frames to send from, so that the first send of a thread that has just joined finds one. */
@@ -259,7 +280,7 @@ export class ThreadEndpoint extends Endpoint {
     }, KERNEL_RETRY_MS);
   }
 
-  private hasLoans(lcore: number): boolean {
+  hasLoans(lcore: number): boolean {
     return this.inboxes[lcore].collect(1) > 0;
   }
 
@@ -340,6 +361,7 @@ export class ThreadEndpoint extends Endpoint {
     try {
       for (let l = 0; l < this.fromLcore.length; l++) handled += this.drain(l);
       if (this.gathered.length > 0 && !this.draining) this.deliverRest();
+      if (this.tcp_ !== null) handled += this.tcp_.deliver();
     } finally {
       this.flush();
       this.shared.board.commit(this.thread, this.counters);
@@ -435,8 +457,9 @@ export class ThreadEndpoint extends Endpoint {
   close(): void {
     if (this.stopped) return;
     for (const socket of [...this.sockets.values()]) socket.close();
+    this.tcp_?.leave();
     do this.poll();
-    while (this.isBehind);
+    while (this.isBehind || this.tcp_?.isBehind);
     this.stopped = true;
     for (let l = 0; l < this.inboxes.length; l++) {
       const inbox = this.inboxes[l];
@@ -457,12 +480,18 @@ export class ThreadEndpoint extends Endpoint {
     if (this.stopped) return;
     this.stopped = true;
     for (const socket of [...this.sockets.values()]) socket.close();
+    this.tcp_?.abandon();
     this.wakeWaiters();
     this.closeBell();
   }
 
+  override flush(): void {
+    this.tcp_?.flush();
+    super.flush();
+  }
+
   prepareWait(): boolean {
-    if (this.isBehind || this.gathered.length > 0) return false;
+    if (this.isBehind || this.gathered.length > 0 || this.tcp_?.isBusy) return false;
     for (const ring of this.fromLcore) if (!ring.prepareWait()) return false;
     return true;
   }
@@ -516,7 +545,7 @@ export class ThreadEndpoint extends Endpoint {
     else if (kind === MSG_LEND) this.inboxes[lcore].acceptLoan(words, at);
     else if (kind === MSG_ERROR) this.acceptError(lcore, words, at);
     else if (kind === MSG_SENT) this.acceptCredit(words, at);
-    else this.counters[C.BadMessages]++;
+    else if (!this.acceptStream(lcore, words, at)) this.counters[C.BadMessages]++;
   }
 
   private deliver(words: Int32Array, at: number): void {
@@ -546,13 +575,17 @@ export class ThreadEndpoint extends Endpoint {
     }
   }
 
+  acceptStream(lcore: number, words: Int32Array, at: number): boolean {
+    return this.tcp_?.message(lcore, words, at) ?? false;
+  }
+
   acceptCredit(words: Int32Array, at: number): void {
     const socket = this.sockets.get(words[at + M_SOCKET]);
     if (socket?.generation === words[at + M_GENERATION]) socket.chargeSend(-words[at + M_SEND_CHARGE]);
   }
 
   /** Publishes what this turn of the event loop sends, once, at its end. Messages flush, every FLUSH_MESSAGES and at the end. */
-  protected flushSoon(): void {
+  flushSoon(): void {
     this.unsettled = true;
     if (this.flushPending || this.draining) return;
     this.flushPending = true;

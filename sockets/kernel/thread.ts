@@ -130,7 +130,7 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
    * Sends at the end of this turn of the event loop. Where datagrams are taken from a queue one by one, each in a turn of
    * its own, what is answered leaves together when the queue is empty, or with the event loop's next round.
    */
-  protected override flushSoon(): void {
+  override flushSoon(): void {
     // Handlers are called in a poll(), which flushes at its end.
     if (this.io.isDelivering) return;
     if (!this.io.isDraining) {

@@ -73,6 +73,8 @@ export interface ForeignConnections {
   acceptable(record: number, core: number): void;
   /** What has been gathered in this turn is to go into the rings. */
   flush(): void;
+  /** Some of it has found no room there. */
+  readonly isBehind: boolean;
 }
 
 export class LcoreTcp implements TcpOpener {
@@ -128,7 +130,7 @@ export class LcoreTcp implements TcpOpener {
   // ---- driven by the loop ----
 
   /** Brings the time, once a turn. */
-  private wake(): void {
+  wake(): void {
     if (this.awake) return;
     this.awake = true;
     this.tcp.begin(performance.now() * 1000);
@@ -184,7 +186,10 @@ export class LcoreTcp implements TcpOpener {
 
   /** The end of a turn: timers, events, segments to own addresses. A few loads where nothing has happened. */
   endTurn(): void {
-    if (!this.awake) return;
+    if (!this.awake) {
+      if (this.foreign?.isBehind) this.foreign.flush();
+      return;
+    }
     const { sink, tcp } = this;
     if (tcp.nextTimer() <= tcp.now) runTimers(tcp);
     this.deliver();

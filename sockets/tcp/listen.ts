@@ -75,6 +75,8 @@ export class Listener {
   private head = 0;
   /** Connections to be accepted. */
   waiting = 0;
+  /** Connections that another thread was handed and has not accepted yet: they count as if they waited here. */
+  handed = 0;
 
   constructor(t: Tcp, c: number, tag: number, backlog: number, v6only: boolean) {
     this.c = c;
@@ -88,7 +90,7 @@ export class Listener {
   }
 
   get full(): boolean {
-    return this.waiting > this.backlog;
+    return this.waiting + this.handed > this.backlog;
   }
 
   put(c: number): void {

@@ -265,7 +265,7 @@ function setOther(t: Tcp, c: number, option: number, value: number): number {
 }
 
 /** getsockopt(2): the value, or -ENOPROTOOPT. SO_LINGER and TCP_LINGER2 may be -1: their options have no errors. */
-export function getOption(t: Tcp, id: number, option: number): number {
+export function getOption(t: Pick<Tcp, "w" | "config">, id: number, option: number): number {
   const { w } = t;
   const c = id * TCB_WORDS;
   const has = (bit: number): number => ((w[c + FLAGS] & bit) !== 0 ? 1 : 0);
@@ -325,7 +325,7 @@ export function getOption(t: Tcp, id: number, option: number): number {
 }
 
 /** Seconds that so many retransmissions take (retrans_to_secs). */
-function secondsOf(t: Tcp, count: number): number {
+function secondsOf(t: Pick<Tcp, "config">, count: number): number {
   let timeout = t.config.rtoInitMs / 1000;
   let period = 0;
   for (let i = 0; i < count; i++) {

@@ -1,0 +1,88 @@
+/** Bytes that wait to be read, in pieces of a memory: pairs of offset and length in a ring that grows by doubling. */
+
+const PAIRS_FIRST = 8;
+
+export class BytePieces {
+  /** In all pieces together. */
+  bytes = 0;
+  private words = new Int32Array(2 * PAIRS_FIRST);
+  private head = 0;
+  private pairs = 0;
+
+  /** Appends a piece, joined to the last one where it continues that. */
+  push(offset: number, length: number): void {
+    this.bytes += length;
+    if (this.pairs > 0) {
+      const last = this.place(this.pairs - 1);
+      if (this.words[last] + this.words[last + 1] === offset) {
+        this.words[last + 1] += length;
+        return;
+      }
+    }
+    if (2 * this.pairs === this.words.length) this.grow();
+    const at = this.place(this.pairs++);
+    this.words[at] = offset;
+    this.words[at + 1] = length;
+  }
+
+  /** Offset of the first piece, and its length; there must be one. */
+  get offset(): number {
+    return this.words[this.head];
+  }
+
+  get length(): number {
+    return this.words[this.head + 1];
+  }
+
+  /** Drops the first bytes, at most all. */
+  drop(count: number): void {
+    this.bytes -= count;
+    let left = count;
+    while (left > 0) {
+      const length = this.words[this.head + 1];
+      if (length > left) {
+        this.words[this.head] += left;
+        this.words[this.head + 1] -= left;
+        return;
+      }
+      left -= length;
+      this.head = (this.head + 2) & (this.words.length - 1);
+      this.pairs--;
+    }
+  }
+
+  /** Copies the first bytes out of `memory`, at most all. */
+  copy(memory: Uint8Array, into: Uint8Array, at: number, count: number): void {
+    let done = 0;
+    for (let i = 0; done < count; i++) {
+      const piece = this.place(i);
+      const from = this.words[piece];
+      const length = Math.min(this.words[piece + 1], count - done);
+      copyOut(memory, from, into, at + done, length);
+      done += length;
+    }
+  }
+
+  private place(index: number): number {
+    return (this.head + 2 * index) & (this.words.length - 1);
+  }
+
+  private grow(): void {
+    const larger = new Int32Array(2 * this.words.length);
+    for (let i = 0; i < this.pairs; i++) {
+      const at = this.place(i);
+      larger[2 * i] = this.words[at];
+      larger[2 * i + 1] = this.words[at + 1];
+    }
+    this.words = larger;
+    this.head = 0;
+  }
+}
+
+/** Bytes from which set() is faster than a loop, for which a view has to be made. */
+const NATIVE_BYTES = 48;
+
+export function copyOut(from: Uint8Array, offset: number, into: Uint8Array, at: number, count: number): void {
+  if (count >= NATIVE_BYTES) into.set(from.subarray(offset, offset + count), at);
+  else for (let i = 0; i < count; i++) into[at + i] = from[offset + i];
+}

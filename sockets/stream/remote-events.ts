@@ -1,0 +1,103 @@
+/**
+ * What handlers of a thread's connections are still to be told. Each is told once it is nobody's turn: what one throws comes
+ * out of deliver(), and what is left is told the next time.
+ */
+import { EV_CLOSED, EV_CONNECTED, EV_READABLE, EV_URGENT, EV_WRITABLE } from "../tcp/tcb.ts";
+import type { RemoteConnection } from "./remote-connection.ts";
+import type { RemoteListener } from "./remote-listener.ts";
+import { TELL_FIN } from "./tcp-messages.ts";
+
+/** Events that have a handler of their own. */
+const HANDLED = EV_CONNECTED | EV_URGENT | EV_READABLE | TELL_FIN | EV_WRITABLE | EV_CLOSED;
+
+export class RemoteEvents {
+  private readonly queue: RemoteConnection[] = [];
+  private readonly acceptable: RemoteListener[] = [];
+  private delivering = false;
+
+  get isEmpty(): boolean {
+    return this.queue.length === 0 && this.acceptable.length === 0;
+  }
+
+  add(connection: RemoteConnection): void {
+    if (connection.isQueued || connection.isWaiting || connection.socket.closed) return;
+    connection.isQueued = true;
+    this.queue.push(connection);
+  }
+
+  addAcceptable(state: RemoteListener): void {
+    if (state.isQueued) return;
+    state.isQueued = true;
+    this.acceptable.push(state);
+  }
+
+  /** Calls handlers until all have been told. How many connections and listeners there were. */
+  deliver(): number {
+    if (this.delivering || this.isEmpty) return 0;
+    this.delivering = true;
+    let done = 0;
+    try {
+      while (this.queue.length > 0) {
+        const batch = this.queue.splice(0);
+        done += batch.length;
+        this.tellAll(batch);
+      }
+      for (let state = this.acceptable.shift(); state !== undefined; state = this.acceptable.shift()) {
+        done++;
+        state.isQueued = false;
+        const { listener } = state;
+        if (!listener.closed && state.waiting.length > 0) listener.onAcceptable?.(listener);
+      }
+    } finally {
+      this.delivering = false;
+    }
+    return done;
+  }
+
+  private tellAll(batch: RemoteConnection[]): void {
+    let told = 0;
+    try {
+      for (; told < batch.length; told++) {
+        tell(batch[told]);
+        this.again(batch[told]);
+      }
+    } finally {
+      // Whoever threw has its other events still to hear of.
+      for (; told < batch.length; told++) this.again(batch[told]);
+    }
+  }
+
+  /** It has been told; what has happened meanwhile it is told next. */
+  private again(connection: RemoteConnection): void {
+    connection.isQueued = false;
+    if (connection.events !== 0) this.add(connection);
+  }
+}
+
+function tell(connection: RemoteConnection): void {
+  const { socket } = connection;
+  const { handlers } = socket;
+  if (handlers.changed !== undefined) {
+    const events = connection.events & ~TELL_FIN;
+    connection.events = 0;
+    if (events !== 0) handlers.changed(socket, events);
+    return;
+  }
+  connection.events &= HANDLED;
+  if (takes(connection, EV_CONNECTED)) handlers.open?.(socket);
+  if (takes(connection, EV_URGENT)) handlers.urgent?.(socket);
+  if (takes(connection, EV_READABLE) && connection.pieces.bytes > 0) handlers.readable?.(socket);
+  if (takes(connection, TELL_FIN) && !socket.endTold) {
+    socket.endTold = true;
+    handlers.ended?.(socket);
+  }
+  if (takes(connection, EV_WRITABLE)) handlers.writable?.(socket);
+  if (takes(connection, EV_CLOSED)) handlers.closed?.(socket, connection.takeError());
+}
+
+/** Takes an event that is to be told; closing forgets all of them. */
+function takes(connection: RemoteConnection, event: number): boolean {
+  const has = (connection.events & event) !== 0;
+  connection.events &= ~event;
+  return has;
+}
