@@ -1,6 +1,6 @@
 /**
- * Numbers of socket options, as setsockopt(2) takes them: include/uapi/asm-generic/socket.h, linux/in.h, linux/in6.h and
- * linux/udp.h of Linux 6.18, the same on x86-64 and arm64.
+ * Numbers of socket options, as setsockopt(2) takes them: include/uapi/asm-generic/socket.h, linux/in.h, linux/in6.h,
+ * linux/udp.h and linux/tcp.h of Linux 6.18, the same on x86-64 and arm64.
  */
 
 /** Levels. SOL_IP is IPPROTO_IP, SOL_IPV6 IPPROTO_IPV6. */
@@ -8,6 +8,7 @@ export const SOL_SOCKET = 1;
 export const IPPROTO_IP = 0;
 export const IPPROTO_IPV6 = 41;
 export const SOL_UDP = 17;
+export const SOL_TCP = 6;
 
 export const SO_DEBUG = 1;
 export const SO_REUSEADDR = 2;
@@ -92,6 +93,8 @@ export const IP_TTL = 2;
 export const IP_HDRINCL = 3;
 export const IP_OPTIONS = 4;
 export const IP_ROUTER_ALERT = 5;
+export const IP_RECVOPTS = 6;
+export const IP_RETOPTS = 7;
 export const IP_PKTINFO = 8;
 export const IP_MTU_DISCOVER = 10;
 export const IP_RECVERR = 11;
@@ -177,3 +180,51 @@ export const UDP_NO_CHECK6_TX = 101;
 export const UDP_NO_CHECK6_RX = 102;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
+
+export const TCP_NODELAY = 1;
+export const TCP_MAXSEG = 2;
+export const TCP_CORK = 3;
+export const TCP_KEEPIDLE = 4;
+export const TCP_KEEPINTVL = 5;
+export const TCP_KEEPCNT = 6;
+export const TCP_SYNCNT = 7;
+export const TCP_LINGER2 = 8;
+export const TCP_DEFER_ACCEPT = 9;
+export const TCP_WINDOW_CLAMP = 10;
+export const TCP_INFO = 11;
+export const TCP_QUICKACK = 12;
+export const TCP_CONGESTION = 13;
+export const TCP_MD5SIG = 14;
+export const TCP_THIN_LINEAR_TIMEOUTS = 16;
+export const TCP_THIN_DUPACK = 17;
+export const TCP_USER_TIMEOUT = 18;
+export const TCP_REPAIR = 19;
+export const TCP_REPAIR_QUEUE = 20;
+export const TCP_QUEUE_SEQ = 21;
+export const TCP_REPAIR_OPTIONS = 22;
+export const TCP_FASTOPEN = 23;
+export const TCP_TIMESTAMP = 24;
+export const TCP_NOTSENT_LOWAT = 25;
+export const TCP_CC_INFO = 26;
+export const TCP_SAVE_SYN = 27;
+export const TCP_SAVED_SYN = 28;
+export const TCP_REPAIR_WINDOW = 29;
+export const TCP_FASTOPEN_CONNECT = 30;
+export const TCP_ULP = 31;
+export const TCP_MD5SIG_EXT = 32;
+export const TCP_FASTOPEN_KEY = 33;
+export const TCP_FASTOPEN_NO_COOKIE = 34;
+export const TCP_ZEROCOPY_RECEIVE = 35;
+export const TCP_INQ = 36;
+export const TCP_TX_DELAY = 37;
+export const TCP_AO_ADD_KEY = 38;
+export const TCP_AO_DEL_KEY = 39;
+export const TCP_AO_INFO = 40;
+export const TCP_AO_GET_KEYS = 41;
+export const TCP_AO_REPAIR = 42;
+export const TCP_IS_MPTCP = 43;
+export const TCP_RTO_MAX_MS = 44;
+export const TCP_RTO_MIN_US = 45;
+export const TCP_DELACK_MAX_US = 46;
+/** Of the control message by which TCP_INQ tells. */
+export const TCP_CM_INQ = TCP_INQ;

@@ -82,6 +82,8 @@ export const FIOASYNC = 0x5452;
 /** SIOCINQ is FIONREAD, SIOCOUTQ is TIOCOUTQ. */
 export const SIOCINQ = FIONREAD;
 export const SIOCOUTQ = 0x5411;
+/** Bytes written and not sent (linux/sockios.h). */
+export const SIOCOUTQNSD = 0x894b;
 export const FIOSETOWN = 0x8901;
 export const SIOCSPGRP = 0x8902;
 export const FIOGETOWN = 0x8903;

@@ -27,6 +27,7 @@ import { Tcp } from "../tcp/core.ts";
 import { TCP_COUNTERS } from "../tcp/counters.ts";
 import { input4, input6 } from "../tcp/input.ts";
 import { accept } from "../tcp/listen.ts";
+import { queuedBytes } from "../tcp/send-queue.ts";
 import { getOption, setOption } from "../tcp/sockopts.ts";
 import {
   CLOSED,
@@ -48,6 +49,7 @@ import {
   URGENT,
 } from "../tcp/tcb.ts";
 import { runTimers } from "../tcp/timers.ts";
+import { atMark } from "../tcp/urgent.ts";
 import { Draining } from "./draining.ts";
 import { LcoreListeners } from "./lcore-listeners.ts";
 import { LcorePorts } from "./lcore-ports.ts";
@@ -473,6 +475,14 @@ export class LcoreTcp implements TcpOpener {
 
   takeError(socket: TcpSocket): number {
     return -takeError(this.tcp.w, socket.id * TCB_WORDS);
+  }
+
+  atMark(socket: TcpSocket): boolean {
+    return atMark(this.tcp.w, socket.id * TCB_WORDS);
+  }
+
+  queued(socket: TcpSocket, unsent: boolean): number {
+    return queuedBytes(this.tcp.w, socket.id * TCB_WORDS, unsent);
   }
 
   state(socket: TcpSocket): number {

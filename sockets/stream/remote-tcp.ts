@@ -27,6 +27,7 @@ import {
   SHUT_WR,
 } from "../tcp/calls.ts";
 import type { Tcp } from "../tcp/core.ts";
+import { queuedBytes } from "../tcp/send-queue.ts";
 import { getOption, OPTIONS, setOption } from "../tcp/sockopts.ts";
 import {
   CLOSED,
@@ -45,6 +46,7 @@ import {
   TCB_WORDS,
   URG_READ,
   URG_VALID,
+  WRITE_SEQ,
 } from "../tcp/tcb.ts";
 import { isUnicast } from "../tcp/unicast.ts";
 import { Drafts } from "./drafts.ts";
@@ -436,6 +438,20 @@ export class RemoteTcp implements TcpOpener {
     if (connection === null) return ERRNO.EBADF;
     if (connection.phase === DRAFT) return -coreTakeError(this.core.w, connection.draft * TCB_WORDS);
     return connection.takeError();
+  }
+
+  atMark(socket: TcpSocket): boolean {
+    const connection = this.of(socket);
+    return connection !== null && connection.urgent !== 0 && connection.mark === connection.readSeq;
+  }
+
+  queued(socket: TcpSocket, unsent: boolean): number {
+    const connection = this.of(socket);
+    if (connection === null || connection.id < 0) return 0;
+    const { c, w } = connection;
+    // What the lcore has not taken yet is written all the same.
+    const untaken = connection.sendShut ? 0 : Math.max((connection.writeSeq - Atomics.load(w, c + WRITE_SEQ)) | 0, 0);
+    return queuedBytes(w, c, unsent) + untaken;
   }
 
   state(socket: TcpSocket): number {

@@ -47,6 +47,10 @@ export interface TcpEnd {
   poll(socket: TcpSocket): number;
   /** SO_ERROR: an errno, which it clears. */
   takeError(socket: TcpSocket): number;
+  /** Whether the next byte to be read is the urgent one (SIOCATMARK). */
+  atMark(socket: TcpSocket): boolean;
+  /** Bytes written and not acknowledged (SIOCOUTQ), our FIN among them; with `unsent` those that were not sent (SIOCOUTQNSD). */
+  queued(socket: TcpSocket, unsent: boolean): number;
   /** State of the connection, of sockets/tcp/tcb.ts. */
   state(socket: TcpSocket): number;
   /** A word of the connection's record (sockets/tcp/tcb.ts), whole, perhaps a moment old. */

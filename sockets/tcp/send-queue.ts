@@ -22,10 +22,10 @@ import {
   WRITE_SEQ,
 } from "./tcb.ts";
 
-/** Bytes written and not acknowledged. */
-function queuedBytes(w: Int32Array, c: number): number {
+/** Bytes written and not acknowledged, or with `unsent` those not sent. Another thread may ask. */
+export function queuedBytes(w: Int32Array, c: number, unsent = false): number {
   // SND.UNA is beyond WRITE_SEQ once our FIN is acknowledged, and behind it by the SYN at the start.
-  const queued = (w[c + WRITE_SEQ] - w[c + SND_UNA]) | 0;
+  const queued = (w[c + WRITE_SEQ] - w[c + (unsent ? SND_NXT : SND_UNA)]) | 0;
   return Math.max(queued, 0);
 }
 

@@ -109,7 +109,7 @@ export const EXPLAINED: readonly Explanation[] = [
   ...refused("SO_ZEROCOPY", "what is sent is copied into a frame, and there is nothing to report"),
   ...refused("UDP_ENCAP", "tunnels are the kernel's"),
   absent(
-    "IP_6|IP_7|IPV6_[3456]|IPV6_53|IPV6_56|IPV6_58",
+    "IP_RECVOPTS|IP_RETOPTS|IPV6_[3456]|IPV6_53|IPV6_56|IPV6_58",
     "IP_RECVOPTS, IP_RETOPTS, IPV6_RECVHOPOPTS, _RECVRTHDR, _RECVDSTOPTS and their forebears: options and extension headers of packets are not told",
   ),
   {

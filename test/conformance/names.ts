@@ -16,7 +16,7 @@ const FAMILIES = table("AF_");
 const REQUESTS = table("FIO", "SIOC");
 const COMMANDS = table("F_GET", "F_SET", "F_DUPFD");
 const POLL_BITS = entries.filter(([name]) => name.startsWith("POLL") && !name.startsWith("POLL_"));
-const LEVELS: Record<number, string> = { 0: "IP_", 1: "SO_", 17: "UDP_", 41: "IPV6_" };
+const LEVELS: Record<number, string> = { 0: "IP_", 1: "SO_", 6: "TCP_", 17: "UDP_", 41: "IPV6_" };
 const TYPES: Record<number, string> = { 1: "SOCK_STREAM", 2: "SOCK_DGRAM", 3: "SOCK_RAW", 5: "SOCK_SEQPACKET" };
 
 const OPTIONS = new Map<string, string>();

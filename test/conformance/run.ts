@@ -24,6 +24,8 @@ export interface Stage {
   readonly peer: SocketCalls;
   readonly places: Places;
   readonly trace: Trace;
+  /** The same calls without a trace: for waiting, which differs in how often it looks. */
+  readonly untraced: { readonly calls: SocketCalls; readonly peer: SocketCalls };
   unlink(path: string): number;
 }
 
@@ -100,6 +102,7 @@ export function traceOf(scenario: Playable, side: Side): Trace {
     peer: new TracedCalls(peer, trace, "b"),
     places: side.places,
     trace,
+    untraced: { calls: side.calls, peer },
     unlink: (path) => side.unlink(path),
   });
   return trace;

@@ -79,6 +79,10 @@ export class Trace {
     if (family === AF_INET6 && bytes.length >= 24) {
       return `[${formatIp(bytes.subarray(8, 24))}]:${this.port(view.getUint16(2))}${this.rest(bytes, 24)}`;
     }
+    // Cut off: the port at least.
+    if ((family === AF_INET || family === AF_INET6) && bytes.length >= 4) {
+      return `${familyName(family)} :${this.port(view.getUint16(2))}${this.rest(bytes, 4)}`;
+    }
     if (family === AF_UNIX) return this.unixName(bytes.subarray(2));
     return `${familyName(family)} ${this.bytes(bytes.subarray(2))}`;
   }

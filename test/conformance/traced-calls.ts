@@ -3,6 +3,8 @@ import { F_DUPFD, F_DUPFD_CLOEXEC } from "../../sockets/calls/constants.ts";
 import type { AddressBuffer, Message } from "../../sockets/calls/message.ts";
 import type { EpollEvent, PollEntry, SocketCalls } from "../../sockets/calls/socket-calls.ts";
 import {
+  IP_PROTOCOL,
+  IPPROTO_IP,
   SO_ATTACH_FILTER,
   SO_ATTACH_REUSEPORT_CBPF,
   SO_COOKIE,
@@ -11,12 +13,19 @@ import {
   SO_MEMINFO,
   SO_NETNS_COOKIE,
   SOL_SOCKET,
+  SOL_TCP,
+  TCP_CC_INFO,
+  TCP_INFO,
+  TCP_TIMESTAMP,
 } from "../../sockets/options.ts";
 import { commandName, familyName, optionName, pollNames, requestName, resultName, typeName } from "./names.ts";
 import type { Trace } from "./trace.ts";
 
 /** Options whose value is another one in each run, or on each host. */
 const VARYING = new Set([SO_COOKIE, SO_NETNS_COOKIE, SO_MEMINFO, SO_INCOMING_NAPI_ID, SO_INCOMING_CPU]);
+/** Of struct tcp_info what is the same in each run: the state, and of the options timestamps, SACK and window scaling. */
+const stableInfo = (info: Uint8Array): Uint8Array =>
+  info.length < 6 ? info.subarray(0, 1) : Uint8Array.of(info[0], info[5] & 7);
 /** The data word of an epoll event is the scenario's own. */
 const eventText = ({ events, data }: EpollEvent): string => `${pollNames(events)} ${data}`;
 
@@ -151,9 +160,19 @@ export class TracedCalls implements SocketCalls {
   getsockopt(fd: number, level: number, name: number, out: Uint8Array): number {
     const label = this.option(level, name);
     const result = this.inner.getsockopt(fd, level, name, out);
-    const varies = level === SOL_SOCKET && VARYING.has(name);
-    const got = result < 0 || varies ? "" : ` ${this.trace.bytes(out.subarray(0, result))}`;
+    const got = result < 0 ? "" : this.told(level, name, out.subarray(0, result));
     return this.on("getsockopt", fd, `${label}, ${out.length}`, result, got);
+  }
+
+  /** The value of an option, as far as it is the same in each run. */
+  private told(level: number, name: number, value: Uint8Array): string {
+    if (level === SOL_SOCKET && VARYING.has(name)) return "";
+    if (level === SOL_TCP && (name === TCP_TIMESTAMP || name === TCP_CC_INFO)) return "";
+    // A port, strange as it is.
+    if (level === IPPROTO_IP && name === IP_PROTOCOL && value.length === 4) {
+      return ` ${this.trace.port(value[0] | (value[1] << 8))}`;
+    }
+    return ` ${this.trace.bytes(level === SOL_TCP && name === TCP_INFO ? stableInfo(value) : value)}`;
   }
 
   ioctl(fd: number, request: number, argument: Uint8Array): number {

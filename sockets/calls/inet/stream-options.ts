@@ -1,0 +1,209 @@
+/** The options of one TCP socket: values that the file keeps, and what the connection has to know of them. */
+import { ERRNO } from "af-xdp-bindings";
+import type { Endpoint } from "../../endpoint.ts";
+import { IPPROTO_IP, IPPROTO_IPV6, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET } from "../../options.ts";
+import { hostLimits, type Limits } from "../../sockopt/limits.ts";
+import { timeoutMs } from "../../sockopt/socket-rules.ts";
+import { STREAM_IP_LEVEL } from "../../sockopt/stream-ip-level.ts";
+import { STREAM_IPV6_LEVEL } from "../../sockopt/stream-ipv6-level.ts";
+import { STREAM_SOCKET_LEVEL } from "../../sockopt/stream-socket-level.ts";
+import type { StreamOption, StreamTarget } from "../../sockopt/stream-target.ts";
+import { TCP_LEVEL } from "../../sockopt/tcp-level.ts";
+import type { TcpSocket } from "../../stream/tcp-socket.ts";
+import { AF_INET, IPPROTO_TCP } from "../../table.ts";
+import { OPTIONS } from "../../tcp/sockopts.ts";
+import { LISTEN } from "../../tcp/tcb.ts";
+import { SOCK_STREAM } from "../constants.ts";
+
+const INT_BYTES = 4;
+const byNumber = new Map(
+  [...STREAM_SOCKET_LEVEL, ...TCP_LEVEL, ...STREAM_IP_LEVEL, ...STREAM_IPV6_LEVEL].map(
+    (entry) => [`${entry.level}/${entry.name}`, entry] as const,
+  ),
+);
+
+/** What the file answers for its options. */
+export interface StreamOwner {
+  readonly endpoint: Endpoint;
+  readonly family: number;
+  readonly socket: TcpSocket;
+  readonly state: number;
+  readonly isBound: boolean;
+  readonly localPort: number;
+  readonly pathMtu: number;
+  /** Bytes that a segment to the peer carries. */
+  readonly segment: number;
+  readonly cookie: Uint8Array;
+  takeError(): number;
+  needRecord(): number;
+  recordWord(field: number): number;
+  portRulesChanged(): void;
+  /** Options of a listener have changed, which its connections begin with. */
+  optionsChanged(): void;
+  tcpInfo(): Uint8Array;
+  peerName(): Uint8Array | null;
+}
+
+export class StreamOptions implements StreamTarget {
+  readonly protocol = IPPROTO_TCP;
+  readonly type = SOCK_STREAM;
+  peekOffset = -1;
+  private readonly owner: StreamOwner;
+  private readonly values: Map<StreamOption, number>;
+  /** What the connection was told, in case there is another: by number of OPTIONS. */
+  private readonly core: Map<number, number>;
+
+  /** @param from those of the listener that the connection came to */
+  constructor(owner: StreamOwner, from: StreamOptions | null) {
+    this.owner = owner;
+    this.values = new Map(from?.values);
+    this.core = new Map(from?.core);
+    this.peekOffset = from?.peekOffset ?? -1;
+  }
+
+  get endpoint(): Endpoint {
+    return this.owner.endpoint;
+  }
+
+  get domain(): number {
+    return this.owner.family;
+  }
+
+  get limits(): Limits {
+    const { sysctl } = this.endpoint.shared;
+    const bounds = { rcvbufMax: sysctl.get("rmem_max"), sndbufMax: sysctl.get("wmem_max") };
+    return { ...hostLimits(), ...bounds, optmemMax: sysctl.get("optmem_max") };
+  }
+
+  get listening(): boolean {
+    return this.state === LISTEN;
+  }
+
+  get state(): number {
+    return this.owner.state;
+  }
+
+  get isBound(): boolean {
+    return this.owner.isBound;
+  }
+
+  get localPort(): number {
+    return this.owner.localPort;
+  }
+
+  get pathMtu(): number {
+    return this.owner.pathMtu;
+  }
+
+  get segment(): number {
+    return this.owner.segment;
+  }
+
+  get cookie(): Uint8Array {
+    return this.owner.cookie;
+  }
+
+  get sendBuffer(): number {
+    return this.getCore(OPTIONS.SO_SNDBUF);
+  }
+
+  set sendBuffer(bytes: number) {
+    this.setCore(OPTIONS.SO_SNDBUF, bytes >> 1);
+  }
+
+  get receiveBuffer(): number {
+    return this.getCore(OPTIONS.SO_RCVBUF);
+  }
+
+  set receiveBuffer(bytes: number) {
+    this.setCore(OPTIONS.SO_RCVBUF, bytes >> 1);
+  }
+
+  takeError(): number {
+    return this.owner.takeError();
+  }
+
+  needRecord(): number {
+    return this.owner.needRecord();
+  }
+
+  recordWord(field: number): number {
+    return this.owner.recordWord(field);
+  }
+
+  portRulesChanged(): void {
+    this.owner.portRulesChanged();
+  }
+
+  tcpInfo(): Uint8Array {
+    return this.owner.tcpInfo();
+  }
+
+  peerName(): Uint8Array | null {
+    return this.owner.peerName();
+  }
+
+  setCore(option: number, value: number): number {
+    const result = this.owner.socket.setOption(option, value);
+    if (result < 0) return result;
+    this.core.set(option, value);
+    this.owner.optionsChanged();
+    return 0;
+  }
+
+  getCore(option: number): number {
+    return this.owner.socket.getOption(option);
+  }
+
+  /** Another socket of the engine stands for this one now: it is told all that the one before was. */
+  replay(): void {
+    for (const [option, value] of this.core) this.owner.socket.setOption(option, value);
+  }
+
+  value(option: StreamOption): number {
+    const { initial } = option;
+    return this.values.get(option) ?? (typeof initial === "number" ? initial : initial(this));
+  }
+
+  store(option: StreamOption, value: number): void {
+    this.values.set(option, value);
+  }
+
+  storeOther(level: number, name: number, value: number): void {
+    const option = byNumber.get(`${level}/${name}`);
+    if (option !== undefined) this.values.set(option, value);
+  }
+
+  /** A number that is kept of an option. */
+  valueOf(level: number, name: number): number {
+    const option = byNumber.get(`${level}/${name}`);
+    return option === undefined ? 0 : this.value(option);
+  }
+
+  get receiveTimeoutMs(): number {
+    return timeoutMs(this.valueOf(SOL_SOCKET, SO_RCVTIMEO));
+  }
+
+  get sendTimeoutMs(): number {
+    return timeoutMs(this.valueOf(SOL_SOCKET, SO_SNDTIMEO));
+  }
+
+  get receiveLowWater(): number {
+    return this.valueOf(SOL_SOCKET, SO_RCVLOWAT);
+  }
+
+  set(level: number, name: number, value: Uint8Array): number {
+    if (level === IPPROTO_IPV6 && this.domain === AF_INET) return -ERRNO.ENOPROTOOPT;
+    const option = byNumber.get(`${level}/${name}`);
+    if (option !== undefined) return option.set(this, value);
+    const wantsInt = level === SOL_SOCKET || level === IPPROTO_TCP;
+    return wantsInt && value.length < INT_BYTES ? -ERRNO.EINVAL : -ERRNO.ENOPROTOOPT;
+  }
+
+  get(level: number, name: number, out: Uint8Array): number {
+    if (level !== IPPROTO_IP && level !== SOL_SOCKET && level !== IPPROTO_TCP && this.domain === AF_INET) {
+      return -ERRNO.EOPNOTSUPP;
+    }
+    return byNumber.get(`${level}/${name}`)?.get(this, out) ?? -ERRNO.ENOPROTOOPT;
+  }
+}

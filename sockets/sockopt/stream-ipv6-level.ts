@@ -1,0 +1,132 @@
+/** IPPROTO_IPV6 of TCP sockets: do_ipv6_setsockopt and do_ipv6_getsockopt, net/ipv6/ipv6_sockglue.c, as they are for streams. ipv6(7). */
+import { ERRNO } from "af-xdp-bindings";
+import * as numbers from "../options.ts";
+import { PMTUDISC_OMIT, PMTUDISC_WANT } from "../send-word.ts";
+import { OPTIONS } from "../tcp/sockopts.ts";
+import { flag, number, ranged, readInt, strictFlag, writeBytes, writeInt } from "./rules.ts";
+import { priorityOf } from "./stream-ip-level.ts";
+import { asInitial, neverOn, streamOption, toCore, untaken } from "./stream-rules.ts";
+import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
+
+const { IPPROTO_IPV6, SO_PRIORITY, SOL_SOCKET } = numbers;
+const INT_BYTES = 4;
+const HOPS_DEFAULT = 64;
+const ECN_MASK = 3;
+const ADDR_PREFERENCES_DEFAULT = 0x500;
+
+const ipv6 = streamOption(IPPROTO_IPV6);
+const told = (name: number, label: string): StreamOption => ipv6(name, label, flag());
+
+/** A byte, or -1 for the default. */
+const byteOr = (initial: number, mask = 0xff): StreamPart =>
+  number({
+    check: (value) => (value < -1 || value > 255 ? -ERRNO.EINVAL : 0),
+    normal: (value) => (value === -1 ? initial : value & mask),
+  });
+
+const readable =
+  (value: number): StreamPart["get"] =>
+  (_target, out) =>
+    writeInt(IPPROTO_IPV6, out, value);
+
+/** Extension headers of every packet: none goes with a segment. */
+const header = (name: number, label: string): StreamOption =>
+  ipv6(name, label, { set: (_target, bytes) => (bytes.length === 0 ? 0 : -ERRNO.EINVAL), get: () => 0 });
+
+const mtu: StreamPart = {
+  ...asInitial({ check: (value) => (value !== 0 && value < 1280 ? -ERRNO.EINVAL : 0) }),
+  get: (target, out) => (target.pathMtu === 0 ? -ERRNO.ENOTCONN : writeInt(IPPROTO_IPV6, out, target.pathMtu)),
+};
+
+const v6only: StreamPart = {
+  ...flag<StreamTarget>({ check: (_value, target) => (target.isBound || target.localPort !== 0 ? -ERRNO.EINVAL : 0) }),
+  effect: (target) => target.portRulesChanged(),
+};
+
+const trafficClass: StreamPart = {
+  ...byteOr(0, 0xff & ~ECN_MASK),
+  effect(target, value) {
+    target.setCore(OPTIONS.IP_TOS, value);
+    target.storeOther(SOL_SOCKET, SO_PRIORITY, priorityOf(value));
+  },
+};
+
+const hops: StreamPart = { ...byteOr(HOPS_DEFAULT), ...toCore(OPTIONS.IP_TTL), initial: HOPS_DEFAULT };
+
+/** Groups and anycast addresses: of a structure so long nothing is for streams. */
+const group = (name: number, label: string, least: number, errno: number): StreamOption =>
+  ipv6(name, label, {
+    set: (_target, bytes) => -(bytes.length < least ? ERRNO.EINVAL : errno),
+    get: () => -ERRNO.ENOPROTOOPT,
+  });
+
+export const STREAM_IPV6_LEVEL: readonly StreamOption[] = [
+  told(numbers.IPV6_2292PKTINFO, "IPV6_2292PKTINFO"),
+  told(numbers.IPV6_2292HOPLIMIT, "IPV6_2292HOPLIMIT"),
+  told(numbers.IPV6_FLOWINFO, "IPV6_FLOWINFO"),
+  ipv6(numbers.IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS", hops),
+  ipv6(numbers.IPV6_MULTICAST_IF, "IPV6_MULTICAST_IF", { ...untaken(ERRNO.ENOPROTOOPT, 0), get: readable(0) }),
+  ipv6(numbers.IPV6_MULTICAST_HOPS, "IPV6_MULTICAST_HOPS", { ...untaken(ERRNO.ENOPROTOOPT, 0), get: readable(1) }),
+  ipv6(numbers.IPV6_MULTICAST_LOOP, "IPV6_MULTICAST_LOOP", strictFlag(), { initial: 1 }),
+  group(numbers.IPV6_ADD_MEMBERSHIP, "IPV6_ADD_MEMBERSHIP", 20, ERRNO.EPROTO),
+  group(numbers.IPV6_DROP_MEMBERSHIP, "IPV6_DROP_MEMBERSHIP", 20, ERRNO.EPROTO),
+  group(numbers.IPV6_JOIN_ANYCAST, "IPV6_JOIN_ANYCAST", 20, ERRNO.EPROTO),
+  group(numbers.IPV6_LEAVE_ANYCAST, "IPV6_LEAVE_ANYCAST", 20, ERRNO.EPROTO),
+  ipv6(numbers.IPV6_ROUTER_ALERT, "IPV6_ROUTER_ALERT", { ...untaken(ERRNO.ENOPROTOOPT, 0), get: readable(0) }),
+  ipv6(numbers.IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", ranged(0, PMTUDISC_OMIT), toCore(OPTIONS.IP_MTU_DISCOVER), {
+    initial: PMTUDISC_WANT,
+  }),
+  ipv6(numbers.IPV6_MTU, "IPV6_MTU", mtu),
+  ipv6(numbers.IPV6_RECVERR, "IPV6_RECVERR", neverOn),
+  ipv6(numbers.IPV6_V6ONLY, "IPV6_V6ONLY", v6only),
+  ipv6(numbers.IPV6_MULTICAST_ALL, "IPV6_MULTICAST_ALL", flag(), { initial: 1 }),
+  ipv6(numbers.IPV6_ROUTER_ALERT_ISOLATE, "IPV6_ROUTER_ALERT_ISOLATE", flag()),
+  ipv6(numbers.IPV6_FLOWLABEL_MGR, "IPV6_FLOWLABEL_MGR", untaken(ERRNO.EINVAL, ERRNO.EINVAL)),
+  ipv6(numbers.IPV6_FLOWINFO_SEND, "IPV6_FLOWINFO_SEND", neverOn),
+  told(numbers.IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO"),
+  ipv6(numbers.IPV6_PKTINFO, "IPV6_PKTINFO", {
+    set: (_target, bytes) => (bytes.length < 20 ? -ERRNO.EINVAL : -ERRNO.EOPNOTSUPP),
+    get: () => -ERRNO.ENOPROTOOPT,
+  }),
+  told(numbers.IPV6_RECVHOPLIMIT, "IPV6_RECVHOPLIMIT"),
+  header(numbers.IPV6_HOPOPTS, "IPV6_HOPOPTS"),
+  header(numbers.IPV6_RTHDRDSTOPTS, "IPV6_RTHDRDSTOPTS"),
+  header(numbers.IPV6_RTHDR, "IPV6_RTHDR"),
+  header(numbers.IPV6_DSTOPTS, "IPV6_DSTOPTS"),
+  ipv6(numbers.IPV6_PATHMTU, "IPV6_PATHMTU", {
+    set: () => -ERRNO.ENOPROTOOPT,
+    get(target, out) {
+      if (out.length < 32) return -ERRNO.EINVAL;
+      if (target.pathMtu === 0) return -ERRNO.ENOTCONN;
+      const bytes = new Uint8Array(32);
+      new DataView(bytes.buffer).setUint32(28, target.pathMtu, true);
+      return writeBytes(out, bytes);
+    },
+  }),
+  // A segment is never cut into fragments here.
+  ipv6(numbers.IPV6_DONTFRAG, "IPV6_DONTFRAG", flag({ least: 0 })),
+  told(numbers.IPV6_RECVTCLASS, "IPV6_RECVTCLASS"),
+  ipv6(numbers.IPV6_TCLASS, "IPV6_TCLASS", trafficClass),
+  ipv6(numbers.IPV6_AUTOFLOWLABEL, "IPV6_AUTOFLOWLABEL", asInitial({ normal: (value) => (value === 0 ? 0 : 1) }), {
+    initial: 1,
+  }),
+  ipv6(numbers.IPV6_ADDR_PREFERENCES, "IPV6_ADDR_PREFERENCES", {
+    set: (_target, bytes) =>
+      bytes.length < INT_BYTES
+        ? -ERRNO.EINVAL
+        : readInt(bytes, IPPROTO_IPV6) === ADDR_PREFERENCES_DEFAULT
+          ? 0
+          : -ERRNO.EOPNOTSUPP,
+    get: readable(ADDR_PREFERENCES_DEFAULT),
+  }),
+  ipv6(
+    numbers.IPV6_MINHOPCOUNT,
+    "IPV6_MINHOPCOUNT",
+    asInitial({ check: (value) => (value < 0 || value > 255 ? -ERRNO.EINVAL : 0) }),
+  ),
+  told(numbers.IPV6_RECVORIGDSTADDR, "IPV6_RECVORIGDSTADDR"),
+  ipv6(numbers.IPV6_TRANSPARENT, "IPV6_TRANSPARENT", neverOn),
+  ipv6(numbers.IPV6_UNICAST_IF, "IPV6_UNICAST_IF", asInitial({})),
+  told(numbers.IPV6_RECVFRAGSIZE, "IPV6_RECVFRAGSIZE"),
+  ipv6(numbers.IPV6_FREEBIND, "IPV6_FREEBIND", flag(), { effect: (target) => target.portRulesChanged() }),
+];

@@ -1,0 +1,194 @@
+/** SOL_SOCKET of TCP sockets. socket(7). */
+import { ERRNO } from "af-xdp-bindings";
+import { attachGroupClassic, attachGroupHandle, detachGroupProgram } from "../bpf/attach.ts";
+import * as numbers from "../options.ts";
+import { DEVICE, INCOMING_CPU } from "../table.ts";
+import { OPTIONS } from "../tcp/sockopts.ts";
+import { interfaceIndex, interfaceName } from "./devices.ts";
+import { readProgram } from "./filters.ts";
+import { flag, number, readInt, readOnly, refused, writeBytes, writeInt } from "./rules.ts";
+import { MEMINFO_RCVBUF, MEMINFO_SNDBUF, MEMINFO_WORDS, socketLevel } from "./socket-rules.ts";
+import { asInitial, neverOn, streamOption, toCore } from "./stream-rules.ts";
+import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
+
+const { SOL_SOCKET } = numbers;
+const INT_BYTES = 4;
+/** struct ucred: nobody. */
+const NO_CREDENTIALS = new Uint8Array(Int32Array.of(0, -1, -1).buffer);
+
+/** SO_PRIORITY that needs no privilege. */
+const PRIORITY_MAX = 6;
+
+const adminOrRaw = ({ limits }: StreamTarget): number => (limits.netAdmin || limits.netRaw ? 0 : -ERRNO.EPERM);
+const so = streamOption(SOL_SOCKET);
+const portRules: StreamPart = { effect: (target) => target.portRulesChanged() };
+const opNotSupported = refused(ERRNO.EOPNOTSUPP, ERRNO.EOPNOTSUPP);
+
+/** The seconds of SO_LINGER go to the connection, -1 for none. */
+const linger = (value: number): number => (value % 2 === 1 ? Math.min(Math.floor(value / 2), 2_000_000) : -1);
+
+const lingering: StreamPart = {
+  effect(target, value) {
+    target.setCore(OPTIONS.SO_LINGER, linger(value));
+  },
+};
+
+/** One clock of arrival for each, as set last. */
+const stamp: StreamPart = flag();
+
+/** A program of a reuseport group: the socket has a record in the table from now on. */
+const groupProgram = (attach: typeof attachGroupClassic, classic: boolean): StreamPart => ({
+  set(target, bytes) {
+    const { endpoint } = target;
+    const code = classic ? readProgram(bytes, false) : handleIn(bytes);
+    if (typeof code === "number" && code < 0) return code;
+    const id = target.needRecord();
+    if (id < 0) return id;
+    const result = classic
+      ? attach(endpoint.table, id, code as Uint8Array, target.limits.optmemMax)
+      : attachGroupHandle(endpoint.table, id, code as number, target.limits.optmemMax);
+    endpoint.tableChanged();
+    return result;
+  },
+});
+
+function handleIn(bytes: Uint8Array): number {
+  return bytes.length === INT_BYTES ? readInt(bytes, SOL_SOCKET) : -ERRNO.EINVAL;
+}
+
+const detachGroup: StreamPart = {
+  set(target, bytes) {
+    if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
+    const id = target.needRecord();
+    if (id < 0) return id;
+    const result = detachGroupProgram(target.endpoint.table, id);
+    target.endpoint.tableChanged();
+    return result;
+  },
+};
+
+const memoryInfo: StreamPart = {
+  ...refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT),
+  get(target, out) {
+    const words = new Uint32Array(MEMINFO_WORDS);
+    words[MEMINFO_RCVBUF] = target.receiveBuffer;
+    words[MEMINFO_SNDBUF] = target.sendBuffer;
+    return writeBytes(out, new Uint8Array(words.buffer));
+  },
+};
+
+const peerName: StreamPart = {
+  ...refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT),
+  get(target, out) {
+    const name = target.peerName();
+    if (name === null) return -ERRNO.ENOTCONN;
+    return out.length > name.length ? -ERRNO.EINVAL : writeBytes(out, name);
+  },
+};
+
+/** Nobody's: it is of AF_UNIX that credentials are known. */
+const told = (bytes: Uint8Array): StreamPart => ({
+  ...refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT),
+  get: (_target, out) => writeBytes(out, bytes),
+});
+
+const cookie: StreamPart = {
+  ...refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT),
+  get: (target, out) => (out.length < 8 ? -ERRNO.EINVAL : writeBytes(out, target.cookie)),
+};
+
+/** Where the interface is looked up by name: the engine's own namespace. */
+const deviceByName: StreamPart = {
+  set(target, bytes) {
+    const text = new TextDecoder().decode(bytes).replace(/\0.*$/s, "");
+    const index = text === "" ? 0 : interfaceIndex(target.needRecord(), text);
+    if (index < 0) return index;
+    deviceByIndex.effect?.call(target as never, target, index, INT_BYTES);
+    return 0;
+  },
+  get(target, out) {
+    const index = target.recordWord(DEVICE);
+    if (index === 0) return 0;
+    const name = interfaceName(target.needRecord(), index);
+    return typeof name === "number" ? name : writeBytes(out, new TextEncoder().encode(`${name}\0`));
+  },
+};
+
+const deviceByIndex: StreamPart = {
+  ...number<StreamTarget>({ check: (value) => (value < 0 ? -ERRNO.EINVAL : 0) }),
+  effect: (target) => target.portRulesChanged(),
+};
+
+export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTarget>(
+  {
+    [numbers.SO_REUSEADDR]: portRules,
+    [numbers.SO_KEEPALIVE]: toCore(OPTIONS.SO_KEEPALIVE),
+    [numbers.SO_OOBINLINE]: toCore(OPTIONS.SO_OOBINLINE),
+    [numbers.SO_RCVLOWAT]: toCore(OPTIONS.SO_RCVLOWAT),
+    [numbers.SO_LINGER]: lingering,
+    // Marks and priorities are of the kernel's queues and policy routes, which a segment made here never meets.
+    [numbers.SO_PRIORITY]: asInitial({
+      check: (value, target) => (value >= 0 && value <= PRIORITY_MAX ? 0 : adminOrRaw(target)),
+    }),
+    [numbers.SO_MARK]: asInitial({ check: (_, target) => adminOrRaw(target) }),
+    [numbers.SO_TXREHASH]: {
+      ...asInitial({
+        // As it is by default, and the default itself (-1).
+        normal: (value) => (value === -1 ? 1 : value),
+        check: (value) => (value < -1 || value > 1 ? -ERRNO.EINVAL : 0),
+      }),
+      initial: 1,
+    },
+  },
+  so(numbers.SO_DONTROUTE, "SO_DONTROUTE", neverOn),
+  so(numbers.SO_REUSEPORT, "SO_REUSEPORT", flag(), portRules),
+  so(numbers.SO_PASSCRED, "SO_PASSCRED", opNotSupported),
+  so(numbers.SO_BINDTODEVICE, "SO_BINDTODEVICE", deviceByName),
+  so(numbers.SO_BINDTOIFINDEX, "SO_BINDTOIFINDEX", deviceByIndex),
+  so(numbers.SO_TIMESTAMP, "SO_TIMESTAMP", stamp),
+  so(numbers.SO_TIMESTAMPNS, "SO_TIMESTAMPNS", stamp),
+  so(numbers.SO_TIMESTAMP_NEW, "SO_TIMESTAMP_NEW", stamp),
+  so(numbers.SO_TIMESTAMPNS_NEW, "SO_TIMESTAMPNS_NEW", stamp),
+  so(numbers.SO_PASSSEC, "SO_PASSSEC", opNotSupported),
+  so(numbers.SO_PASSPIDFD, "SO_PASSPIDFD", opNotSupported),
+  so(numbers.SO_PASSRIGHTS, "SO_PASSRIGHTS", opNotSupported),
+  so(numbers.SO_PEEK_OFF, "SO_PEEK_OFF", {
+    set(target, bytes) {
+      if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
+      target.peekOffset = readInt(bytes, SOL_SOCKET);
+      return 0;
+    },
+    get: (target, out) => writeInt(SOL_SOCKET, out, target.peekOffset),
+  }),
+  so(numbers.SO_SELECT_ERR_QUEUE, "SO_SELECT_ERR_QUEUE", flag()),
+  so(numbers.SO_BUSY_POLL, "SO_BUSY_POLL", number({ check: (value) => (value < 0 ? -ERRNO.EINVAL : 0) }), {
+    initial: ({ limits }) => limits.busyRead,
+  }),
+  so(numbers.SO_MAX_PACING_RATE, "SO_MAX_PACING_RATE", number(), {
+    initial: -1,
+    // A rate of more than an int, and none at all, are none here.
+    effect: (target, value) => void target.setCore(OPTIONS.SO_MAX_PACING_RATE, Math.max(value, 0)),
+  }),
+  so(numbers.SO_INCOMING_CPU, "SO_INCOMING_CPU", number(), {
+    initial: (target) => target.recordWord(INCOMING_CPU),
+    effect: (target) => target.portRulesChanged(),
+  }),
+  so(
+    numbers.SO_INCOMING_NAPI_ID,
+    "SO_INCOMING_NAPI_ID",
+    readOnly(() => 0),
+  ),
+  so(numbers.SO_MEMINFO, "SO_MEMINFO", memoryInfo),
+  so(numbers.SO_COOKIE, "SO_COOKIE", cookie),
+  so(numbers.SO_NETNS_COOKIE, "SO_NETNS_COOKIE", {
+    ...refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT),
+    get: (_target, out) => (out.length < 8 ? -ERRNO.EINVAL : -ERRNO.ENOPROTOOPT),
+  }),
+  so(numbers.SO_PEERNAME, "SO_PEERNAME", peerName),
+  so(numbers.SO_PEERCRED, "SO_PEERCRED", told(NO_CREDENTIALS)),
+  so(numbers.SO_PEERGROUPS, "SO_PEERGROUPS", refused(ERRNO.ENOPROTOOPT, ERRNO.ENODATA)),
+  so(numbers.SO_PEERSEC, "SO_PEERSEC", refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT)),
+  so(numbers.SO_ATTACH_REUSEPORT_CBPF, "SO_ATTACH_REUSEPORT_CBPF", groupProgram(attachGroupClassic, true)),
+  so(numbers.SO_ATTACH_REUSEPORT_EBPF, "SO_ATTACH_REUSEPORT_EBPF", groupProgram(attachGroupClassic, false)),
+  so(numbers.SO_DETACH_REUSEPORT_BPF, "SO_DETACH_REUSEPORT_BPF", detachGroup),
+);
