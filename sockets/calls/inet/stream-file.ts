@@ -40,6 +40,7 @@ const SHUT_BOTH = 3;
 const UNCONNECTED = 1;
 const CONNECTING = 2;
 const CONNECTED = 3;
+const DISCONNECTING = 4;
 /** The longest that connect() waits for its lcore to say what it makes of it, milliseconds. */
 const ANSWER_MS = 1000;
 /** What timestamps take of each segment, padding included. */
@@ -65,6 +66,8 @@ export class InetStreamFile extends File implements StreamOwner {
   private hasLived = false;
   /** shutdown(2) of what is no connection. */
   private shut = 0;
+  /** The port of the connection before. */
+  private lastPort = 0;
   /** errno of a connection that was dissolved. */
   private error = 0;
 
@@ -134,6 +137,8 @@ export class InetStreamFile extends File implements StreamOwner {
     if (listener !== null) return listener.waiting > 0 ? READABLE : 0;
     const { shutdowns, state } = this;
     const bits = this.hasLived ? this.socket.poll() : tcb.EV_WRITABLE;
+    // The record may say that all is over before it has been told how.
+    if (this.hasLived && state === tcb.CLOSED && (bits & tcb.EV_HANGUP) === 0) return 0;
     let events = (bits & tcb.EV_ERROR) !== 0 || this.error !== 0 ? c.POLLERR : 0;
     if (shutdowns === SHUT_BOTH || state === tcb.CLOSED) events |= c.POLLHUP;
     if ((shutdowns & SHUT_RECEIVE) !== 0) events |= READABLE | c.POLLRDHUP;
@@ -282,7 +287,9 @@ export class InetStreamFile extends File implements StreamOwner {
         address,
         this.nameOf(wordsAt(this.endpoint.table, this.record, table.LOCAL), this.recordWord(table.LOCAL_PORT)),
       );
-    } else putAddress(address, this.nameOf(this.hasLived ? this.words(tcb.LOCAL) : [0, 0, 0, 0], 0));
+    } else if (this.hasLived) putAddress(address, this.nameOf(this.words(tcb.LOCAL), this.word(tcb.PORTS) >>> 16));
+    // It goes on telling the port that it had (inet_sport), which is another's by now.
+    else putAddress(address, this.nameOf([0, 0, 0, 0], this.lastPort));
     return 0;
   }
 
@@ -312,6 +319,7 @@ export class InetStreamFile extends File implements StreamOwner {
     if (address.length < 2) return -ERRNO.EINVAL;
     if ((address[0] | (address[1] << 8)) === c.AF_UNSPEC) return this.disconnect();
     if (this.phase === CONNECTED) return -ERRNO.EISCONN;
+    if (this.phase === DISCONNECTING) return -ERRNO.EINVAL;
     if (this.phase === CONNECTING) return this.connectAgain();
     if (this.state !== tcb.CLOSED) return -ERRNO.EISCONN;
     return this.begin(address);
@@ -382,6 +390,7 @@ export class InetStreamFile extends File implements StreamOwner {
 
   /** Another socket of the engine in place of the one that has had its life. */
   private renew(): void {
+    this.lastPort = this.word(tcb.PORTS) >>> 16;
     this.socket.record = -1;
     this.socket.abort();
     this.phase = UNCONNECTED;
@@ -442,6 +451,10 @@ export class InetStreamFile extends File implements StreamOwner {
   override shutdown(how: number): number {
     if (how !== c.SHUT_RD && how !== c.SHUT_WR && how !== c.SHUT_RDWR) return -ERRNO.EINVAL;
     const { state } = this;
+    if (this.phase === CONNECTING) {
+      const opens = state === tcb.SYN_SENT || state === tcb.SYN_RECEIVED || state === tcb.CLOSED;
+      this.phase = opens ? DISCONNECTING : CONNECTED;
+    }
     if (state === tcb.LISTEN) {
       if (how === c.SHUT_WR) return 0;
       this.stopListening();
@@ -510,7 +523,8 @@ export class InetStreamFile extends File implements StreamOwner {
       case c.SIOCOUTQ:
       case c.SIOCOUTQNSD:
         if (state === tcb.LISTEN) return -ERRNO.EINVAL;
-        return putInt(argument, opening ? 0 : socket.end.queued(socket, request === c.SIOCOUTQNSD));
+        if (opening || state === tcb.CLOSED) return putInt(argument, 0);
+        return putInt(argument, socket.end.queued(socket, request === c.SIOCOUTQNSD));
       case c.SIOCGSTAMP:
       case c.SIOCGSTAMPNS:
         return -ERRNO.ENOENT;

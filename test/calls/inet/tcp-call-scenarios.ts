@@ -62,10 +62,15 @@ const DEEDS: Readonly<Record<string, Deed>> = {
   "listen: less than none": ({ calls }, fd) => void calls.listen(fd, -1),
   accept: ({ calls }, fd) => void calls.accept4(fd, addressBuffer(), 0),
   "accept: flags": ({ calls }, fd) => void calls.accept4(fd, addressBuffer(), 1),
-  connect: (scene, fd) => void scene.calls.connect(fd, there(scene)),
+  connect: (scene, fd) => {
+    scene.calls.connect(fd, there(scene));
+    pause();
+  },
   "connect twice": (scene, fd) => {
     scene.calls.connect(fd, there(scene));
+    pause();
     scene.calls.connect(fd, there(scene));
+    pause();
   },
   "connect to AF_UNSPEC": ({ calls }, fd) => {
     calls.connect(fd, new Uint8Array(16));
