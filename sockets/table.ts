@@ -12,7 +12,7 @@ import { BpfStore } from "./bpf/store.ts";
 import { Mutex } from "./mutex.ts";
 import { REUSEPORT_WORDS, ReuseportGroups } from "./reuseport.ts";
 import { STREAM_WORDS } from "./stream/stream-words.ts";
-import { conflicts } from "./stream/tcp-conflict.ts";
+import { admit, BUCKET_WORDS } from "./stream/tcp-conflict.ts";
 import {
   AF_INET,
   AF_INET6,
@@ -67,7 +67,8 @@ const TTL_DEFAULT = 64;
 const MULTICAST_DEFAULT = 0x0301_0301;
 /** Changes remembered; an lcore further behind rescans. */
 const LOG_SLOTS = 4096;
-const PORT_HEADS = 131072; // 65,536 ports for UDP, then for TCP
+const TCP_PORTS = 65536;
+const PORT_HEADS = 65536 + TCP_PORTS; // ports for UDP, then for TCP
 
 export interface TableDescriptor {
   readonly buffer: SharedArrayBuffer;
@@ -100,6 +101,8 @@ export class SocketTable {
   readonly credited: Int32Array[];
   /** Options and backlog of TCP sockets, STREAM_WORDS words each: see stream/stream-words.ts. */
   readonly stream: Int32Array;
+  /** What binding remembers of each TCP port: see stream/tcp-conflict.ts. */
+  readonly buckets: Int32Array;
   readonly groups: ReuseportGroups;
   readonly mutex: Mutex;
   /** BPF programs and maps. */
@@ -115,6 +118,7 @@ export class SocketTable {
       LOG_SLOTS * 4 +
       PORT_HEADS * 4 +
       REUSEPORT_WORDS * 4 +
+      TCP_PORTS * BUCKET_WORDS * 4 +
       capacity * RECORD_WORDS * 4 +
       pad(capacity) +
       pad(capacity * 4) * (4 + 2 * lcores) +
@@ -150,6 +154,7 @@ export class SocketTable {
     this.log = words(LOG_SLOTS);
     this.heads = words(PORT_HEADS);
     this.groups = new ReuseportGroups(words(REUSEPORT_WORDS));
+    this.buckets = words(TCP_PORTS * BUCKET_WORDS);
     this.records = words(capacity * RECORD_WORDS);
     this.home = new Uint8Array(buffer, at, capacity);
     at += pad(capacity);
@@ -252,8 +257,8 @@ export class SocketTable {
   bindLocked(id: number): number {
     const head = this.head(this.get(id, PROTOCOL), this.get(id, LOCAL_PORT));
     if (this.get(id, PROTOCOL) === IPPROTO_TCP) {
-      if (conflicts(this, id)) return -ERRNO.EADDRINUSE;
-      return this.bound(head, id);
+      const admitted = admit(this, id);
+      return admitted < 0 ? admitted : this.bound(head, id);
     }
     let peer = -1;
     // Linux looks no further once it has found a socket to share the port with, from the latest on.
@@ -290,7 +295,8 @@ export class SocketTable {
   listenLocked(id: number): number {
     const flags = this.get(id, FLAGS);
     if ((flags & F_LISTEN) === 0) {
-      if (conflicts(this, id)) return -ERRNO.EADDRINUSE;
+      const admitted = admit(this, id);
+      if (admitted < 0) return admitted;
       const joined = (flags & F_REUSEPORT) === 0 ? 0 : this.joinLocked(id, this.listenerLike(id));
       if (joined < 0) return joined;
       this.set(id, FLAGS, flags | F_LISTEN);

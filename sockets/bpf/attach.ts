@@ -7,13 +7,16 @@
 import { check, ERRNO, sys } from "af-xdp-bindings";
 import {
   F_FILTER_LOCKED,
+  F_LISTEN,
   F_REUSEPORT,
   FAMILY,
   FILTER,
   FLAGS,
   FREE,
   GROUP,
+  IPPROTO_TCP,
   OPEN,
+  PROTOCOL,
   SOCKARRAY,
   type SocketTable,
   STATE,
@@ -126,6 +129,7 @@ export const registryOf = (table: SocketTable): SocketRegistry => ({
     if (other === group) return 0;
     if (table.get(id, STATE) === FREE || other < 0) return -ERRNO.ENOENT;
     const member = table.groups.member(group, 0);
+    if (table.get(member, PROTOCOL) !== table.get(id, PROTOCOL)) return -ERRNO.EPROTOTYPE;
     return table.get(member, FAMILY) === table.get(id, FAMILY) ? -ERRNO.EBADFD : -ERRNO.EAFNOSUPPORT;
   },
 });
@@ -140,7 +144,7 @@ function place(table: SocketTable, handle: number, index: number, id: number): n
     if (before < 0) return -ERRNO.ENOENT;
   } else {
     const state = table.get(id, STATE);
-    if (state === FREE || state === OPEN || table.get(id, GROUP) < 0) return -ERRNO.EINVAL;
+    if (state === FREE || !isHashed(table, id) || table.get(id, GROUP) < 0) return -ERRNO.EINVAL;
     if (bpf.hasMap(table.get(id, SOCKARRAY))) return -ERRNO.EBUSY;
     table.set(id, SOCKARRAY, handle);
   }
@@ -175,6 +179,10 @@ function held(table: SocketTable, handle: number, ...types: number[]): number {
   return slot;
 }
 
+/** Whether it is where look-ups find it (sk_hashed): a bound socket, of TCP one that listens. */
+const isHashed = (table: SocketTable, id: number): boolean =>
+  table.get(id, PROTOCOL) === IPPROTO_TCP ? (table.get(id, FLAGS) & F_LISTEN) !== 0 : table.get(id, STATE) !== OPEN;
+
 const isDescriptor = (fd: number): boolean => sys.sys3(sys.SYS.fcntl, fd, F_GETFD, 0) >= 0;
 
 function attachFilter(table: SocketTable, id: number, take: () => number, optmem: number): number {
@@ -196,11 +204,14 @@ function attachFilter(table: SocketTable, id: number, take: () => number, optmem
   });
 }
 
-/** What is not bound yet may have a program for the group that it will be in (reuseport_attach_prog). Returns 0 or -errno. */
+/**
+ * What is not bound yet, or of TCP does not listen yet, may have a program for the group that it will be in
+ * (reuseport_attach_prog). Returns 0 or -errno.
+ */
 function haveGroup(table: SocketTable, id: number): number {
-  if (table.get(id, GROUP) >= 0) return 0;
-  const isUnbound = table.get(id, STATE) === OPEN;
-  if (!isUnbound || (table.get(id, FLAGS) & F_REUSEPORT) === 0) return -ERRNO.EINVAL;
+  const has = table.get(id, GROUP) >= 0;
+  if (isHashed(table, id) ? !has : (table.get(id, FLAGS) & F_REUSEPORT) === 0) return -ERRNO.EINVAL;
+  if (has) return 0;
   return table.beginGroupLocked(id) < 0 ? -ERRNO.ENOMEM : 0;
 }
 

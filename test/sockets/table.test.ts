@@ -146,6 +146,21 @@ describe("binding", () => {
   });
 });
 
+test("a socket that has given up its port is bound to it again, behind those that stayed", () => {
+  const table = SocketTable.create(4, 1);
+  const shared = wish("::", { reusePort: true });
+  const ids = [0, 1].map(() => bindInTable(table, shared)[1]);
+  table.mutex.hold(() => {
+    table.unbindLocked(ids[0]);
+    table.set(ids[0], LOCAL_PORT, PORT);
+    expect(table.bindLocked(ids[0])).toBe(0);
+  });
+  const chain: number[] = [];
+  for (let id = table.firstBound(IPPROTO_UDP, PORT); id >= 0 && chain.length < 9; id = table.nextBound(id))
+    chain.push(id);
+  expect(chain).toEqual(ids.toReversed());
+});
+
 describe("ids", () => {
   test("are used again under a new generation", () => {
     const table = SocketTable.create(4, 2);

@@ -1,9 +1,14 @@
 /** Who may bind and who may listen at a TCP port: the socket table's answers against the kernel's own. */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ERRNO, errnoName, sys } from "af-xdp-bindings";
+import { Random } from "../../queues/random.ts";
+import { attachGroupClassic } from "../../sockets/bpf/attach.ts";
+import { decodeClassic, encodeClassic, sockFprog } from "../../sockets/bpf/classic.ts";
 import { addressWords } from "../../sockets/fib.ts";
+import { SO_ATTACH_REUSEPORT_CBPF, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET } from "../../sockets/options.ts";
 import {
   DEVICE,
+  F_LISTEN,
   F_REUSEADDR,
   F_REUSEPORT,
   F_V6ONLY,
@@ -24,6 +29,9 @@ setDefaultTimeout(120_000);
 
 const PORT = 7000;
 const ADDRESSES = ["0.0.0.0", "198.18.0.1", "198.18.0.10", "::", "2001:db8::1", "::ffff:198.18.0.1", "::ffff:0.0.0.0"];
+const SHUT_RD = 0;
+const OPTMEM = 131072;
+const PROGRAM = "1,6 0 0 0";
 
 function bindInTable(table: SocketTable, { address, family, ...wanted }: Wish, uid = 0): number {
   const id = table.create(family, IPPROTO_TCP, 1, 0, 0);
@@ -73,9 +81,11 @@ describe.skipIf(requires("netns") !== "")("as the kernel decides", () => {
   const kernel = host as KernelHost;
   afterAll(() => host?.close());
 
+  const table = SocketTable.create(64, 1);
+
   /** One port in both worlds; the first difference in words. */
   class Both {
-    readonly table = SocketTable.create(64, 1);
+    readonly table = table;
     readonly sockets: { fd: number; id: number; text: string }[] = [];
     readonly history: string[] = [];
     wrong = "";
@@ -95,8 +105,38 @@ describe.skipIf(requires("netns") !== "")("as the kernel decides", () => {
       this.agree(`listen ${at} ${text}`, sys.sys3(sys.SYS.listen, fd, 8, 0), listen(this.table, id));
     }
 
+    unlisten(at: number): void {
+      const { fd, id } = this.sockets[at];
+      if ((this.table.get(id, FLAGS) & F_LISTEN) === 0) return;
+      unlisten(this.table, id);
+      this.agree(`shutdown ${at}`, sys.sys3(sys.SYS.shutdown, fd, SHUT_RD, 0), 0);
+    }
+
+    close(at: number): void {
+      const [{ fd, id }] = this.sockets.splice(at, 1);
+      sys.close(fd);
+      close(this.table, id);
+      this.history.push(`close ${at}`);
+    }
+
+    setReuse(at: number, bit: number, on: boolean): void {
+      const { fd, id } = this.sockets[at];
+      const flags = this.table.get(id, FLAGS);
+      this.table.set(id, FLAGS, on ? flags | bit : flags & ~bit);
+      const result = sys.setsockoptInt(fd, SOL_SOCKET, bit === F_REUSEADDR ? SO_REUSEADDR : SO_REUSEPORT, Number(on));
+      this.agree(`${bit === F_REUSEADDR ? "reuseaddr" : "reuseport"} ${at} ${on}`, result, 0);
+    }
+
+    program(at: number): void {
+      const { fd, id } = this.sockets[at];
+      const told = sys.setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, sockFprog(PROGRAM));
+      const mine = attachGroupClassic(this.table, id, encodeClassic(decodeClassic(PROGRAM)), OPTMEM);
+      this.agree(`program ${at}`, told, mine);
+    }
+
     end(): string {
       for (const { fd } of this.sockets) sys.close(fd);
+      table.closeAll();
       return this.wrong;
     }
 
@@ -129,6 +169,34 @@ describe.skipIf(requires("netns") !== "")("as the kernel decides", () => {
     }
     expect(wrong.slice(0, 5)).toEqual([]);
     expect(refused).toBeGreaterThan(all.length ** 2 / 2);
+  });
+
+  test.each([false, true])("3,000 random sequences of 12 calls; with programs: %p", (withPrograms) => {
+    const random = new Random(withPrograms ? 43 : 42);
+    const wrong: string[] = [];
+    let refused = 0;
+    let done = 0;
+    for (let i = 0; i < 3000 && wrong.length < 5; i++) {
+      const both = new Both();
+      both.bind(all[random.below(all.length)]);
+      for (let n = 0; n < 12 && both.wrong === ""; n++) {
+        const at = random.below(Math.max(1, both.sockets.length));
+        const kind = random.below(withPrograms ? 12 : 10);
+        if (kind < 4 || both.sockets.length === 0) both.bind(all[random.below(all.length)]);
+        else if (kind < 7) both.listen(at);
+        else if (kind === 7) both.unlisten(at);
+        else if (kind === 8) both.close(at);
+        else if (kind === 9)
+          both.setReuse(at, random.below(2) === 0 ? F_REUSEADDR : F_REUSEPORT, random.below(2) === 0);
+        else both.program(at);
+      }
+      const text = both.end();
+      if (text !== "") wrong.push(text);
+      refused += both.refused;
+      done += both.history.length;
+    }
+    expect(wrong).toEqual([]);
+    expect(refused).toBeGreaterThan(done / 10);
   });
 });
 
