@@ -19,6 +19,8 @@ export class LcoreListeners implements ListenerChooser {
   ip = 0;
   header = 0;
   length = 0;
+  /** lcore whose module has the listener that find() has just looked for; -1: this one's, another thread, or nobody. */
+  away = -1;
   private readonly owner: LcoreTcp;
   private readonly endpoint: LcoreEndpoint;
   private readonly table: SocketTable;
@@ -102,7 +104,10 @@ export class LcoreListeners implements ListenerChooser {
       this.endpoint.tableChanged();
       record = this.search(t, c);
     }
-    const core = this.coreOf(record);
+    const home = record === NOBODY ? this.endpoint.thread : this.table.home[record];
+    const isAway = home !== this.endpoint.thread && home < this.endpoint.shared.tcbs.length;
+    this.away = isAway ? home : -1;
+    const core = isAway ? -1 : this.coreOf(record);
     return core < 0 ? null : this.listenerOf(t, core);
   }
 

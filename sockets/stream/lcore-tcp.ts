@@ -50,6 +50,7 @@ import {
 } from "../tcp/tcb.ts";
 import { runTimers } from "../tcp/timers.ts";
 import { atMark } from "../tcp/urgent.ts";
+import { TCP_ACK, TCP_SYN } from "../wire/tcp.ts";
 import { Draining } from "./draining.ts";
 import { LcoreListeners } from "./lcore-listeners.ts";
 import { LcorePorts } from "./lcore-ports.ts";
@@ -121,7 +122,7 @@ export class LcoreTcp implements TcpOpener {
       records: shared.tcbs[thread].buffer as SharedArrayBuffer,
       chooser: this.listeners,
       ports: this.ports,
-      elsewhere: () => this.strays.pass(this.tcp),
+      elsewhere: () => this.passOn(),
       portUsed: (port, change) => {
         use[port] += change;
       },
@@ -152,6 +153,15 @@ export class LcoreTcp implements TcpOpener {
     this.listeners.length = length;
     if (v6) input6(this.tcp, this.sink.views, ip, tcp, length);
     else input4(this.tcp, this.sink.views, ip, tcp, length);
+  }
+
+  /** Nobody here has the segment in hand: to another lcore with it. False: it is nobody's. */
+  private passOn(): boolean {
+    const { listeners, strays, tcp } = this;
+    // Connections of a listener that an lcore's module has are on that lcore: nobody else can have them.
+    if ((tcp.segFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN)
+      return listeners.away >= 0 && strays.pass(tcp, listeners.away);
+    return strays.pass(tcp, -1);
   }
 
   /** MSG_TCP_SEGMENT from another lcore, whose frame stays the caller's to give back. */

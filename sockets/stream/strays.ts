@@ -47,12 +47,16 @@ export class Strays {
     this.seen = seen;
   }
 
-  /** Passes the segment in hand on. False: everybody has had it, or it is lost for want of room. */
-  pass(t: Tcp): boolean {
+  /**
+   * Passes the segment in hand on.
+   * @param home lcore that it is for, -1: whoever holds the port, else the next
+   * @returns false: everybody has had it
+   */
+  pass(t: Tcp, home: number): boolean {
     const { endpoint, lcores, seen } = this;
     if (seen + 1 >= lcores) return false;
     const { counters, shared, thread } = endpoint;
-    const owner = shared.portOwners[t.w[t.scratch + PORTS] >>> 16] - 1;
+    const owner = home >= 0 ? home : shared.portOwners[t.w[t.scratch + PORTS] >>> 16] - 1;
     if (owner === thread) return false;
     const to = owner >= 0 ? owner : (thread + 1) % lcores;
     const ring = endpoint.ringTo(to);

@@ -172,7 +172,7 @@ export function noConnection(t: Tcp): void {
     return;
   }
   if (listener === null) {
-    answerReset(t, scratch);
+    if (!t.elsewhere()) answerReset(t, scratch);
     return;
   }
   if ((t.segFlags & (TCP_SYN | TCP_FIN)) === TCP_SYN) synArrives(t, listener, 0);
