@@ -457,6 +457,7 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   close(): void {
     if (this.stopped) return;
     for (const socket of [...this.sockets.values()]) socket.close();
+    const streams = this.streams > 0;
     this.tcp_?.leave();
     do this.poll();
     while (this.isBehind || this.tcp_?.isBehind);
@@ -469,6 +470,9 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
     for (let l = 0; l < this.queueLcores; l++) this.tell(l, MSG_BYE);
     if (this.shared.hostThread >= 0) this.tell(this.shared.hostThread, MSG_BYE);
     this.flush();
+    // Peers are to hear that their connections have ended, and the engine may stop next.
+    this.unsettled = streams;
+    this.settle();
     this.wakeWaiters();
     this.shared.mesh.ring(this.thread);
     this.shared.mesh.leaveThread(this.thread);

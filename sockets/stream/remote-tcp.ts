@@ -456,7 +456,7 @@ export class RemoteTcp implements TcpOpener {
 
   state(socket: TcpSocket): number {
     const connection = this.of(socket);
-    if (connection === null || connection.phase === DRAFT) return CLOSED;
+    if (connection === null || socket.closed || connection.phase === DRAFT) return CLOSED;
     if (connection.id < 0) return connection.phase === CONNECTING ? SYN_SENT : CLOSED;
     return Atomics.load(connection.w, connection.c + STATE);
   }
@@ -597,6 +597,8 @@ export class RemoteTcp implements TcpOpener {
       connection.events |= EV_ERROR | EV_HANGUP | EV_CLOSED;
       this.events.add(connection);
     }
+    // Nobody may look any more.
+    queueMicrotask(() => void this.deliver());
   }
 }
 

@@ -17,6 +17,7 @@ const mac = (n: number): Uint8Array => Uint8Array.of(2, 0, 0, 0, 0, n);
 export async function enginePair(
   queues: [server: number, client: number] = [1, 1],
   options: Partial<EngineOptions> = {},
+  ofServer: Partial<EngineOptions> = {},
 ): Promise<[server: Engine, client: Engine]> {
   const counts = queues.map((count) => Math.min(count, CPUS.length)) as [number, number];
   const wire = createMemoryWire({ queues: counts, slots: 1024 });
@@ -32,7 +33,7 @@ export async function enginePair(
       ],
     };
     const cpus = side === 0 ? CPUS.slice(0, counts[0]) : CPUS.slice(-counts[1]);
-    return Engine.start({ memory: link, cpus, isolate: false, ...options });
+    return Engine.start({ memory: link, cpus, isolate: false, ...options, ...(side === 0 ? ofServer : {}) });
   };
   const server = await start(0);
   try {
