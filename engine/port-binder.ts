@@ -28,6 +28,7 @@ import { readSockaddr, SOCKADDR_IN6_BYTES } from "../sockets/sockaddr.ts";
 import {
   AF_INET6,
   DEVICE,
+  F_CHOSEN_PORT,
   F_REUSEADDR,
   F_REUSEPORT,
   F_V6ONLY,
@@ -100,6 +101,8 @@ export abstract class PortBinder implements Binder {
   unlisten(table: SocketTable, id: number, binding: Binding): void {
     stopListening(table.get(id, PLACEHOLDER));
     this.readNames(table, id, binding);
+    // getsockname(2) still tells the port that it had (inet_sport).
+    if ((table.get(id, FLAGS) & F_CHOSEN_PORT) !== 0) binding.localPort = 0;
   }
 
   readNames(table: SocketTable, id: number, binding: Binding): void {
