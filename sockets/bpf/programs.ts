@@ -8,6 +8,7 @@
  */
 import { sys } from "af-xdp-bindings";
 import { IPPROTO_UDP } from "../wire/ipv4.ts";
+import { TCP_DATA_OFFSET } from "../wire/tcp.ts";
 import { UDP_HEADER, udpLength } from "../wire/udp.ts";
 import { readInt32, readUint16 } from "../wire/views.ts";
 import type { ClassicFilter } from "./classic.ts";
@@ -190,7 +191,10 @@ export class Programs {
     context.vlanProtocol = context.vlanPresent === 1 ? tag : 0;
     context.vlanTag = context.vlanPresent === 1 ? readUint16(bytes, frame + ETH_TYPE + 2) : 0;
     // Of the payload as the dissector finds it, from where the packet begins; before that it counts in 16 bits (thoff).
-    context.payloadOffset = Math.min((arrival.udp - at) & 0xffff, length) + arrival.header;
+    const transport = Math.min((arrival.udp - at) & 0xffff, length);
+    // Of TCP's header the length is looked up there (__skb_get_poff), where the packet has it.
+    const isThere = arrival.protocol === IPPROTO_UDP || transport + TCP_DATA_OFFSET < length;
+    context.payloadOffset = isThere ? transport + arrival.header : transport;
     context.networkOffset = arrival.ip - at;
     context.linkOffset = frame - at;
   }
