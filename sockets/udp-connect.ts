@@ -30,12 +30,17 @@ export function bindRecord(endpoint: Endpoint, id: number, address: Uint8Array):
     if (table.get(id, FLAGS) & F_CHILD) return -ERRNO.EINVAL;
     const asked = shared.binder.bind(table, id, address, binding);
     if (asked < 0) return asked;
-    const adopted = adopt(endpoint, id);
-    if (adopted < 0) return adopted;
     const { local } = binding;
-    // An IPv6 address speaks IPv6 alone (__inet6_bind).
+    const before = table.get(id, FLAGS);
+    // An IPv6 address speaks IPv6 alone (__inet6_bind), and so do those of its reuseport group.
     const v6only = !isAny(local) && (local[0] !== 0 || local[1] !== 0 || local[2] !== 0xffff) ? F_V6ONLY : 0;
-    const flags = withFlag(table.get(id, FLAGS) | v6only, F_WILDCARD, isAny(local));
+    table.set(id, FLAGS, before | v6only);
+    const adopted = adopt(endpoint, id);
+    if (adopted < 0) {
+      table.set(id, FLAGS, before);
+      return adopted;
+    }
+    const flags = withFlag(table.get(id, FLAGS), F_WILDCARD, isAny(local));
     table.set(id, FLAGS, withFlag(flags, F_CHOSEN_PORT, address[2] === 0 && address[3] === 0));
     return 0;
   });

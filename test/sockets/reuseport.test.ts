@@ -490,6 +490,14 @@ describe("members on two lcores and two threads", () => {
     expect([rig.missing(0), rig.missing(1)]).toEqual([0, 0]);
   });
 
+  test("an IPv6 address has one group, as an IPv4 one", () => {
+    for (const address of ["198.18.0.1", "2001:db8::1"]) {
+      const rig = new Rig();
+      const sockets = [0, 1, 2].map(() => UdpSocket.open(rig.threads[0], { address, port: 9000, reusePort: true }));
+      expect(new Set(sockets.map(({ id }) => rig.table.get(id, GROUP))).size).toBe(1);
+    }
+  });
+
   test("the program, then SO_INCOMING_CPU, then the hash", () => {
     const rig = new Rig({ lcores: 2, threads: 2 });
     const sockets = open(rig);
