@@ -1,4 +1,5 @@
 /** An engine's part in the kernel: see KernelSide. */
+import { readFileSync } from "node:fs";
 import { check, sys } from "af-xdp-bindings";
 import type { EngineConfig } from "./config.ts";
 import { queueNapiIds } from "./host/napi.ts";
@@ -15,6 +16,7 @@ export class KernelSide {
   readonly link: LinkDescriptor;
   readonly steering: Steering;
   attached: "native" | "skb" = "skb";
+  private readonly frags: boolean;
   reason = "";
   private readonly netns: NetNs;
   private readonly netnsPath: string;
@@ -49,11 +51,13 @@ export class KernelSide {
       partialChecksums: mayBePartial(found),
     };
     const dedicated = config.addresses.length > 0;
-    this.steering = Steering.load({ mac: found.link.mac, queues: this.queueCount, dedicated });
-    this.epoll = check(sys.sys3(sys.SYS.epoll_create1, EPOLL_CLOEXEC, 0, 0), "epoll_create1");
     const choice = chooseMode(config.mode, found);
     this.attached = choice.attach;
     this.reason = choice.reason;
+    // In native mode drivers see to it that no packet is longer than the MTU.
+    this.frags = this.attached === "skb" && hasMultiBuffer();
+    this.steering = Steering.load({ mac: found.link.mac, queues: this.queueCount, dedicated, frags: this.frags });
+    this.epoll = check(sys.sys3(sys.SYS.epoll_create1, EPOLL_CLOEXEC, 0, 0), "epoll_create1");
   }
 
   queues(config: EngineConfig): number[] {
@@ -74,6 +78,7 @@ export class KernelSide {
       steering: this.steering.descriptors(),
       epoll: this.epoll,
       attach: this.attached,
+      frags: this.frags,
       copy:
         config.mode === "zerocopy"
           ? "zerocopy"
@@ -119,4 +124,10 @@ export class KernelSide {
     sys.close(this.epoll);
     this.netns.close();
   }
+}
+
+/** Whether the kernel takes XDP_USE_SG: from 6.6 on. */
+function hasMultiBuffer(): boolean {
+  const [major, minor] = readFileSync("/proc/sys/kernel/osrelease", "utf8").split(".").map(Number);
+  return major > 6 || (major === 6 && minor >= 6);
 }

@@ -5,6 +5,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { sys, Umem } from "af-xdp-bindings";
 import type { Port } from "../queues/driver.ts";
+import { LargePackets } from "../queues/large.ts";
 import { MemoryPort } from "../queues/memory.ts";
 import { PcapPort } from "../queues/pcap-port.ts";
 import { FramePool } from "../queues/pool.ts";
@@ -16,6 +17,7 @@ import { KernelStack } from "../sockets/kernel/stack.ts";
 import type { Shared } from "../sockets/shared.ts";
 import { Stack } from "../sockets/stack.ts";
 import { deviceRss, memoryRss, type RssWiring } from "../sockets/stream/reply-queue.ts";
+import { tcpLayout } from "../sockets/stream/tcp-setup.ts";
 import { AF_INET, AF_INET6 } from "../sockets/table.ts";
 import { CaptureTap, type TapLine } from "./capture-tap.ts";
 import { getAffinity, setAffinity } from "./host/affinity.ts";
@@ -169,7 +171,10 @@ function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: Frame
     chunkSize: config.frameSize,
     buffer: wiring.memories[id],
     mode: way.copy,
+    multiBuffer: way.frags,
   });
+  const memory = openShared(wiring).memories[id].bytes;
+  const { large: base } = tcpLayout(memory.length, config.tcp.bufferBytes);
   const steering = Steering.fromDescriptors(way.steering);
   const netns = openNetns(way.netnsPath);
   const ports: XdpPort[] = [];
@@ -189,6 +194,7 @@ function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: Frame
             busyPoll: config.poll === "busy",
             partialChecksums: way.link.partialChecksums,
             fillSize: fillSize(config.frames, wiring.queues[id].length),
+            large: way.frags ? new LargePackets(memory, base) : null,
           }),
       );
       ports.push(port);

@@ -4,6 +4,7 @@
  */
 import { PAGE_SIZE, SharedArea } from "af-xdp-bindings";
 import type { Port } from "../queues/driver.ts";
+import { LARGE_AREA } from "../queues/large.ts";
 import type { MemoryWire } from "../queues/memory.ts";
 import type { Binder } from "../sockets/binder.ts";
 import { CounterBoard } from "../sockets/counters.ts";
@@ -69,6 +70,8 @@ export interface KernelWiring {
   /** epoll instance of the control thread. */
   readonly epoll: number;
   readonly attach: "native" | "skb";
+  /** Packets longer than a frame come in several. */
+  readonly frags: boolean;
   readonly copy: Extract<AttachMode, "auto" | "zerocopy"> | "copy";
 }
 
@@ -156,7 +159,7 @@ export function createWiring(config: EngineConfig, queues: number[][], way: Way)
 
 /** Bytes behind an lcore's frames: buffers of its TCP. The control thread has none. */
 function tcpBytes(config: EngineConfig, lcore: number): number {
-  return lcore < config.cpus.length ? config.tcp.bufferBytes + TCP_SCRATCH_BYTES : 0;
+  return lcore < config.cpus.length ? config.tcp.bufferBytes + TCP_SCRATCH_BYTES + LARGE_AREA : 0;
 }
 
 function hostWiring(config: EngineConfig, way: Way): HostWiring | null {

@@ -1,5 +1,6 @@
 /** The `xdp` driver: one queue of an interface through an AF_XDP socket. */
 import {
+  abi,
   type CompletionRing,
   ERRNO,
   type FillRing,
@@ -10,6 +11,7 @@ import {
   Xsk,
 } from "af-xdp-bindings";
 import { BURST_MAX, type Burst, type Port } from "./driver.ts";
+import type { LargePackets } from "./large.ts";
 import type { FramePool } from "./pool.ts";
 
 /** RX, fill and completion ring entries: at 1.5 M frames a second they hold 1.4 ms, about a scheduler's hiccup. */
@@ -36,6 +38,8 @@ export interface XdpPortOptions {
   partialChecksums: boolean;
   /** Frames the fill ring holds, a power of two; default RING_SIZE. They are taken from the pool as long as it has any. */
   fillSize?: number;
+  /** Where packets longer than a frame are put together; the UMEM is then multiBuffer. Without, the kernel drops them. */
+  large?: LargePackets | null;
 }
 
 export class XdpPort implements Port {
@@ -55,6 +59,7 @@ export class XdpPort implements Port {
   private readonly fill: FillRing;
   private readonly completion: CompletionRing;
   private readonly busyPolling: boolean;
+  private readonly large: LargePackets | null;
   /** Times a missing NAPI ID was missed. */
   private looks = 0;
   /** Frames set in the TX ring and not yet submitted, and how many may still be set. */
@@ -72,7 +77,8 @@ export class XdpPort implements Port {
   constructor(umem: Umem, pool: FramePool, options: XdpPortOptions) {
     this.ifindex = options.ifindex;
     this.queue = options.queue;
-    this.memory = umem.memory;
+    this.large = options.large ?? null;
+    this.memory = this.large?.memory ?? umem.memory;
     this.pool = pool;
     this.partialChecksums = options.partialChecksums;
     this.busyPolling = options.busyPoll;
@@ -109,6 +115,7 @@ export class XdpPort implements Port {
     const count = rx.available(BURST_MAX);
     burst.count = count;
     if (count === 0) return 0;
+    if (this.large !== null) return this.rxPieces(burst, count, this.large);
     const { memory } = this;
     let touched = 0;
     // In copy mode another CPU has just written each frame. Its first line is fetched here, where the misses of a whole
@@ -122,6 +129,38 @@ export class XdpPort implements Port {
     this.touched = touched;
     rx.release(count);
     return count;
+  }
+
+  /** rxBurst() where a packet may take several descriptors. */
+  private rxPieces(burst: Burst, count: number, large: LargePackets): number {
+    const { memory, pool, rx } = this;
+    large.begin();
+    let packets = 0;
+    let touched = 0;
+    let i = 0;
+    for (; i < count; i++) {
+      const more = (rx.options(i) & abi.XDP_PKT_CONTD) !== 0;
+      const address = rx.address(i);
+      if (!more && !large.isOpen) {
+        burst.offset[packets] = address;
+        burst.length[packets++] = rx.length(i);
+        touched += memory[address];
+        continue;
+      }
+      // The rest comes with the next burst.
+      if (!large.hasRoom) break;
+      large.add(address, rx.length(i));
+      pool.give(address);
+      if (more) continue;
+      const length = large.finish();
+      if (length === 0) continue;
+      burst.offset[packets] = large.take();
+      burst.length[packets++] = length;
+    }
+    this.touched = touched;
+    rx.release(i);
+    burst.count = packets;
+    return packets;
   }
 
   txPush(offset: number, length: number): boolean {

@@ -29,6 +29,7 @@ const OWN_COUNTERS = [
   ["IpInUnknownProtos", "dropped: no handler for the protocol, or an IPv6 extension header"],
   ["IpInTruncatedPkts", "dropped: the frame ends before the packet does"],
   ["IpInFragments", "dropped: a fragment reached the engine instead of the kernel"],
+  ["IpInLong", "dropped: longer than a frame, and not TCP"],
   ["UdpInDatagrams", "datagrams delivered to sockets"],
   ["UdpNoPorts", "dropped: no socket on the port"],
   ["UdpInErrors", "dropped: UDP length wrong, or no checksum where IPv6 demands one"],

@@ -94,6 +94,8 @@ export class Input {
   private readonly lastRx: Int32Array;
   /** The own IPv4 address found last. */
   private local4 = NO_ADDRESS;
+  /** What begins here or later is no frame, but a buffer of LargePackets. */
+  private readonly largeAt: number;
   private readonly warmKeys = new Int32Array(3 * BURST_MAX);
   private readonly warmed = new Int32Array(BURST_MAX);
 
@@ -113,6 +115,7 @@ export class Input {
   ) {
     this.ports = ports;
     this.pool = pool;
+    this.largeAt = pool.frames * pool.frameSize;
     this.counters = counters;
     this.views = views;
     this.bytes = views.bytes;
@@ -140,6 +143,10 @@ export class Input {
       const frame = burst.offset[i];
       const length = burst.length[i];
       received += length;
+      if (frame >= this.largeAt) {
+        this.largeInput(port, portNumber, frame, length);
+        continue;
+      }
       const socket = this.plainUdp4(port, portNumber, frame, length);
       if (socket >= 0) receiver.deliver(socket, portNumber, frame, length, frame + PLAIN_IP, frame + PLAIN_UDP);
       else if (socket === NOBODY) this.frameInput(port, portNumber, frame, length);
@@ -318,7 +325,7 @@ export class Input {
     }
     const protocol = ipv4Protocol(bytes, ip);
     if (protocol === IPPROTO_TCP && this.receiver.takesTcp) {
-      this.tcp4(port, portNumber, frame, ip);
+      this.done(frame, this.tcp4(port, portNumber, frame, ip));
       return;
     }
     if (protocol !== IPPROTO_UDP) {
@@ -359,7 +366,7 @@ export class Input {
       return;
     }
     if (bytes[ip + IPV6_NEXT_HEADER] === IPPROTO_TCP && this.receiver.takesTcp) {
-      this.tcp6(port, portNumber, frame, ip);
+      this.done(frame, this.tcp6(port, portNumber, frame, ip));
       return;
     }
     if (bytes[ip + IPV6_NEXT_HEADER] !== IPPROTO_UDP) {
@@ -408,47 +415,73 @@ export class Input {
     else receiver.deliver(socket, portNumber, frame, length, ip, udp);
   }
 
-  private tcp4(port: RxLink, portNumber: number, frame: number, ip: number): void {
+  /**
+   * A packet longer than a frame, in a buffer of LargePackets: what the kernel of a host on the same machine leaves to be cut
+   * into segments. It goes to TCP alone, which copies what it wants.
+   */
+  private largeInput(port: RxLink, portNumber: number, at: number, length: number): void {
+    const { bytes, counters, views } = this;
+    const ip = networkOffset(bytes, at, length);
+    const end = at + length - ip;
+    const type = ip < 0 ? 0 : etherType(bytes, ip);
+    let counter: number = C.IpInLong;
+    if (type === ETH_P_IP && checkIpv4(views, ip, end) === IPV4_OK && this.isTcp4(ip))
+      counter = this.tcp4(port, portNumber, at, ip);
+    else if (type === ETH_P_IPV6 && checkIpv6(bytes, ip, end) === IPV6_OK && this.isTcp6(ip))
+      counter = this.tcp6(port, portNumber, at, ip);
+    if (counter >= 0) counters[counter]++;
+  }
+
+  private isTcp4(ip: number): boolean {
+    const { bytes } = this;
+    return ipv4Protocol(bytes, ip) === IPPROTO_TCP && !ipv4IsFragment(bytes, ip) && this.receiver.takesTcp;
+  }
+
+  private isTcp6(ip: number): boolean {
+    return this.bytes[ip + IPV6_NEXT_HEADER] === IPPROTO_TCP && this.receiver.takesTcp;
+  }
+
+  /** Frees a frame; `counter` of a drop, or -1. */
+  private done(frame: number, counter: number): void {
+    if (counter >= 0) this.counters[counter]++;
+    this.pool.give(frame);
+  }
+
+  /** Returns the counter of a drop, or -1: it was taken. The frame stays the caller's. */
+  private tcp4(port: RxLink, portNumber: number, frame: number, ip: number): number {
     const { bytes } = this;
     const header = ipv4HeaderLength(bytes, ip);
     const tcp = ip + header;
     const length = ipv4TotalLength(bytes, ip) - header;
     const check = checkTcp4(this.views, tcp, length, ip);
-    if (check !== TCP_OK && !this.acceptTcp(port, frame, check)) return;
+    if (check !== TCP_OK && !this.acceptTcp(port, check)) return tcpError(check);
     const local = readInt32(bytes, ip + IPV4_DST);
     const own = local === this.local4 || this.isOwn4(local);
     // A frame for many is no segment for us, whatever its address says (RFC 1122, section 3.3.6).
-    if (!own || (bytes[frame] & 1) !== 0 || isMartian4(readInt32(bytes, ip + IPV4_SRC))) {
-      this.drop(frame, C.IpInAddrErrors);
-      return;
-    }
+    if (!own || (bytes[frame] & 1) !== 0 || isMartian4(readInt32(bytes, ip + IPV4_SRC))) return C.IpInAddrErrors;
     this.receiver.segment(false, ip, tcp, length, portNumber);
-    this.pool.give(frame);
+    return -1;
   }
 
-  private tcp6(port: RxLink, portNumber: number, frame: number, ip: number): void {
+  private tcp6(port: RxLink, portNumber: number, frame: number, ip: number): number {
     const { bytes } = this;
     const tcp = ip + IPV6_HEADER;
     const length = ipv6PayloadLength(bytes, ip);
     const check = checkTcp6(this.views, tcp, length, ip);
-    if (check !== TCP_OK && !this.acceptTcp(port, frame, check)) return;
-    if (!this.isOwn6(ip + IPV6_DST) || (bytes[frame] & 1) !== 0 || isMartian6(bytes, ip + IPV6_SRC)) {
-      this.drop(frame, C.IpInAddrErrors);
-      return;
-    }
+    if (check !== TCP_OK && !this.acceptTcp(port, check)) return tcpError(check);
+    if (!this.isOwn6(ip + IPV6_DST) || (bytes[frame] & 1) !== 0 || isMartian6(bytes, ip + IPV6_SRC))
+      return C.IpInAddrErrors;
     this.receiver.segment(true, ip, tcp, length, portNumber);
-    this.pool.give(frame);
+    return -1;
   }
 
   /** As acceptUdp(), of a segment. */
-  private acceptTcp(port: RxLink, frame: number, check: number): boolean {
+  private acceptTcp(port: RxLink, check: number): boolean {
     if (check === TCP_PARTIAL) {
       this.counters[C.TcpPartialChecksums]++;
       if (port.partialChecksums) return true;
     }
-    this.counters[C.TcpInErrs]++;
-    if (check === TCP_BAD_HEADER) this.pool.give(frame);
-    else this.drop(frame, C.TcpInCsumErrors);
+    if (check !== TCP_BAD_HEADER) this.counters[C.TcpInErrs]++;
     return false;
   }
 
@@ -467,6 +500,9 @@ export class Input {
     this.pool.give(frame);
   }
 }
+
+/** Counter of a segment that the door has refused. */
+const tcpError = (check: number): number => (check === TCP_BAD_HEADER ? C.TcpInErrs : C.TcpInCsumErrors);
 
 /**
  * Whether no packet on a wire may come from the address: this network, loopback, groups, broadcast (RFC 1122, 3.2.1.3).

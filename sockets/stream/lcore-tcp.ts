@@ -59,7 +59,7 @@ import type { TcpListener } from "./tcp-listener.ts";
 import type { TcpOpener } from "./tcp-open.ts";
 import { closeTcpRecord } from "./tcp-record.ts";
 import { takeReport } from "./tcp-report.ts";
-import { TCP_SCRATCH_BYTES, type TcpSetup } from "./tcp-setup.ts";
+import { TCP_SCRATCH_BYTES, type TcpSetup, tcpLayout } from "./tcp-setup.ts";
 import { FrameSink, type SinkParts } from "./tcp-sink.ts";
 import { type TcpHandlers, TcpSocket } from "./tcp-socket.ts";
 
@@ -109,7 +109,8 @@ export class LcoreTcp implements TcpOpener {
     this.endpoint = endpoint;
     this.memory = views.bytes;
     this.bytes = views.bytes;
-    this.scratch = views.bytes.length - TCP_SCRATCH_BYTES;
+    const { buffers, scratch } = tcpLayout(views.bytes.length, shared.tcp.bufferBytes);
+    this.scratch = scratch;
     this.sink = new FrameSink(parts, setup);
     this.listeners = new LcoreListeners(this, endpoint, lookup, parts.ports);
     this.ports = new LcorePorts(endpoint, setup.rss);
@@ -118,7 +119,7 @@ export class LcoreTcp implements TcpOpener {
     const use = shared.portUse[thread];
     this.tcp = new Tcp(shared.tcp, this.sink, setup.secret, setup.seed, performance.now() * 1000, {
       memory: views,
-      memoryOffset: this.scratch - shared.tcp.bufferBytes,
+      memoryOffset: buffers,
       records: shared.tcbs[thread].buffer as SharedArrayBuffer,
       chooser: this.listeners,
       ports: this.ports,

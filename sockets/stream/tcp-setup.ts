@@ -1,5 +1,13 @@
 /** What an lcore's TCP is made of. */
+import { LARGE_AREA } from "../../queues/large.ts";
 import type { RssWiring } from "./reply-queue.ts";
+
+/** Where what lies behind the frames of an lcore's memory of `bytes` bytes begins: buffers, scratch, packets longer than a frame. */
+export function tcpLayout(bytes: number, bufferBytes: number): { buffers: number; scratch: number; large: number } {
+  const large = bytes - LARGE_AREA;
+  const scratch = large - TCP_SCRATCH_BYTES;
+  return { buffers: scratch - bufferBytes, scratch, large };
+}
 
 /** Bytes behind the buffers in an lcore's memory, through which applications' bytes come and go. */
 export const TCP_SCRATCH_BYTES = 65_536;
