@@ -108,7 +108,7 @@ function openStack(wiring: Wiring, way: FrameWay, id: number, cpu: number): Open
   const shared = openShared(wiring);
   const pool = new FramePool(wiring.config.frames, wiring.config.frameSize);
   const opened =
-    way.kind === "kernel" ? openXdpPorts(wiring, way, id, pool) : openWirePorts(wiring, way, id, pool, shared);
+    way.kind === "kernel" ? openXdpPorts(wiring, way, id, pool, shared) : openWirePorts(wiring, way, id, pool, shared);
   const raw = way.kind === "kernel" && wiring.host === null ? rawSockets(way) : { raw4: -1, raw6: -1 };
   const close = (): void => {
     opened.close();
@@ -164,7 +164,7 @@ function openKernelStack(wiring: Wiring, id: number): OpenedStack {
   return { ports: [], zeroCopy: false, shared, stack, close: () => stack.close() };
 }
 
-function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: FramePool): OpenedPorts {
+function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: FramePool, shared: Shared): OpenedPorts {
   const { config } = wiring;
   const umem = new Umem({
     chunks: config.frames,
@@ -173,7 +173,7 @@ function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: Frame
     mode: way.copy,
     multiBuffer: way.frags,
   });
-  const memory = openShared(wiring).memories[id].bytes;
+  const memory = shared.memories[id].bytes;
   const { large: base } = tcpLayout(memory.length, config.tcp.bufferBytes);
   const steering = Steering.fromDescriptors(way.steering);
   const netns = openNetns(way.netnsPath);
