@@ -2,7 +2,7 @@
  * A thread's end of the socket layer: the sockets it reads, and its rings to and from the lcores. An lcore's Stack is one
  * end, an application thread's is another; both hold sockets of the same class.
  */
-import { ERRNO, SysError, sys } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import { Coalescer } from "./coalesce.ts";
 import { C, newCounters } from "./counters.ts";
@@ -15,13 +15,8 @@ import { M_CHARGE, M_FRAME, M_GENERATION, M_HOME, M_KIND, M_SOCKET, MSG_TCP_DRAI
 import { PORTS_MAX, type Shared } from "./shared.ts";
 import { SpecialSend } from "./special-send.ts";
 import type { TcpListener } from "./stream/tcp-listener.ts";
-import {
-  connectTcp,
-  listenTcp,
-  type TcpConnectOptions,
-  type TcpListenOptions,
-  type TcpOpener,
-} from "./stream/tcp-open.ts";
+import type { TcpConnectOptions, TcpListenOptions, TcpOpener } from "./stream/tcp-open.ts";
+import { connectTcp, listenTcp } from "./stream/tcp-open.ts";
 import type { TcpHandlers, TcpSocket } from "./stream/tcp-socket.ts";
 import { DROPS, F_RXQ_OVFL, FLAGS, GENERATION, INCOMING_CPU, PLACEHOLDER, type SocketTable } from "./table.ts";
 import type { UdpSocket } from "./udp-socket.ts";
@@ -534,12 +529,12 @@ export abstract class Endpoint {
 
   /** A TCP socket that listens, whose connections this thread has. Throws SysError. */
   listen(options: TcpListenOptions, handlers: TcpHandlers): TcpListener {
-    return listenTcp(this, this.needTcp(), options, handlers);
+    return listenTcp(this, options, handlers);
   }
 
   /** A TCP connection of this thread. Throws SysError. */
   connect(options: TcpConnectOptions, handlers: TcpHandlers): TcpSocket {
-    return connectTcp(this, this.needTcp(), options, handlers);
+    return connectTcp(this, options, handlers);
   }
 
   /** A record of the socket table is to be closed when no connection has its port any more: the first lcore sees to it. */
@@ -550,12 +545,6 @@ export abstract class Endpoint {
     ring.words[at + M_KIND] = MSG_TCP_DRAIN;
     ring.words[at + M_SOCKET] = record;
     ring.words[at + M_GENERATION] = this.table.get(record, GENERATION);
-  }
-
-  private needTcp(): TcpOpener {
-    const opener = this.tcpOpener();
-    if (opener !== null) return opener;
-    throw new SysError(ERRNO.EPROTONOSUPPORT, "socket", "the engine has no TCP on kernel sockets: use node:net");
   }
 
   /** Ring to an lcore. */

@@ -238,12 +238,7 @@ export class Output {
 
   /** Sends a whole frame as it is. */
   transmitRaw(portNumber: number, frame: number, size: number): void {
-    if (this.ports[portNumber].txPush(frame, size)) {
-      this.sent++;
-      this.sentBytes += size;
-    } else {
-      this.refuse(frame);
-    }
+    if (!this.push(portNumber, frame, size)) this.refuse(frame);
   }
 
   /**

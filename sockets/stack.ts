@@ -10,7 +10,6 @@
 import { ERRNO } from "af-xdp-bindings";
 import type { Burst, Port } from "../queues/driver.ts";
 import type { FramePool } from "../queues/pool.ts";
-import type { RingProducer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
 import type { Datagram } from "./datagram.ts";
 import { BY_KERNEL, BY_LCORE, TX_HEADROOM } from "./endpoint.ts";
@@ -19,7 +18,6 @@ import { Filtering, isForMany } from "./filtering.ts";
 import { Handlers } from "./handlers.ts";
 import { HostLink, type HostLinkOwner, type HostReceiver } from "./host-link.ts";
 import { Input, type Receiver, type RxLink } from "./input.ts";
-import { LcoreEndpoint } from "./lcore-endpoint.ts";
 import { Lender } from "./lender.ts";
 import { Lookup } from "./lookup.ts";
 import {
@@ -51,8 +49,6 @@ import {
   MSG_HOST,
   MSG_REPLY,
   MSG_SEND,
-  MSG_TCP_DRAIN,
-  MSG_TCP_ICMP,
   MSG_TCP_SEGMENT,
   MSG_TRANSMIT,
   writeDelivery,
@@ -63,8 +59,8 @@ import { SendHold } from "./send-hold.ts";
 import { SendLedger } from "./send-ledger.ts";
 import type { Shared } from "./shared.ts";
 import { readStamp } from "./stamp.ts";
-import { LcoreTcp } from "./stream/lcore-tcp.ts";
-import { TcpService, type TcpServiceHost } from "./stream/tcp-service.ts";
+import { LcoreStreams } from "./stream/lcore-streams.ts";
+import { StreamEndpoint } from "./stream/stream-endpoint.ts";
 import type { TcpSetup } from "./stream/tcp-setup.ts";
 import { DROPS, F_RXQ_OVFL, F_TIMESTAMP, FLAGS, GENERATION } from "./table.ts";
 import type { Handler, UdpSocket } from "./udp-socket.ts";
@@ -74,7 +70,7 @@ import type { FrameViews } from "./wire/views.ts";
 /** Messages handled from one ring a turn: bounds how long a chatty thread keeps the lcore from its queues. */
 const DRAIN_MAX = 128;
 
-export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
+export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
   readonly ports: readonly Port[];
   readonly pool: FramePool;
   override readonly fib: Fib;
@@ -113,11 +109,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   /** True while frames or messages are being handled, perhaps by a handler. */
   private handling = false;
   private readonly lender: Lender;
-  private readonly tcpSetup: TcpSetup | null;
-  /** Made with the first TCP socket of the engine. */
-  tcp: LcoreTcp | null = null;
-  /** Its connections whose sockets are other threads'. */
-  private service: TcpService | null = null;
+  override readonly streams: LcoreStreams;
 
   /**
    * @param lcore number of the lcore, which is its thread number
@@ -133,7 +125,6 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     tcp: TcpSetup | null = null,
   ) {
     super(lcore, shared);
-    this.tcpSetup = tcp;
     this.ports = ports;
     this.pool = pool;
     this.fib = fib;
@@ -163,68 +154,8 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
     this.ledger = new SendLedger(ports, this);
     this.hold = new SendHold(ports);
     this.datagram.comeHome(lcore, this.views);
-    lookup.onListener = (record, listens) => this.startTcp()?.listeners.follow(record, listens);
-  }
-
-  // ---- TCP ----
-
-  /** This lcore's TCP; null: it has none. */
-  startTcp(): LcoreTcp | null {
-    if (this.tcp !== null || this.tcpSetup === null) return this.tcp;
-    const { counters, fib, out, pool, ports, table, views } = this;
-    this.tcp = new LcoreTcp(this, { counters, fib, out, pool, ports, table, views }, this.lookup, this.tcpSetup);
-    this.tcp.sink.host = this.link;
-    this.service = new TcpService(this.serviceHost(this.tcp), table);
-    this.tcp.foreign = this.service;
-    return this.tcp;
-  }
-
-  override drainPort(record: number): void {
-    if (this.thread === 0 && this.tcp !== null) this.tcp.draining.add(record, this.table.get(record, GENERATION));
-    else super.drainPort(record);
-  }
-
-  override tcpOpener(): LcoreTcp | null {
-    return this.startTcp();
-  }
-
-  private serviceHost(tcp: LcoreTcp): TcpServiceHost {
-    const { lender, pool, shared } = this;
-    return {
-      tcp: tcp.tcp,
-      ringTo: (thread) => this.toThread[thread] as RingProducer,
-      isTaken: (thread) => shared.mesh.isTaken(thread),
-      frameSpent: (thread, frame) => {
-        lender.used(thread);
-        pool.give(frame);
-      },
-      coreOf: (record) => tcp.listeners.coreOf(record),
-      connectCore: (id, record, address, port) => tcp.connectCore(id, record, address, port),
-    };
-  }
-
-  /** A message about a TCP connection of another thread. False: it is none. */
-  private serve(thread: number, words: Int32Array, at: number): boolean {
-    const tcp = this.startTcp();
-    if (tcp === null || this.service === null) return false;
-    tcp.wake();
-    return this.service.message(thread, words, at);
-  }
-
-  get takesTcp(): boolean {
-    return this.tcp !== null;
-  }
-
-  segment(v6: boolean, ip: number, tcp: number, length: number, portNumber: number): void {
-    this.tcp?.input(v6, ip, tcp, length, portNumber, 0);
-  }
-
-  override clock(nowMs: number): void {
-    if (this.tcp !== null) this.tcp.clock(nowMs);
-  }
-
-  override get sleepUntil(): number {
-    return this.tcp === null ? Number.POSITIVE_INFINITY : this.tcp.sleepUntil;
+    const parts = { counters, fib, out: this.out, pool, ports, table: shared.table, views };
+    this.streams = new LcoreStreams(this, parts, lookup, this.lender, this.toThread, tcp);
   }
 
   /** Brings lookup tables and routes up to date: called once a turn, a few loads when nothing has changed. */
@@ -421,7 +352,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
   useHost(thread: number, receiver: HostReceiver | null = null): HostLink {
     this.link = new HostLink(this, this.out, thread, receiver);
     this.out.useHost(this.link);
-    if (this.tcp !== null) this.tcp.sink.host = this.link;
+    this.streams.useHost(this.link);
     return this.link;
   }
 
@@ -509,7 +440,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
 
   /** Whether a socket waits for frames to be sent that nobody reports: it is to be looked again soon. */
   get awaitsSent(): boolean {
-    return this.ledger.count > 0 || (this.service?.isBehind ?? false);
+    return this.ledger.count > 0 || this.streams.isBehind;
   }
 
   override reply(datagram: Datagram, length: number): number {
@@ -566,7 +497,7 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
 
   /** Publishes messages to other threads, gives back foreign frames, lends what is owed. */
   override flush(): void {
-    if (this.tcp !== null) this.tcp.endTurn();
+    if (this.streams.tcp !== null) this.streams.tcp.endTurn();
     super.flush();
     this.out.count();
     if (this.ledger.count > 0) this.ledger.settle();
@@ -620,14 +551,8 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
         this.acceptError(thread, words, at);
         return;
       case MSG_TCP_SEGMENT:
-        this.tcp?.stray(words, at);
+        this.streams.message(thread, words, at);
         this.free(words[at + M_HOME], words[at + M_FRAME]);
-        return;
-      case MSG_TCP_DRAIN:
-        this.tcp?.draining.add(words[at + M_SOCKET], words[at + M_GENERATION]);
-        return;
-      case MSG_TCP_ICMP:
-        this.tcp?.report(words, at);
         return;
       case MSG_HOST:
         this.link?.take(words, at);
@@ -644,13 +569,10 @@ export class Stack extends LcoreEndpoint implements Receiver, HostLinkOwner {
       case MSG_BYE:
         // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
         this.outstanding[thread] += this.lender.leave(thread);
-        if (this.service !== null) {
-          this.tcp?.wake();
-          this.service.gone(thread);
-        }
+        this.streams.gone(thread);
         return;
       default:
-        if (!this.serve(thread, words, at)) this.counters[C.BadMessages]++;
+        if (!this.streams.message(thread, words, at)) this.counters[C.BadMessages]++;
     }
   }
 

@@ -84,12 +84,8 @@ const HINTS = {
 };
 
 /** socket(2), bind(2), listen(2). Throws SysError, and RangeError for options that cannot be. */
-export function listenTcp(
-  endpoint: Endpoint,
-  opener: TcpOpener,
-  options: TcpListenOptions,
-  handlers: TcpHandlers,
-): TcpListener {
+export function listenTcp(endpoint: Endpoint, options: TcpListenOptions, handlers: TcpHandlers): TcpListener {
+  const opener = openerOf(endpoint);
   const address = ip(options.address ?? "0.0.0.0");
   checkPort(options.port ?? 0, 0);
   const draft = openDraft(endpoint, opener, address.length === 16, options);
@@ -130,12 +126,8 @@ function wordsOf(socket: TcpSocket): Int32Array {
  * socket(2), bind(2) where a local address or port is asked for, and connect(2). The connection is told to handlers.open, its
  * failure to handlers.closed. Throws SysError for what is known to be wrong at once, and RangeError.
  */
-export function connectTcp(
-  endpoint: Endpoint,
-  opener: TcpOpener,
-  options: TcpConnectOptions,
-  handlers: TcpHandlers,
-): TcpSocket {
+export function connectTcp(endpoint: Endpoint, options: TcpConnectOptions, handlers: TcpHandlers): TcpSocket {
+  const opener = openerOf(endpoint);
   const address = ip(options.address);
   checkPort(options.port, 1);
   const socket = openDraft(endpoint, opener, address.length === 16, options, handlers);
@@ -208,6 +200,12 @@ function optionsOf(options: TcpSocketOptions): [number, number][] {
     [OPTIONS.IP_TOS, options.tos],
   ];
   return given.flatMap(([option, value]) => (value === undefined ? [] : [[option, Number(value)]]));
+}
+
+function openerOf(endpoint: Endpoint): TcpOpener {
+  const opener = endpoint.tcpOpener();
+  if (opener !== null) return opener;
+  throw new SysError(ERRNO.EPROTONOSUPPORT, "socket", "the engine has no TCP on kernel sockets: use node:net");
 }
 
 function checkPort(port: number, least: number): void {

@@ -128,6 +128,8 @@ export function unlistenTcpRecord(endpoint: Endpoint, id: number): void {
   table.mutex.hold(() => {
     if ((table.get(id, FLAGS) & F_LISTEN) === 0) return;
     table.unlistenLocked(id);
+    // Its connections live on.
+    if (isPortUsed(endpoint, table.get(id, LOCAL_PORT))) table.set(id, FLAGS, table.get(id, FLAGS) | F_STEERED);
     giveUpListening(endpoint, id);
   });
   endpoint.tableChanged();

@@ -4,7 +4,7 @@ const NAMES = [
   ["OutSegs", "segments sent, retransmissions not counted"],
   ["RetransSegs", "segments retransmitted"],
   ["InErrs", "segments received whose header or options cannot be"],
-  ["OutRsts", "RSTs sent"],
+  ["OutRsts", "segments sent that reset (RST)"],
   ["ActiveOpens", "connections begun"],
   ["PassiveOpens", "connections begun by peers"],
   ["AttemptFails", "handshakes that failed"],

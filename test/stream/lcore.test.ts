@@ -26,7 +26,8 @@ afterEach(async () => {
 const mac = (n: number): Uint8Array => Uint8Array.of(2, 0, 0, 0, 0, n);
 
 async function started(options: Parameters<typeof Engine.start>[0]): Promise<Engine> {
-  const engine = await Engine.start(options);
+  // On a wire in memory, or a veth in a namespace of its own: every caller says which.
+  const engine = await Engine.start(options satisfies { memory?: unknown; netns?: string });
   closers.push(() => engine.close());
   return engine;
 }
