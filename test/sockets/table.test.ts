@@ -1,5 +1,5 @@
 /** The socket table: its bind conflicts against the kernel's own, reuseport groups, ids, and the change log. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ERRNO, sys } from "af-xdp-bindings";
 import { Random } from "../../queues/random.ts";
 import { addressWords } from "../../sockets/fib.ts";
@@ -25,6 +25,8 @@ import {
 import { ip } from "../../sockets/wire/address.ts";
 import { requires } from "../support/hosts.ts";
 import { describeWish, familyOf, KernelHost, LO, type Wish, wish } from "./kernel-sockets.ts";
+
+setDefaultTimeout(120_000);
 
 const PORT = 7000;
 

@@ -1,5 +1,5 @@
 /** TCP sockets in the table beside the kernel's: which ports are steered, what the kernel answers there, ports that are held. */
-import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { check, ERRNO, type Link, sys } from "af-xdp-bindings";
 import { NetNs } from "../../engine/host/netns.ts";
@@ -21,6 +21,8 @@ import { AF_INET, AF_INET6, IPPROTO_TCP, LOCAL_PORT } from "../../sockets/table.
 import { ip } from "../../sockets/wire/address.ts";
 import { Rig } from "../sockets/rig.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
+
+setDefaultTimeout(120_000);
 
 const PORT = 7000;
 const SOCK_STREAM_NONBLOCK = 0x80801;
