@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|provider|capture|all] [options]`: measures, prints tables, holds them against the goals.
+ * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|provider|capture|tcp|all] [options]`: measures, prints tables, holds them against the goals.
  * Needs root, veth and two CPUs for everything but parts and ring.
  */
 import { CommanderError } from "commander";
@@ -18,11 +18,15 @@ import * as report from "./report.ts";
 import { measureHandOver } from "./ring.ts";
 import { measureRtt } from "./rtt.ts";
 import { measureStart } from "./start.ts";
+import { measureTcp } from "./tcp.ts";
+import { tcpGoals, tcpText } from "./tcp-report.ts";
 
 const FLOWS_LARGE = 1_000_000;
 const WARMUP_MS = 1000;
 /** Two threads on one CPU: what compiles their code runs there too, and is done in some three seconds. */
 const DROPIN_WARMUP_MS = 3000;
+/** Two runtimes compile, each one's compilers on the other's CPU. */
+const TCP_WARMUP_MS = 3000;
 const IDLE_MS = 5000;
 const RING_TOTAL = 10_000_000;
 /** Queries under way at once: each server is kept busy, neither receive buffer runs over. */
@@ -92,6 +96,11 @@ async function measure(
     case "capture": {
       const rows = await measureEcho(present(capturePeers(), options), load, progress);
       return { text: report.peersText(rows), goals: [], data: rows };
+    }
+    case "tcp": {
+      const times = { measureMs, warmupMs: Math.min(TCP_WARMUP_MS, 4 * measureMs) };
+      const rows = await measureTcp(compiled, { mode: modes[0], rounds, ...times }, progress, options.only);
+      return { text: tcpText(rows), goals: tcpGoals(rows), data: rows };
     }
     case "dns": {
       const rows = await measureDns({ rounds, warmupMs, measureMs, window: DNS_WINDOW }, progress);

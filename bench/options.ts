@@ -13,6 +13,7 @@ export const SELECTIONS = [
   "dns",
   "provider",
   "capture",
+  "tcp",
 ] as const;
 export type Selection = (typeof SELECTIONS)[number];
 
@@ -26,6 +27,8 @@ export interface BenchOptions {
   modes: readonly XdpMode[];
   /** Names of peers, or null for all. */
   peers: readonly string[] | null;
+  /** TCP: only rows whose description contains this. */
+  only: string;
   /** Path of C xdpsock, "" for none. */
   xdpsock: string;
   /** Frames in flight, bytes a frame, flows. */
@@ -49,6 +52,7 @@ export function parseBench(argv: readonly string[]): BenchOptions {
       "--peers <names>",
       "comma-separated: lcore, l2fwd, xdpsock, bun, node, c-batch, c-block, c-spin; dropin-bun, dropin-dgram, dgram-bun, dgram-node; capture-none, capture-rx, capture-all",
     )
+    .option("--only <text>", "of the rows of tcp, those whose description contains this", "")
     .option("--xdpsock <path>", "C xdpsock of xdp-project/bpf-examples, to compare with", "")
     .option("--window <n>", "frames in flight", whole(1, 2048), 512)
     .option("--size <bytes>", "bytes a frame without FCS", whole(60, 1514), 60)
@@ -67,6 +71,7 @@ export function parseBench(argv: readonly string[]): BenchOptions {
     gcSeconds: values.gcSeconds,
     modes: values.mode === "both" ? ["skb", "native"] : [values.mode as XdpMode],
     peers: values.peers?.split(",") ?? null,
+    only: values.only,
     xdpsock: values.xdpsock,
     window: Number(values.window),
     size: Number(values.size),

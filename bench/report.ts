@@ -30,10 +30,10 @@ export interface Goal {
 }
 
 const round = (value: number, digits: number): string => value.toFixed(digits);
-const spread = ({ median, min, max }: Summary, digits = 2): string =>
+export const spread = ({ median, min, max }: Summary, digits = 2): string =>
   `${round(median, digits)} (${round(min, digits)}..${round(max, digits)})`;
 
-function table(head: string[], rows: string[][]): string {
+export function table(head: string[], rows: string[][]): string {
   const right = head.map((_, i) => (i === 0 ? ("left" as const) : ("right" as const)));
   const out = new Table({ head, colAligns: right, style: { head: [], border: [] } });
   out.push(...rows);
@@ -298,11 +298,11 @@ export function startGoals(result: StartResult): Goal[] {
 }
 
 /** Held against the median. */
-function atMost(what: string, measured: Summary, goal: number): Goal {
+export function atMost(what: string, measured: Summary, goal: number): Goal {
   return { what, goal: `<= ${goal}`, measured, met: measured.median <= goal };
 }
 
-function atLeast(what: string, measured: Summary, goal: number): Goal {
+export function atLeast(what: string, measured: Summary, goal: number): Goal {
   return { what, goal: `>= ${goal}`, measured, met: measured.median >= goal };
 }
 

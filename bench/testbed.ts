@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { getAffinity, setAffinity } from "../engine/host/affinity.ts";
-import { type Host, VethPair } from "../engine/host/hosts.ts";
+import { type Host, type VethOptions, VethPair } from "../engine/host/hosts.ts";
 
 export const GENERATOR_CPU = 0;
 export const PEER_CPU = 1;
@@ -24,11 +24,11 @@ export class Testbed {
   readonly hosts: VethPair;
   private readonly children = new Set<Child>();
 
-  constructor() {
+  constructor(options: Pick<Partial<VethOptions>, "offloads"> = {}) {
     const cpus = getAffinity(0);
     if (!cpus.includes(GENERATOR_CPU) || !cpus.includes(PEER_CPU))
       throw new Error(`needs CPUs ${GENERATOR_CPU} and ${PEER_CPU}; this process may use ${cpus.join()}`);
-    this.hosts = new VethPair({ ipv6: false });
+    this.hosts = new VethPair({ ipv6: false, ...options });
     const { a, b } = this.hosts;
     // The generator answers no ARP, and a question in between would be counted by nobody but cost somebody.
     a.rtnl.setNeighbour(a.ifindex, b.ipv4, b.mac);

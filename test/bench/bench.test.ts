@@ -9,6 +9,8 @@ import { MARK_BEGIN, MARK_END } from "../../bench/peers/echo-module.ts";
 import { allPeers, CompiledPeers } from "../../bench/peers.ts";
 import { Rounds, ratio, summarize } from "../../bench/ratio.ts";
 import { measureHandOver, RingPass } from "../../bench/ring.ts";
+import { CRR, MANY, measureTcp, OUT } from "../../bench/tcp.ts";
+import { tcpGoals, tcpText } from "../../bench/tcp-report.ts";
 import { requires } from "../support/hosts.ts";
 
 setDefaultTimeout(60_000);
@@ -155,6 +157,30 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "" || navigator.h
       expect(wrong).toBe(0);
     }
   }, 30_000);
+
+  test.skipIf(Bun.which("cc") === null)(
+    "a round of TCP: exchanges, connections and bulk against the kernel's",
+    async () => {
+      const compiled = new CompiledPeers();
+      try {
+        const times = { rounds: 1, warmupMs: 1500, measureMs: 300, mode: "skb" as const };
+        for (const what of [MANY, CRR, OUT]) {
+          const rows = (await measureTcp(compiled, times, () => {}, what)).filter((row) => row.what === what);
+          expect(rows.map(({ server }) => server)).toContain("lcore, busy");
+          for (const { perSecond, serverNs, failed } of rows) {
+            expect(perSecond.summary().median).toBeGreaterThan(100);
+            expect(serverNs.summary().median).toBeGreaterThan(0);
+            expect(failed).toBe(0);
+          }
+          expect(tcpGoals(rows)).toHaveLength(1);
+          expect(tcpText(rows)).toContain(what);
+        }
+      } finally {
+        compiled.close();
+      }
+    },
+    60_000,
+  );
 
   test("a peer that is missing says why", () => {
     const compiled = new CompiledPeers();

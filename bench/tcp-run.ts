@@ -1,0 +1,105 @@
+/** One server under one load, on a veth pair of their own: the server in `b` on one CPU, the load in `a` on the other. */
+import { writeFileSync } from "node:fs";
+import type { TcpLoad, TcpServer } from "./tcp-peers.ts";
+import { type Child, drain, linesOf, processTimes, Testbed } from "./testbed.ts";
+
+/** What a load prints at the end, tcp-load.c and lcore-tcp.ts alike. Round trips in microseconds, 0 where none were timed. */
+export interface LoadResult {
+  /** Exchanges done, connections that failed, responses that are not what was sent. */
+  done: number;
+  failed: number;
+  bad: number;
+  /** One way: bytes that the receiver has, or has acknowledged. */
+  bytes: number;
+  elapsedMs: number;
+  p50: number;
+  p99: number;
+  p999: number;
+  max: number;
+}
+
+export interface TcpRun extends LoadResult {
+  /** Nanoseconds that the server's threads ran in the time measured, softirqs on top of them included; the load's. */
+  serverNs: number;
+  loadNs: number;
+  /** Milliseconds that both waited for a CPU: what else ran here disturbed them. */
+  waitedMs: number;
+}
+
+export interface TcpTimes {
+  warmupMs: number;
+  measureMs: number;
+}
+
+/** Longer than this beyond what it was asked for, and a load hangs. */
+const PATIENCE_MS = 15_000;
+
+/** @param offloads of both ends of the wire: "off", frames as they look on a real one */
+export async function tcpOnce(
+  server: TcpServer,
+  load: TcpLoad,
+  times: TcpTimes,
+  offloads: "on" | "off" = "off",
+): Promise<TcpRun> {
+  const testbed = new Testbed({ offloads });
+  try {
+    for (const { ns } of [testbed.hosts.a, testbed.hosts.b]) ns.run(withoutPacing);
+    const child = server.start(testbed);
+    await ready(child);
+    const run = await underLoad(child, load.start(testbed, times), times);
+    await testbed.stop(child);
+    return run;
+  } catch (error) {
+    throw new Error(`${server.title}, ${load.title}: ${(error as Error).message}`);
+  } finally {
+    testbed.close();
+  }
+}
+
+/**
+ * Congestion control without timers a packet, whatever the machine's default is: BBR's pacing would be in the kernel's figures.
+ * A namespace may always have reno; the C programs ask for cubic, which is the engine's.
+ */
+function withoutPacing(): void {
+  writeFileSync("/proc/sys/net/ipv4/tcp_congestion_control", "reno");
+}
+
+/** Waits for the first line of a server. */
+async function ready(child: Child): Promise<void> {
+  const reader = child.stdout.getReader();
+  const { done } = await reader.read();
+  reader.releaseLock();
+  if (done) throw new Error((await new Response(child.stderr).text()).trim());
+  void drain(child.stdout);
+  void drain(child.stderr);
+}
+
+async function underLoad(server: Child, load: Child, { warmupMs, measureMs }: TcpTimes): Promise<TcpRun> {
+  const killer = setTimeout(() => load.kill("SIGKILL"), warmupMs + measureMs + PATIENCE_MS);
+  const complaint = new Response(load.stderr).text();
+  const both = () => [server, load].map(({ pid }) => processTimes(pid));
+  let before = both();
+  let run: TcpRun | null = null;
+  try {
+    for await (const line of linesOf(load.stdout)) {
+      if (line === "measuring") before = both();
+      else if (line.startsWith("{") && run === null) run = costs(JSON.parse(line) as LoadResult, before, both());
+      if (run !== null) load.kill("SIGTERM");
+    }
+  } finally {
+    clearTimeout(killer);
+  }
+  await load.exited;
+  if (run === null) throw new Error((await complaint).trim() || "the load ended without a result");
+  if (run.bad > 0) throw new Error(`${run.bad} responses are not what was sent`);
+  if (run.done === 0 && run.bytes === 0) throw new Error("nothing came back");
+  return run;
+}
+
+type Times = { runNs: number; waitNs: number }[];
+
+function costs(result: LoadResult, before: Times, after: Times): TcpRun {
+  const [serverNs, loadNs] = after.map(({ runNs }, i) => runNs - before[i].runNs);
+  const waited = after.reduce((sum, { waitNs }, i) => sum + waitNs - before[i].waitNs, 0);
+  return { ...result, serverNs, loadNs, waitedMs: waited / 1e6 };
+}
