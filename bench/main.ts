@@ -98,6 +98,8 @@ async function measure(
       return { text: report.peersText(rows), goals: [], data: rows };
     }
     case "tcp": {
+      const { missing } = compiled.build("tcp-load.c");
+      if (missing !== "") return { text: `without TCP: ${missing}`, goals: [], data: [] };
       const times = { measureMs, warmupMs: Math.min(TCP_WARMUP_MS, 4 * measureMs) };
       const rows = await measureTcp(compiled, { mode: modes[0], rounds, ...times }, progress, options.only);
       return { text: tcpText(rows), goals: tcpGoals(rows), data: rows };
