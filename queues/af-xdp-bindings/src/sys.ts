@@ -75,6 +75,7 @@ const NUMBERS = {
     fsconfig: 431,
     fsmount: 432,
     pidfd_open: 434,
+    openat2: 437,
     pidfd_getfd: 438,
   },
   arm64: {
@@ -140,6 +141,7 @@ const NUMBERS = {
     fsconfig: 431,
     fsmount: 432,
     pidfd_open: 434,
+    openat2: 437,
     pidfd_getfd: 438,
   },
 } as const;
