@@ -10,10 +10,11 @@ import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { echoCommand } from "./echo.ts";
 import { EXIT_USAGE, exitCodeOf, oneLine } from "./failure.ts";
+import { httpCommand } from "./http.ts";
 import { statsCommand } from "./stats.ts";
 import { tuneCommand } from "./tune.ts";
 
-const COMMANDS = [demoCommand, echoCommand, statsCommand, captureCommand, doctorCommand, tuneCommand];
+const COMMANDS = [demoCommand, echoCommand, httpCommand, statsCommand, captureCommand, doctorCommand, tuneCommand];
 
 function createProgram(): Command {
   const program = new Command("lcore")

@@ -17,7 +17,7 @@ export async function memoryDemo(context: DemoContext, reason: string): Promise<
   const cpus = getAffinity(0);
   const wire = createMemoryWire();
   context.step("starting an lcore on an in-memory wire");
-  const data: EchoData = { address: SERVER.address, port: PORT, lcores: 1 };
+  const data: EchoData = { address: SERVER.address, udp: PORT, lcores: 1 };
   const engine = await Engine.start({
     memory: { wire, side: 1, mac: SERVER.mac, addresses: [`${SERVER.address}/24`], neighbours: [CLIENT] },
     cpus: cpus.slice(-1),

@@ -9,7 +9,8 @@ import { getAffinity } from "../../host/affinity.ts";
 import { VethPair } from "../../host/hosts.ts";
 import { LATENCY_BUCKETS } from "../../latency.ts";
 import type { Provider } from "../../provider.ts";
-import { type EchoData, wildcard } from "../echo.ts";
+import type { EchoData } from "../echo.ts";
+import { wildcard } from "../serve.ts";
 import type { ClientOptions, ClientResult } from "./client.ts";
 import { type DemoResult, type Figures, LOAD } from "./figures.ts";
 import { type CpuTimes, figuresOf, lcoreTimes, load } from "./load.ts";
@@ -76,7 +77,7 @@ class Bed {
   async engine(provider: Provider): Promise<{ figures: Figures; info: EngineInfo }> {
     const { hosts } = this;
     this.context.step("lcore: one datagram in flight");
-    const data: EchoData = { address: wildcard(), port: PORT, lcores: 1 };
+    const data: EchoData = { address: wildcard(), udp: PORT, lcores: 1 };
     const engine = await Engine.start({
       provider,
       ...(provider === "engine" ? { interface: hosts.b.name } : {}),

@@ -11,7 +11,7 @@ describe.concurrent("usage errors", () => {
     ["no such option", [...ECHO, "--mod", "skb"], /unknown option '--mod' \(Did you mean --mode\?\)/],
     ["an argument too many", [...ECHO, "veth1"], /too many arguments for 'echo'/],
     ["provider", [...ECHO, "--provider", "dpdk"], /--provider.*auto, engine, kernel/],
-    ["no port", ["echo", "--interface", "veth0"], /required option '--udp <port>' not specified/],
+    ["no port", ["echo", "--interface", "veth0"], /echo: give --udp PORT, --tcp PORT or both/],
     ["port 0", ["echo", "--interface", "veth0", "--udp", "0"], /--udp.*whole number from 1 to 65535/],
     ["port 65536", ["echo", "--interface", "veth0", "--udp", "65536"], /whole number from 1 to 65535/],
     ["port in hexadecimal", ["echo", "--interface", "veth0", "--udp", "0x7"], /whole number from 1 to 65535/],
