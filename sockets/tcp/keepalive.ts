@@ -8,6 +8,9 @@ import {
   CLOSE_WAIT,
   ESTABLISHED,
   F_KEEPALIVE,
+  F_ORPHAN,
+  FIN_WAIT_1,
+  FIN_WAIT_2,
   FLAGS,
   KEEP_COUNTS,
   KEEP_IDLE_MS,
@@ -22,9 +25,11 @@ import {
   WRITE_SEQ,
 } from "./tcb.ts";
 
-/** States in which it is asked. */
+/** States in which it is asked: those in which an application may wait for it. */
 function isAsked(w: Int32Array, c: number): boolean {
-  return w[c + STATE] === ESTABLISHED || w[c + STATE] === CLOSE_WAIT;
+  const state = w[c + STATE];
+  if (state === ESTABLISHED || state === CLOSE_WAIT) return true;
+  return (state === FIN_WAIT_1 || state === FIN_WAIT_2) && (w[c + FLAGS] & F_ORPHAN) === 0;
 }
 
 /** SO_KEEPALIVE or its times have been set, or the connection has opened. */

@@ -92,9 +92,8 @@ function fire(t: Tcp, id: number): void {
       return;
     case TIMER_KEEP:
       if (state === TIME_WAIT) finish(t, c, 0);
-      else if (state === FIN_WAIT_2) {
-        if ((t.w[c + FLAGS] & F_ORPHAN) !== 0) finish(t, c, 0);
-      } else keepaliveTimer(t, c);
+      else if (state === FIN_WAIT_2 && (t.w[c + FLAGS] & F_ORPHAN) !== 0) finish(t, c, 0);
+      else keepaliveTimer(t, c);
       return;
     case TIMER_PACE:
       retransmitLost(t, c);
