@@ -13,8 +13,8 @@
  *    dropped its own end by then, and looks no further; a new connection with the id is told of later in the same ring.
  *
  * A ring to a thread that is full loses nothing: events wait in `late`, connections to be accepted in their listener's queue.
- * Bytes for which there is no memory wait in the thread's frames, and whatever else it asks of the connection waits behind
- * them, in `held`.
+ * Bytes for which there is no memory wait in the thread's frames, or, of an echo, in a copy; and what else it asks of the
+ * connection waits behind them, in `held`. What it has read does not wait: its memory may be what is missing.
  */
 import { ERRNO } from "af-xdp-bindings";
 import type { RingProducer } from "../../queues/ring.ts";
@@ -47,6 +47,7 @@ import {
   URGENT,
 } from "../tcp/tcb.ts";
 import { upToMark } from "../tcp/urgent.ts";
+import { HeldCopies } from "./held-copies.ts";
 import { applyOptionWord } from "./option-words.ts";
 import {
   CALL_ABORT,
@@ -127,6 +128,7 @@ export class TcpService {
   private readonly t: Tcp;
   private readonly table: SocketTable;
   private readonly untold: UntoldBytes;
+  private readonly copies = new HeldCopies();
   private readonly address = new Int32Array(4);
   /** Events by id that are still to be told. */
   private readonly late = new Map<number, number>();
@@ -136,6 +138,8 @@ export class TcpService {
   private readonly answers: { thread: number; message: Int32Array }[] = [];
   /** By id: messages of its owner that wait until the send queue takes what is first of them. */
   private readonly held = new Map<number, MessageQueue>();
+  /** Those of them that are to be closed then. */
+  private readonly closing = new Set<number>();
   /** By thread: words for the record of its next connection. */
   private readonly prepared = new Map<number, number[]>();
   /** One past the highest id that ever had another owner. */
@@ -259,6 +263,7 @@ export class TcpService {
       for (; held.length > 0; held.next()) this.spend(this.owners[id] - 1, held.words, held.peek());
       this.held.delete(id);
     }
+    this.closing.delete(id);
     this.owners[id] = 0;
     this.late.delete(id);
   }
@@ -271,11 +276,17 @@ export class TcpService {
       this.spend(thread, words, at);
       return;
     }
+    if (words[at + M_KIND] !== MSG_TCP_CALL) {
+      this.consume(id, words[at + X_CONSUMED]);
+      if (words[at + M_KIND] === MSG_TCP_ECHO && !this.echo(id, words, at)) return;
+    }
     const held = this.held.get(id);
-    if (held === undefined) {
+    if (held === undefined || isUrgentCall(words, at)) {
       if (!this.perform(thread, id, words, at)) this.hold(id, words, at);
-    } else if (isUrgentCall(words, at)) this.perform(thread, id, words, at);
-    else held.push(words, at);
+      return;
+    }
+    held.push(words, at);
+    if (isCall(words, at, CALL_CLOSE)) this.closing.add(id);
   }
 
   private hold(id: number, words: Int32Array, at: number): void {
@@ -286,15 +297,7 @@ export class TcpService {
 
   /** Does what a message asks for. False: a part of it is still to be done, of which the words tell now. */
   private perform(thread: number, id: number, words: Int32Array, at: number): boolean {
-    switch (words[at + M_KIND]) {
-      case MSG_TCP_SEND:
-        return this.send(thread, id, words, at);
-      case MSG_TCP_ECHO:
-        return this.echo(id, words, at);
-      case MSG_TCP_CONSUMED:
-        this.consume(id, words[at + X_CONSUMED]);
-        return true;
-    }
+    if (words[at + M_KIND] === MSG_TCP_SEND) return this.send(thread, id, words, at);
     this.call(id, words[at + X_CALL], words[at + X_ARGUMENT], words[at + X_VALUE]);
     return true;
   }
@@ -323,43 +326,54 @@ export class TcpService {
 
   private send(thread: number, id: number, words: Int32Array, at: number): boolean {
     const { t } = this;
-    this.consume(id, words[at + X_CONSUMED]);
-    words[at + X_CONSUMED] = 0;
     const length = words[at + X_LENGTH];
     const flags = words[at + X_FLAGS];
     const offset = words[at + X_OFFSET];
+    const frame = words[at + X_FRAME];
+    const views = frame < 0 ? this.copies.views(frame) : t.chunks.views;
     // An error would be taken by send(): it is the thread's to hear.
-    const taken = this.maySend(id) ? send(t, id, t.chunks.views, offset, length, flags & SEND_FLAGS) : length;
+    const taken = this.maySend(id) ? send(t, id, views, offset, length, flags & SEND_FLAGS) : length;
     const missing = taken === -ERRNO.EAGAIN ? length : taken < 0 ? 0 : length - taken;
     if (missing > 0) {
       words[at + X_OFFSET] = offset + length - missing;
       words[at + X_LENGTH] = missing;
       return false;
     }
-    this.host.frameSpent(thread, words[at + X_FRAME]);
+    this.spend(thread, words, at);
     if ((flags & X_WANTS) !== 0) this.want(id);
     return true;
   }
 
-  /** Moves bytes from the front of the receive queue to the send queue. */
+  /**
+   * Moves bytes from the front of the receive queue to the send queue. What does not fit is taken out of the receive queue all
+   * the same, for its memory may be what is missing, and what the thread has read beyond must not wait.
+   * @returns whether the message is now one of bytes to be sent
+   */
   private echo(id: number, words: Int32Array, at: number): boolean {
     const { t } = this;
     const { w, chunks } = t;
     const c = id * TCB_WORDS;
-    this.consume(id, words[at + X_CONSUMED]);
-    words[at + X_CONSUMED] = 0;
-    while (words[at + X_LENGTH] > 0 && w[c + RCV_HEAD] >= 0) {
-      const chunk = w[c + RCV_HEAD];
-      const offset = chunks.begin[chunk];
-      const length = Math.min(words[at + X_LENGTH], chunks.end[chunk] - offset);
+    let left = Math.min(words[at + X_LENGTH], Math.max(readable(w, c), 0));
+    while (left > 0 && !this.held.has(id)) {
+      const offset = chunks.begin[w[c + RCV_HEAD]];
+      const length = Math.min(left, chunks.end[w[c + RCV_HEAD]] - offset);
       const taken = this.maySend(id) ? send(t, id, chunks.views, offset, length, 0) : length;
-      if (taken === -ERRNO.EAGAIN) return false;
+      if (taken === -ERRNO.EAGAIN) break;
       // What can no longer be sent is read all the same.
-      this.consume(id, taken < 0 ? length : taken);
-      words[at + X_LENGTH] -= taken < 0 ? length : taken;
-      if (taken >= 0 && taken < length) return false;
+      const done = taken < 0 ? length : taken;
+      this.consume(id, done);
+      left -= done;
+      if (done < length) break;
     }
-    if ((words[at + X_FLAGS] & X_WANTS) !== 0) this.want(id);
+    if (left === 0) {
+      if ((words[at + X_FLAGS] & X_WANTS) !== 0) this.want(id);
+      return false;
+    }
+    words[at + M_KIND] = MSG_TCP_SEND;
+    words[at + X_FRAME] = this.copies.make(t, id, left);
+    words[at + X_OFFSET] = 0;
+    words[at + X_LENGTH] = left;
+    this.consume(id, left);
     return true;
   }
 
@@ -383,9 +397,7 @@ export class TcpService {
       const bytes = words[at + X_PAIRS + 2 * i + 1];
       // Pairs have no generation: a thread says nothing of a connection once it has given it up.
       if (this.owners[id] !== thread + 1) continue;
-      const held = this.held.get(id);
-      if (held === undefined) this.consume(id, bytes);
-      else held.push(consumedWords(id, bytes), 0);
+      this.consume(id, bytes);
     }
   }
 
@@ -493,6 +505,11 @@ export class TcpService {
   private retryHeld(): void {
     for (const [id, queue] of [...this.held]) {
       const thread = this.owners[id] - 1;
+      // Nobody will read what has come, and its memory may be what is missing: as close(), it resets the connection.
+      if (this.closing.has(id) && readable(this.t.w, id * TCB_WORDS) > 0) {
+        this.call(id, CALL_CLOSE, 0, 0);
+        continue;
+      }
       while (queue.length > 0) {
         const at = queue.peek();
         if (!this.perform(thread, id, queue.words, at)) break;
@@ -505,20 +522,17 @@ export class TcpService {
 
   /** A message that nobody asks for any more: its frame is free. */
   private spend(thread: number, words: Int32Array, at: number): void {
-    if (words[at + M_KIND] === MSG_TCP_SEND) this.host.frameSpent(thread, words[at + X_FRAME]);
+    if (words[at + M_KIND] !== MSG_TCP_SEND) return;
+    if (words[at + X_FRAME] < 0) this.copies.free(words[at + X_FRAME]);
+    else this.host.frameSpent(thread, words[at + X_FRAME]);
   }
 }
 
 /** What need not wait for bytes that were sent before. */
 function isUrgentCall(words: Int32Array, at: number): boolean {
-  if (words[at + M_KIND] !== MSG_TCP_CALL) return false;
-  return words[at + X_CALL] === CALL_ABORT || words[at + X_CALL] === CALL_OPTION;
+  return isCall(words, at, CALL_ABORT) || isCall(words, at, CALL_OPTION);
 }
 
-function consumedWords(id: number, bytes: number): Int32Array {
-  const words = new Int32Array(MESSAGE_WORDS);
-  words[M_KIND] = MSG_TCP_CONSUMED;
-  words[X_ID] = id;
-  words[X_CONSUMED] = bytes;
-  return words;
+function isCall(words: Int32Array, at: number, call: number): boolean {
+  return words[at + M_KIND] === MSG_TCP_CALL && words[at + X_CALL] === call;
 }
