@@ -14,6 +14,12 @@ export class RemoteEvents {
   private readonly queue: RemoteConnection[] = [];
   private readonly acceptable: RemoteListener[] = [];
   private delivering = false;
+  private readonly accepted: (connection: RemoteConnection) => void;
+
+  /** @param accepted told of a connection before its handlers.open is */
+  constructor(accepted: (connection: RemoteConnection) => void) {
+    this.accepted = accepted;
+  }
 
   get isEmpty(): boolean {
     return this.queue.length === 0 && this.acceptable.length === 0;
@@ -58,6 +64,8 @@ export class RemoteEvents {
     let told = 0;
     try {
       for (; told < batch.length; told++) {
+        // Whoever hears of it has accepted it: the listener may close.
+        if (batch[told].listener !== null && !batch[told].isWaiting) this.accepted(batch[told]);
         tell(batch[told]);
         this.again(batch[told]);
       }

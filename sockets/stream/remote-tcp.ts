@@ -118,7 +118,7 @@ export class RemoteTcp implements TcpOpener {
   /** By lcore and id. */
   private readonly byId: (RemoteConnection | null)[][];
   private readonly listeners = new Map<number, RemoteListener>();
-  private readonly events = new RemoteEvents();
+  private readonly events = new RemoteEvents((connection) => this.tookIn(connection));
   private readonly options: RemoteOptions;
   private readonly returns: RemoteReturns;
   private readonly writer: RemoteWriter;
