@@ -32,6 +32,7 @@ import { defaultInterface, obstacle, type Provider, refusal, settleForSockets } 
 import { Replay, replayFib } from "./replay.ts";
 import { SocketSide } from "./socket-side.ts";
 import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
+import { canConnect, canListen } from "./tcp-way.ts";
 import { Thread } from "./thread-start.ts";
 import {
   controlThread,
@@ -109,6 +110,21 @@ export class EngineThread {
   /** A TCP connection, told to handlers.open when it is there, to handlers.closed when it fails. Throws as listen(). */
   connect(options: TcpConnectOptions, handlers: TcpHandlers): TcpSocket {
     return this.endpoint.connect(options, handlers);
+  }
+
+  /** Whether listen() on an address (text, no zone) hears what arrives on the interface; false on the kernel's sockets. */
+  canListen(address: string): boolean {
+    return this.wiring.way.kind !== "sockets" && canListen(this.endpoint.fib, this.endpoint.shared.ifindex, address);
+  }
+
+  /** Whether the way to an address (text, no zone) leads over the interface, so that connect() can reach it. */
+  canConnect(address: string): boolean {
+    return this.wiring.way.kind !== "sockets" && canConnect(this.endpoint.fib, this.endpoint.shared.ifindex, address);
+  }
+
+  /** A TCP socket counts for the event loop from its opening to its close: -1 and 1 take it off, and put it back before close(). */
+  retain(count: 1 | -1): void {
+    this.endpoint.retain(count);
   }
 
   /** Values of /proc/sys/net/core for this engine: the host's at its start, to be read and set from any of its threads. */
