@@ -75,7 +75,12 @@ class Rates {
 /** Tables of one snapshot, or of the rates between two. Ends with a newline. */
 export function counterTables(last: StatsSnapshot, before: StatsSnapshot | null = null): string {
   const rates = new Rates(last, before);
-  const parts = [threadTable(last, rates), lossTable(last, rates), verdictTable(last, before, rates)];
+  const parts = [
+    threadTable(last, rates),
+    tcpTable(last, rates),
+    lossTable(last, rates),
+    verdictTable(last, before, rates),
+  ];
   return `${parts.filter((part) => part !== "").join("\n")}\n`;
 }
 
@@ -106,6 +111,23 @@ function threadTable(last: StatsSnapshot, rates: Rates): string {
     head.map((text, i) => ({ head: text, align: i === 0 ? "left" : "right" })),
     rows,
   );
+}
+
+/** Segments of the threads that have had some. */
+function tcpTable(last: StatsSnapshot, rates: Rates): string {
+  const isRate = rates.seconds > 0;
+  const format = isRate ? short : whole;
+  const columns = [
+    ["segments in", "TcpInSegs"],
+    ["out", "TcpOutSegs"],
+    ["sent again", "TcpRetransSegs"],
+  ] as const;
+  const rows = last.threads
+    .filter(({ counters }) => counters.TcpInSegs + counters.TcpOutSegs > 0)
+    .map((thread) => [thread.name, ...columns.map(([, name]) => format(rates.of(thread, name)))]);
+  if (rows.length === 0) return "";
+  const names = columns.map(([name]) => (isRate ? `${name}/s` : name));
+  return table([{ head: "TCP", align: "left" }, ...names.map((head) => ({ head, align: "right" as const }))], rows);
 }
 
 const percent = (share: number): string => (share < 0 ? "-" : `${Math.round(share * 100)} %`);

@@ -72,6 +72,18 @@ describe("tables", () => {
     expect(text).toContain("UdpInCsumErrors 4 dropped: UDP checksum wrong");
   });
 
+  test("TCP has a table, with the threads that have had segments", () => {
+    const counts = { TcpInSegs: 3000, TcpOutSegs: 4000, TcpRetransSegs: 10 };
+    const threads = [thread("lcore 0", 2, 1e9, counts), thread("lcore 1", 3, 5e8, {})];
+    const later = snapshot(3000, threads, 3000, 0);
+    const text = lines(counterTables(later, before));
+    expect(text).toContain("TCP segments in/s out/s sent again/s");
+    expect(text).toContain("lcore 0 1.50 k 2.00 k 5.00");
+    expect(text).not.toContain("lcore 1 0 0 0");
+    expect(lines(counterTables(later))).toContain("lcore 0 3,000 4,000 10");
+    expect(counterTables(after)).not.toContain("TCP ");
+  });
+
   test("no line is wider than 100 columns where there is no terminal", () => {
     const all = Object.fromEntries(COUNTERS.map(([name]) => [name, 123_456_789]));
     const text = counterTables(snapshot(1, [thread("lcore 0", 2, 0, all)], 1, 1));
