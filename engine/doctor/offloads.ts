@@ -54,7 +54,7 @@ function loweredMerging({ name, lowers }: InterfaceFacts): Finding[] {
       warn(
         "lower-merging",
         `${lower.name}, below ${name}, merges datagrams: ${list(merges)}`,
-        "one frame of several datagrams fits no chunk of the engine's: it is lost, counted in rxDropped",
+        "one frame of several datagrams fits no chunk of the engine's: it is lost, counted in IpInLong",
         off(lower, DATAGRAM_MERGE),
       ),
     ];
@@ -106,7 +106,7 @@ function segmentation(peer: NeighbourDevice): Finding {
   return warn(
     "peer-segmentation",
     `the peer ${peer.name} lets senders hand over several datagrams as one frame: ${list(on)}`,
-    "such a frame (of UDP_SEGMENT, as QUIC servers use it) fits no chunk of the engine's: lost, counted in rxDropped",
+    "such a frame (of UDP_SEGMENT, as QUIC servers use it) fits no chunk of the engine's: lost, counted in IpInLong",
     off(peer, DATAGRAM_SEGMENTATION),
   );
 }
