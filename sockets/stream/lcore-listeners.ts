@@ -2,7 +2,7 @@
 import type { Port } from "../../queues/driver.ts";
 import type { LcoreEndpoint } from "../lcore-endpoint.ts";
 import { type Lookup, NOBODY } from "../lookup.ts";
-import { LOCAL, LOCAL_PORT, type SocketTable } from "../table.ts";
+import { GENERATION, LOCAL, LOCAL_PORT, type SocketTable } from "../table.ts";
 import type { ListenerChooser, Tcp } from "../tcp/core.ts";
 import type { Listener } from "../tcp/listen.ts";
 import { LOCAL as C_LOCAL, REMOTE as C_REMOTE, F_V6, FLAGS, LISTENER, PORTS, TCB_WORDS } from "../tcp/tcb.ts";
@@ -28,6 +28,7 @@ export class LcoreListeners implements ListenerChooser {
   private readonly ports: readonly Port[];
   private readonly coreByRecord = new Map<number, number>();
   private readonly recordByCore = new Map<number, number>();
+  private readonly generations = new Map<number, number>();
   private readonly address = new Int32Array(4);
 
   constructor(owner: LcoreTcp, endpoint: LcoreEndpoint, lookup: Lookup, ports: readonly Port[]) {
@@ -54,11 +55,12 @@ export class LcoreListeners implements ListenerChooser {
 
   /** A record of the table listens, with the options it now has; or no longer. */
   follow(record: number, listens: boolean): void {
-    const was = this.coreOf(record);
-    if (!listens) {
-      if (was >= 0) this.drop(record, was);
-      return;
+    let was = this.coreOf(record);
+    if (was >= 0 && (!listens || !this.isCurrent(record))) {
+      this.drop(record, was);
+      was = -1;
     }
+    if (!listens) return;
     const core = this.owner.openListener(record, was, (w, c) => this.load(record, was < 0, w, c));
     if (core < 0) {
       if (was >= 0) this.drop(record, was);
@@ -66,11 +68,18 @@ export class LcoreListeners implements ListenerChooser {
     }
     this.coreByRecord.set(record, core);
     this.recordByCore.set(core, record);
+    this.generations.set(record, this.table.get(record, GENERATION));
+  }
+
+  /** Whether a record is still the socket that it was when it was followed last: it may have closed, and be another one. */
+  isCurrent(record: number): boolean {
+    return this.generations.get(record) === this.table.get(record, GENERATION);
   }
 
   private drop(record: number, core: number): void {
     this.coreByRecord.delete(record);
     this.recordByCore.delete(core);
+    this.generations.delete(record);
     this.owner.closeListener(core);
   }
 

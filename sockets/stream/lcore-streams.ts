@@ -61,7 +61,7 @@ export class LcoreStreams {
         lender.used(thread);
         parts.pool.give(frame);
       },
-      coreOf: (record: number) => tcp.listeners.coreOf(record),
+      coreOf: (record: number) => (tcp.listeners.isCurrent(record) ? tcp.listeners.coreOf(record) : -1),
       connectCore: (id: number, record: number, address: Int32Array, port: number) =>
         tcp.connectCore(id, record, address, port),
     };

@@ -64,8 +64,9 @@ export class RemoteConnection {
   isQueued = false;
   /** Not to be told of anything yet: it waits for accept(). */
   isWaiting = false;
-  /** errno of SO_ERROR. */
+  /** errno of SO_ERROR, and the one that ended it, whoever has taken it. */
   error = 0;
+  endErrno = 0;
   /** The peer sends no more; shutdown(2) of either direction. */
   isEnded = false;
   receiveShut = false;
@@ -121,7 +122,7 @@ export class RemoteConnection {
       this.pieces.push(words[at + X_PIECES + 2 * i], length);
     }
     if ((events & EV_URGENT) !== 0) this.takeMark(words[at + X_URGENT], words[at + X_MARK]);
-    if ((events & EV_ERROR) !== 0) this.error = words[at + X_ERRNO];
+    if ((events & EV_ERROR) !== 0) this.fail(words[at + X_ERRNO]);
     if ((events & TELL_FIN) !== 0) this.isEnded = true;
     if ((events & EV_CLOSED) !== 0) this.phase = OVER;
     if ((events & EV_WRITABLE) !== 0) this.wantsRoom = false;
@@ -182,6 +183,11 @@ export class RemoteConnection {
     const low = w[c + NOTSENT_LOWAT];
     if (low > 0 && ((this.writeSeq - w[c + SND_NXT]) | 0) >= low) return false;
     return this.space >= this.queued >> 1;
+  }
+
+  fail(errno: number): void {
+    this.error = errno;
+    this.endErrno = errno;
   }
 
   takeError(): number {

@@ -100,7 +100,10 @@ function tell(connection: RemoteConnection): void {
     handlers.ended?.(socket);
   }
   if (takes(connection, EV_WRITABLE)) handlers.writable?.(socket);
-  if (takes(connection, EV_CLOSED)) handlers.closed?.(socket, connection.takeError());
+  if (takes(connection, EV_CLOSED)) {
+    connection.error = 0;
+    handlers.closed?.(socket, connection.endErrno);
+  }
 }
 
 /** Takes an event that is to be told; closing forgets all of them. */

@@ -545,7 +545,7 @@ export class RemoteTcp implements TcpOpener {
     }
     const errno = words[at + X_RESULT];
     if (errno !== 0) {
-      connection.error = errno;
+      connection.fail(errno);
       connection.phase = OVER;
       connection.events |= EV_ERROR | EV_HANGUP | EV_CLOSED;
       this.events.add(connection);
@@ -593,7 +593,7 @@ export class RemoteTcp implements TcpOpener {
     for (const connection of this.connections) {
       if (connection === null || connection.socket.closed) continue;
       connection.phase = OVER;
-      connection.error = ERRNO.ECONNABORTED;
+      connection.fail(ERRNO.ECONNABORTED);
       connection.events |= EV_ERROR | EV_HANGUP | EV_CLOSED;
       this.events.add(connection);
     }

@@ -110,7 +110,7 @@ export interface TcpServiceHost {
   isTaken(thread: number): boolean;
   /** A frame that the thread was lent is free again. */
   frameSpent(thread: number, frame: number): void;
-  /** The core's listener of a record in the socket table, its id; -1: none. */
+  /** The core's listener of a record in the socket table, its id; -1: none, or the record is another socket's by now. */
   coreOf(record: number): number;
   /**
    * connect(2) of a connection whose options are set.

@@ -6,6 +6,7 @@ import { getAffinity } from "../../engine/host/affinity.ts";
 import { createMemoryWire } from "../../queues/memory.ts";
 import type { TcpConnectOptions } from "../../sockets/stream/tcp-open.ts";
 import type { TcpHandlers, TcpSocket } from "../../sockets/stream/tcp-socket.ts";
+import { FREE, LISTEN, STATE, TCB_WORDS, TIME_WAIT } from "../../sockets/tcp/tcb.ts";
 
 const CPUS = getAffinity(0);
 export const SERVER = "198.18.0.1";
@@ -117,4 +118,15 @@ export function echoClient(
       },
     });
   });
+}
+
+/** Records in use on all lcores of an engine that are no listener's and do not wait out their time. */
+export function connectionsOf(engine: Engine): number {
+  let count = 0;
+  for (const buffer of engine.descriptor().wiring.tcbs) {
+    const w = new Int32Array(buffer);
+    for (let c = STATE; c < 4096 * TCB_WORDS; c += TCB_WORDS)
+      if (w[c] !== FREE && w[c] !== LISTEN && w[c] !== TIME_WAIT) count++;
+  }
+  return count;
 }

@@ -8,19 +8,9 @@ import type { TcpListenOptions } from "../../sockets/stream/tcp-open.ts";
 import type { TcpHandlers, TcpSocket } from "../../sockets/stream/tcp-socket.ts";
 import { MSG_OOB, SHUT_WR } from "../../sockets/tcp/calls.ts";
 import { OPTIONS } from "../../sockets/tcp/sockopts.ts";
-import {
-  CLOSED,
-  ESTABLISHED,
-  EV_HANGUP,
-  EV_READABLE,
-  EV_WRITABLE,
-  FREE,
-  LISTEN,
-  STATE,
-  TCB_WORDS,
-} from "../../sockets/tcp/tcb.ts";
+import { CLOSED, ESTABLISHED, EV_HANGUP, EV_READABLE, EV_WRITABLE } from "../../sockets/tcp/tcb.ts";
 import { until } from "../support/kernel-udp.ts";
-import { echoClient, echoHandlers, enginePair, SERVER, SERVER6, streamByte } from "./pair.ts";
+import { connectionsOf, echoClient, echoHandlers, enginePair, SERVER, SERVER6, streamByte } from "./pair.ts";
 
 setDefaultTimeout(60_000);
 
@@ -35,16 +25,6 @@ async function engines(queues?: [number, number], options?: Partial<EngineOption
   const pair = await enginePair(queues, options);
   for (const engine of pair) closers.push(() => engine.close());
   return pair;
-}
-
-/** Records in use on all lcores of an engine that are no listener's. */
-function connectionsOf(engine: Engine): number {
-  let count = 0;
-  for (const buffer of engine.descriptor().wiring.tcbs) {
-    const w = new Int32Array(buffer);
-    for (let c = STATE; c < 4096 * TCB_WORDS; c += TCB_WORDS) if (w[c] !== FREE && w[c] !== LISTEN) count++;
-  }
-  return count;
 }
 
 interface Ends {
@@ -447,6 +427,32 @@ describe("listeners", () => {
     expect(open).toBe(6);
     expect(listener.accept()).toBeNull();
     for (const socket of [...sockets, ...accepted]) socket.close();
+  });
+
+  test("with a handler they are accepted as they come: never as many at a time as the backlog; close() leaves them", async () => {
+    const [server, client] = await engines();
+    let open = 0;
+    let accepted = 0;
+    let answered = 0;
+    const listener = server.listen({ port: PORT, backlog: 2 }, { ...echoHandlers(), open: () => void accepted++ });
+    const sockets: TcpSocket[] = [];
+    for (let i = 0; i < 20; i++) {
+      sockets.push(
+        client.connect(
+          { address: SERVER, port: PORT },
+          {
+            open: () => void open++,
+            readable: (socket) => {
+              answered += socket.read(new Uint8Array(10));
+            },
+          },
+        ),
+      );
+      await until("one more", () => open === i + 1 && accepted === i + 1);
+    }
+    listener.close();
+    for (const socket of sockets) expect(socket.write(Uint8Array.of(1))).toBe(1);
+    await until("all are answered", () => answered === 20);
   });
 
   test("close() resets who waits to be accepted, and leaves who was", async () => {
