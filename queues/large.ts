@@ -6,7 +6,7 @@
  */
 
 /** Bytes of a buffer: a packet of 65,535 bytes, Ethernet and two tags before it, and whole words. */
-export const LARGE_BYTES = 65_664;
+const LARGE_BYTES = 65_664;
 /** Packets a burst may have. */
 const LARGE_COUNT = 4;
 /** Bytes of all buffers. */
@@ -19,11 +19,9 @@ export class LargePackets {
   readonly base: number;
   /** The frames, and what is behind them. */
   readonly memory: Uint8Array;
+  /** Bytes of the packet at hand; once it is finished 0 if there is none that fits a buffer. */
+  length = 0;
   private used = 0;
-  /** Bytes of the packet that is being put together, -1: none is. */
-  private length = -1;
-  /** Packets longer than a buffer. */
-  tooLong = 0;
 
   /** @param base in `memory`, a multiple of 4, with LARGE_AREA bytes from there on */
   constructor(memory: Uint8Array, base: number) {
@@ -33,48 +31,41 @@ export class LargePackets {
 
   /** A burst begins: what was handed out in the last one is done with. */
   begin(): void {
-    // A packet that goes on in this burst has moved to the first buffer.
-    if (this.length > 0 && this.used > 0) {
-      const from = this.at;
-      this.used = 0;
-      this.memory.copyWithin(this.at, from, from + this.length);
-    } else {
-      this.used = 0;
-    }
-  }
-
-  /** Whether the next piece belongs to a packet that is not whole yet. */
-  get isOpen(): boolean {
-    return this.length >= 0;
+    this.used = 0;
   }
 
   get hasRoom(): boolean {
     return this.used < LARGE_COUNT;
   }
 
-  /** Offset of the packet that is put together. */
+  /** Offset of the packet at hand. */
   private get at(): number {
     return this.base + this.used * LARGE_BYTES + LEAD;
   }
 
+  /** A packet begins. */
+  start(): void {
+    this.length = 0;
+  }
+
   /** Adds a piece that lies at `offset`. */
   add(offset: number, length: number): void {
-    if (this.length < 0) this.length = 0;
     const end = this.length + length;
     if (end <= LARGE_BYTES - LEAD) this.memory.copyWithin(this.at + this.length, offset, offset + length);
     this.length = end;
   }
 
-  /** The packet is whole: its bytes, and where it is by `take`; 0: it was too long. */
-  finish(): number {
-    const { length } = this;
-    this.length = -1;
-    if (length <= LARGE_BYTES - LEAD) return length;
-    this.tooLong++;
-    return 0;
+  /** The packet is whole. */
+  finish(): void {
+    if (this.length > LARGE_BYTES - LEAD) this.length = 0;
   }
 
-  /** Hands out the packet that finish() has told of. */
+  /** The packet has no end. */
+  drop(): void {
+    this.length = 0;
+  }
+
+  /** Hands out the packet at hand: where it is. */
   take(): number {
     const { at } = this;
     this.used++;

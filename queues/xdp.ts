@@ -131,36 +131,51 @@ export class XdpPort implements Port {
     return count;
   }
 
-  /** rxBurst() where a packet may take several descriptors. */
+  /** rxBurst() where a packet may take several descriptors, which the kernel publishes together. */
   private rxPieces(burst: Burst, count: number, large: LargePackets): number {
-    const { memory, pool, rx } = this;
+    const { memory, rx } = this;
     large.begin();
     let packets = 0;
     let touched = 0;
     let i = 0;
-    for (; i < count; i++) {
-      const more = (rx.options(i) & abi.XDP_PKT_CONTD) !== 0;
-      const address = rx.address(i);
-      if (!more && !large.isOpen) {
+    while (i < count) {
+      if ((rx.options(i) & abi.XDP_PKT_CONTD) === 0) {
+        const address = rx.address(i);
         burst.offset[packets] = address;
-        burst.length[packets++] = rx.length(i);
+        burst.length[packets++] = rx.length(i++);
         touched += memory[address];
         continue;
       }
       // The rest comes with the next burst.
       if (!large.hasRoom) break;
-      large.add(address, rx.length(i));
-      pool.give(address);
-      if (more) continue;
-      const length = large.finish();
-      if (length === 0) continue;
+      i = this.gather(i, large);
+      if (large.length === 0) continue;
       burst.offset[packets] = large.take();
-      burst.length[packets++] = length;
+      burst.length[packets++] = large.length;
     }
     this.touched = touched;
     rx.release(i);
     burst.count = packets;
     return packets;
+  }
+
+  /** Puts together the packet that begins with descriptor `i`, and frees its frames. Returns the descriptor after its last. */
+  private gather(i: number, large: LargePackets): number {
+    const { pool, rx } = this;
+    const there = rx.available(RING_SIZE);
+    large.start();
+    for (let at = i; at < there; at++) {
+      const address = rx.address(at);
+      large.add(address, rx.length(at));
+      pool.give(address);
+      if ((rx.options(at) & abi.XDP_PKT_CONTD) === 0) {
+        large.finish();
+        return at + 1;
+      }
+    }
+    // No kernel does so: what has no end is no packet.
+    large.drop();
+    return there;
   }
 
   txPush(offset: number, length: number): boolean {
