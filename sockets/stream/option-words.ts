@@ -1,49 +1,15 @@
 /** Options of a socket as words of its record (sockets/tcp/tcb.ts): what is carried over when a draft becomes a connection. */
-import {
-  CONGESTION,
-  DEFER_COUNT,
-  F_CORK,
-  F_KEEPALIVE,
-  F_LINGER,
-  F_NO_PMTUD,
-  F_NODELAY,
-  F_OOBINLINE,
-  F_PINGPONG,
-  FLAGS,
-  HOPS,
-  KEEP_COUNTS,
-  KEEP_IDLE_MS,
-  KEEP_INTERVAL_MS,
-  L_CLAMP,
-  L_RCVBUF,
-  L_SNDBUF,
-  LINGER_MS,
-  LINGER2_MS,
-  LOCKS,
-  NOTSENT_LOWAT,
-  PACING_MAX,
-  RCV_BUF,
-  RCV_LOWAT,
-  SND_BUF,
-  SYN_COUNT,
-  TOS,
-  USER_MSS,
-  USER_TIMEOUT_MS,
-  WINDOW_CLAMP,
-} from "../tcp/tcb.ts";
+import { INHERITED, INHERITED_FLAGS, INHERITED_LOCKS } from "../tcp/inherited.ts";
+import { F_CORK, F_PINGPONG, FLAGS, LOCKS } from "../tcp/tcb.ts";
 
-/** Bits of FLAGS and LOCKS that options set. */
-const FLAGS_MASK = F_NODELAY | F_CORK | F_KEEPALIVE | F_OOBINLINE | F_LINGER | F_NO_PMTUD | F_PINGPONG;
-const LOCKS_MASK = L_RCVBUF | L_SNDBUF | L_CLAMP;
+/** Bits of FLAGS that options set: those that a listener's connections begin with, and two more. */
+const FLAGS_MASK = INHERITED_FLAGS | F_CORK | F_PINGPONG;
 
-/** Words that are an option as a whole, and the two of which options have bits. */
-export const OPTION_WORDS = [
-  ...[FLAGS, LOCKS, CONGESTION, DEFER_COUNT, HOPS, KEEP_COUNTS, KEEP_IDLE_MS, KEEP_INTERVAL_MS, LINGER2_MS, LINGER_MS],
-  ...[NOTSENT_LOWAT, PACING_MAX, RCV_BUF, RCV_LOWAT, SND_BUF, SYN_COUNT, TOS, USER_MSS, USER_TIMEOUT_MS, WINDOW_CLAMP],
-] as const;
+/** The two words of which options have bits, and those that are an option as a whole. */
+const OPTION_WORDS = [FLAGS, LOCKS, ...INHERITED] as const;
 
 function maskOf(word: number): number {
-  return word === FLAGS ? FLAGS_MASK : word === LOCKS ? LOCKS_MASK : -1;
+  return word === FLAGS ? FLAGS_MASK : word === LOCKS ? INHERITED_LOCKS : -1;
 }
 
 /** Pairs of word and value by which the options of record `c` differ from those of record `from` of the same words. */

@@ -10,25 +10,14 @@ export const STREAM_WORDS = 24;
 
 /** Of listen(2): connections that may wait, 0 to 2^31 - 1, not yet bounded by somaxconn. */
 export const SW_BACKLOG = 0;
-/** Bit i: the word SW_OPTIONS + i has been set, else the lcore's own default holds; SET_BITS: SW_FLAGS and SW_LOCKS have been. */
-export const SW_SET = 1;
+/** 1: the words behind have been stored, else the lcore's own defaults hold. */
+const SW_STORED = 1;
 /** INHERITED_FLAGS of the FLAGS of a connection's record, INHERITED_LOCKS of its LOCKS. */
-export const SW_FLAGS = 2;
-export const SW_LOCKS = 3;
+const SW_FLAGS = 2;
+const SW_LOCKS = 3;
 /** From here on the words of a connection's record that STREAM_OPTIONS names, in its order. */
-export const SW_OPTIONS = 4;
+const SW_OPTIONS = 4;
 export const STREAM_OPTIONS: readonly number[] = INHERITED;
-export const SET_BITS = 1 << 30;
-
-/** Sets the word of an option by its place in a connection's record (sockets/tcp/tcb.ts). False: it is none of them. */
-export function setStreamOption(stream: Int32Array, id: number, field: number, value: number): boolean {
-  const option = STREAM_OPTIONS.indexOf(field);
-  if (option < 0) return false;
-  const base = id * STREAM_WORDS;
-  stream[base + SW_OPTIONS + option] = value;
-  stream[base + SW_SET] |= 1 << option;
-  return true;
-}
 
 /** Takes all options of the record at `c` of `w` into the plane's words of socket `id`. */
 export function storeStream(stream: Int32Array, id: number, w: Int32Array, c: number): void {
@@ -36,16 +25,14 @@ export function storeStream(stream: Int32Array, id: number, w: Int32Array, c: nu
   for (let i = 0; i < STREAM_OPTIONS.length; i++) stream[base + SW_OPTIONS + i] = w[c + STREAM_OPTIONS[i]];
   stream[base + SW_FLAGS] = w[c + FLAGS] & INHERITED_FLAGS;
   stream[base + SW_LOCKS] = w[c + LOCKS] & INHERITED_LOCKS;
-  stream[base + SW_SET] = ((1 << STREAM_OPTIONS.length) - 1) | SET_BITS;
+  stream[base + SW_STORED] = 1;
 }
 
-/** Gives the record at `c` of `w` those options of socket `id` that have been set. */
+/** Gives the record at `c` of `w` the options of socket `id`, where any have been stored. */
 export function loadStream(stream: Int32Array, id: number, w: Int32Array, c: number): void {
   const base = id * STREAM_WORDS;
-  const set = stream[base + SW_SET];
-  for (let i = 0; i < STREAM_OPTIONS.length; i++)
-    if ((set & (1 << i)) !== 0) w[c + STREAM_OPTIONS[i]] = stream[base + SW_OPTIONS + i];
-  if ((set & SET_BITS) === 0) return;
+  if (stream[base + SW_STORED] === 0) return;
+  for (let i = 0; i < STREAM_OPTIONS.length; i++) w[c + STREAM_OPTIONS[i]] = stream[base + SW_OPTIONS + i];
   w[c + FLAGS] = (w[c + FLAGS] & ~INHERITED_FLAGS) | (stream[base + SW_FLAGS] & INHERITED_FLAGS);
   w[c + LOCKS] = (w[c + LOCKS] & ~INHERITED_LOCKS) | (stream[base + SW_LOCKS] & INHERITED_LOCKS);
 }

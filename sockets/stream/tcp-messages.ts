@@ -29,7 +29,6 @@ export const MSG_TCP_ACCEPT = 41;
 /** The answer to TCP_CONNECT. */
 export const MSG_TCP_CONNECTING = 42;
 
-export const X_KIND = 0;
 export const X_ID = 1;
 export const X_GENERATION = 2;
 
