@@ -133,7 +133,18 @@ export class LcoreListeners implements ListenerChooser {
     const ports = w[c + PORTS];
     const frame = ip - ETH_HEADER;
     return this.lookup.listener(
-      ...([w, c + C_LOCAL, c + C_REMOTE, ports, v6, port, device, bytes, frame, ip, header, length] as const),
+      w,
+      c + C_LOCAL,
+      c + C_REMOTE,
+      ports,
+      v6,
+      port,
+      device,
+      bytes,
+      frame,
+      ip,
+      header,
+      length,
     );
   }
 }

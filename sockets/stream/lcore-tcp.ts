@@ -31,6 +31,7 @@ import { queuedBytes } from "../tcp/send-queue.ts";
 import { getOption, setOption } from "../tcp/sockopts.ts";
 import {
   CLOSED,
+  ERROR,
   EV_ACCEPT,
   EV_CLOSED,
   EV_CONNECTED,
@@ -258,7 +259,10 @@ export class LcoreTcp implements TcpOpener {
     if ((events & EV_WRITABLE) !== 0 && !socket.closed) handlers.writable?.(socket);
     if ((events & (EV_CLOSED | EV_ERROR | EV_HANGUP)) === 0 || socket.closed) return;
     const state = w[c + STATE];
-    if (state === CLOSED || state === TIME_WAIT) handlers.closed?.(socket, -takeError(w, c));
+    if (state !== CLOSED && state !== TIME_WAIT) return;
+    // Whoever has taken it: a write that failed, mostly.
+    takeError(w, c);
+    handlers.closed?.(socket, state === CLOSED ? w[c + ERROR] >>> 16 : 0);
   }
 
   // ---- listeners ----

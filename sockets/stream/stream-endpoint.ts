@@ -15,8 +15,9 @@ export abstract class StreamEndpoint extends LcoreEndpoint {
     return this.streams.start();
   }
 
+  /** Its TCP begins with the first segment at the latest: a host answers for ports that nobody has. */
   get takesTcp(): boolean {
-    return this.streams.tcp !== null;
+    return this.streams.start() !== null;
   }
 
   segment(v6: boolean, ip: number, tcp: number, length: number, portNumber: number): void {

@@ -130,6 +130,10 @@ export function connectTcp(endpoint: Endpoint, options: TcpConnectOptions, handl
   const opener = openerOf(endpoint);
   const address = ip(options.address);
   checkPort(options.port, 1);
+  const { device = 0 } = options;
+  check(device === 0 || device === endpoint.shared.ifindex ? 0 : -ERRNO.ENETUNREACH, "connect", {
+    ENETUNREACH: `interface ${device} is not the one that the engine serves`,
+  });
   const socket = openDraft(endpoint, opener, address.length === 16, options, handlers);
   try {
     if (options.localAddress !== undefined || (options.localPort ?? 0) !== 0 || (options.device ?? 0) !== 0)

@@ -95,7 +95,7 @@ export function finish(t: Tcp, c: number, errno: number): void {
     release(t, c);
     return;
   }
-  if (errno !== 0) w[c + ERROR] = (w[c + ERROR] & ~ERROR_MASK) | errno;
+  w[c + ERROR] = (errno << 16) | (errno !== 0 ? errno : w[c + ERROR] & ERROR_MASK);
   t.event(c, EV_HANGUP | EV_CLOSED | (errno !== 0 ? EV_ERROR : 0));
 }
 

@@ -247,7 +247,7 @@ export const USER_MSS = 141;
 /** Path MTU, bytes. */
 export const PMTU = 142;
 export const NOTSENT_LOWAT = 143;
-/** errno of SO_ERROR, and of what ICMP has reported without ending the connection, << 16. */
+/** errno of SO_ERROR; << 16, while it lives, what ICMP has reported without ending it, then the errno that has ended it. */
 export const ERROR = 144;
 /** Listener that it came from, -1 for none. */
 export const LISTENER = 145;

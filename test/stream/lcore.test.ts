@@ -1,6 +1,7 @@
 /** TCP on lcores: engines with modules, over a wire in memory and over veth against the kernel's TCP. */
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ERRNO, sys } from "af-xdp-bindings";
+import type { MemoryLink } from "../../engine/config.ts";
 import { Engine } from "../../engine/engine.ts";
 import { getAffinity } from "../../engine/host/affinity.ts";
 import { createMemoryWire } from "../../queues/memory.ts";
@@ -10,6 +11,7 @@ import { ip } from "../../sockets/wire/address.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { until } from "../support/kernel-udp.ts";
 import type { ClientData } from "./modules/tcp-client.ts";
+import type { LateWriteData } from "./modules/tcp-late-write.ts";
 
 setDefaultTimeout(60_000);
 
@@ -32,10 +34,10 @@ async function started(options: Parameters<typeof Engine.start>[0]): Promise<Eng
   return engine;
 }
 
-/** Two engines on a wire, the server with `queues` lcores as far as there are CPUs. */
-async function pair(queues: number, client: Omit<ClientData, "results">): Promise<Int32Array> {
+/** Both ends of a wire in memory, of which the first has `queues`. */
+function wire(queues: number): (side: 0 | 1) => MemoryLink {
   const wire = createMemoryWire({ queues: [queues, 1], slots: 1024 });
-  const link = (side: 0 | 1) => ({
+  return (side) => ({
     wire,
     side,
     mac: mac(side + 1),
@@ -45,6 +47,11 @@ async function pair(queues: number, client: Omit<ClientData, "results">): Promis
       { address: `2001:db8::${2 - side}`, mac: mac(2 - side) },
     ],
   });
+}
+
+/** Two engines on a wire, the server with `queues` lcores as far as there are CPUs. */
+async function pair(queues: number, client: Omit<ClientData, "results">): Promise<Int32Array> {
+  const link = wire(queues);
   const results = new SharedArrayBuffer(16);
   const cpus = CPUS.slice(0, queues);
   await started({ memory: link(0), cpus, module: module("tcp-echo"), data: { port: PORT, reusePort: true } });
@@ -88,6 +95,28 @@ async function python(hosts: VethPair, script: string): Promise<string> {
   await child.exited;
   return text.trim();
 }
+
+test("nobody has a TCP socket at all: ECONNREFUSED all the same", async () => {
+  const link = wire(1);
+  const results = new SharedArrayBuffer(16);
+  await started({ memory: link(0) });
+  const data: ClientData = { addresses: BOTH, port: PORT, connections: 2, bytes: 1, results };
+  await started({ memory: link(1), module: module("tcp-client"), data });
+  const counts = new Int32Array(results);
+  await until("both refusals", () => counts[1] === 2);
+  expect(counts[2]).toBe(ERRNO.ECONNREFUSED);
+});
+
+test("a write has taken the error: closed() tells all the same what has ended the connection", async () => {
+  const link = wire(1);
+  const results = new SharedArrayBuffer(8);
+  await started({ memory: link(0), module: module("tcp-abort"), data: { port: PORT } });
+  const data: LateWriteData = { address: BOTH[0], port: PORT, results };
+  await started({ memory: link(1), module: module("tcp-late-write"), data });
+  const told = new Int32Array(results);
+  await until("the end", () => told[1] !== 0);
+  expect([...told]).toEqual([-ERRNO.ECONNRESET, ERRNO.ECONNRESET]);
+});
 
 /** Whether the kernel lets a TCP socket have the port. */
 function canBind(port: number): boolean {
@@ -139,6 +168,40 @@ except ConnectionRefusedError:
     hosts.a.ns.run(() => Bun.spawnSync(["ethtool", "-K", hosts.a.name, "tso", "off", "gso", "off"]));
     for (const address of [hosts.b.ipv4Text, hosts.b.ipv6Text])
       expect(await python(hosts, script(address))).toBe("True\nrefused");
+  });
+
+  test("a peer that leaves segmentation to the device, by two queues of one lcore: every byte of every connection", async () => {
+    const hosts = makeHosts({ queues: 2 });
+    closers.push(() => hosts.close());
+    const { name, ns } = hosts.b;
+    hosts.a.ethtool.setOffloads(hosts.a.name, { txChecksum: true, scatterGather: true, tso: true, gso: true });
+    expect(hosts.a.ethtool.features(hosts.a.name).get("tx-tcp-segmentation")?.active).toBe(true);
+    const data = { port: PORT, reusePort: true };
+    await started({ interface: name, netns: ns.path, mode: "skb", module: module("tcp-echo"), data });
+    const script = `
+import os, socket, threading
+good = []
+def session():
+    s = socket.create_connection(("${hosts.b.ipv4Text}", ${PORT}), 30)
+    data = os.urandom(3000000)
+    got = bytearray()
+    def read():
+        while True:
+            part = s.recv(1 << 16)
+            if not part: break
+            got.extend(part)
+    reader = threading.Thread(target=read)
+    reader.start()
+    s.sendall(data)
+    s.shutdown(1)
+    reader.join()
+    good.append(bytes(got) == data)
+threads = [threading.Thread(target=session) for _ in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(good.count(True))
+`;
+    expect(await python(hosts, script)).toBe("8");
   });
 
   test("a listener that has closed: its connections live on, its port is given up after the last", async () => {
