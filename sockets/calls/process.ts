@@ -149,7 +149,7 @@ export class SocketProcess implements SocketCalls {
       const result = this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, () => file.connect(address, waits));
       if (result !== -ERRNO.EINPROGRESS || !waits) return result;
       const done = (): number => (isConnecting(file) ? -ERRNO.EAGAIN : 0);
-      return this.waitFor(file, POLLOUT, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : -file.takeError();
+      return this.waitFor(file, POLLOUT, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : 0 - file.takeError();
     });
   }
 

@@ -102,9 +102,7 @@ const deviceByName: StreamPart = {
   set(target, bytes) {
     const text = new TextDecoder().decode(bytes).replace(/\0.*$/s, "");
     const index = text === "" ? 0 : interfaceIndex(target.needRecord(), text);
-    if (index < 0) return index;
-    deviceByIndex.effect?.call(target as never, target, index, INT_BYTES);
-    return 0;
+    return index < 0 ? index : target.bindDevice(index);
   },
   get(target, out) {
     const index = target.recordWord(DEVICE);
@@ -115,8 +113,12 @@ const deviceByName: StreamPart = {
 };
 
 const deviceByIndex: StreamPart = {
-  ...number<StreamTarget>({ check: (value) => (value < 0 ? -ERRNO.EINVAL : 0) }),
-  effect: (target) => target.portRulesChanged(),
+  set(target, bytes) {
+    if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
+    const index = readInt(bytes, SOL_SOCKET);
+    return index < 0 ? -ERRNO.EINVAL : target.bindDevice(index);
+  },
+  get: (target, out) => writeInt(SOL_SOCKET, out, target.recordWord(DEVICE)),
 };
 
 export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTarget>(

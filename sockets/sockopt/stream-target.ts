@@ -21,6 +21,8 @@ export interface StreamTarget extends OptionTarget {
   needRecord(): number;
   /** Words of the record as they are, 0 where there is none. */
   recordWord(field: number): number;
+  /** SO_BINDTOIFINDEX: 0, or -errno. */
+  bindDevice(index: number): number;
   /** struct tcp_info. */
   tcpInfo(): Uint8Array;
   /** The peer's sockaddr; null: it is not connected. */

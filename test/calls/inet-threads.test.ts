@@ -1,12 +1,14 @@
 /** engine.calls() in its thread: waiting in the event loop, blocking, spinning, on an lcore; and what is left behind. */
+
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { ERRNO } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
+import { MEMORY_IFINDEX } from "../../engine/wiring.ts";
 import { createMemoryWire } from "../../queues/memory.ts";
 import { AsyncCalls } from "../../sockets/calls/async-calls.ts";
-import { AF_INET, AF_UNIX, POLLIN, POLLOUT, SOCK_DGRAM } from "../../sockets/calls/constants.ts";
+import { AF_INET, AF_UNIX, POLLIN, POLLOUT, SOCK_DGRAM, SOCK_STREAM } from "../../sockets/calls/constants.ts";
 import { controlInt } from "../../sockets/calls/control.ts";
 import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
 import { KernelCalls } from "../../sockets/calls/kernel-calls.ts";
@@ -14,7 +16,7 @@ import { KernelFile } from "../../sockets/calls/kernel-file.ts";
 import { addressBuffer, addressIn } from "../../sockets/calls/message.ts";
 import type { SocketProcess } from "../../sockets/calls/process.ts";
 import { encodeAddress } from "../../sockets/calls/sockaddr.ts";
-import { IP_TTL, IPPROTO_IP, SO_BUSY_POLL, SO_RCVTIMEO, SOL_SOCKET } from "../../sockets/options.ts";
+import { IP_TTL, IPPROTO_IP, SO_BINDTOIFINDEX, SO_BUSY_POLL, SO_RCVTIMEO, SOL_SOCKET } from "../../sockets/options.ts";
 import { CleanUp, startOnWire } from "../own/support.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
 
@@ -89,6 +91,34 @@ describe("blocking", () => {
     expect(look(WAIT_MS)).toEqual([0, POLLIN]);
     kernel.close(ends[1]);
     calls.close(file);
+  });
+
+  test("of a stream: SO_BUSY_POLL spins as well; an interface that the engine does not serve is no way", async () => {
+    const wire = createMemoryWire();
+    const a = (await startOnWire(wire, 0, cleanUp)).calls();
+    const engine = await startOnWire(wire, 1, cleanUp);
+    const b = engine.calls();
+    const listener = a.socket(AF_INET, SOCK_STREAM, 0);
+    expect(a.bind(listener, at("0.0.0.0", 5000))).toBe(0);
+    expect(a.listen(listener, 1)).toBe(0);
+    const away = b.socket(AF_INET, SOCK_STREAM, 0);
+    expect(b.setsockopt(away, SOL_SOCKET, SO_BINDTOIFINDEX, controlInt(MEMORY_IFINDEX + 1))).toBe(0);
+    expect(b.connect(away, at("198.18.0.1", 5000))).toBe(-ERRNO.ENETUNREACH);
+    const there = b.socket(AF_INET, SOCK_STREAM, 0);
+    expect(b.setsockopt(there, SOL_SOCKET, SO_BINDTOIFINDEX, controlInt(MEMORY_IFINDEX))).toBe(0);
+    expect(b.connect(there, at("198.18.0.1", 5000))).toBe(0);
+    expect(b.setsockopt(there, SOL_SOCKET, SO_BINDTOIFINDEX, controlInt(MEMORY_IFINDEX + 1))).toBe(-ERRNO.EOPNOTSUPP);
+    const here = a.accept4(listener, null, 0);
+    expect(b.setsockopt(there, SOL_SOCKET, SO_BUSY_POLL, controlInt(WAIT_MS * 1000))).toBe(0);
+    const bytes = new Uint8Array(16);
+    const ask = (): number => {
+      a.sendto(here, text("x"), 0, null);
+      return b.recvfrom(there, bytes, 0, null);
+    };
+    ask();
+    const before = engine.counters(0).Wakeups;
+    for (let i = 0; i < 50; i++) expect(ask()).toBe(1);
+    expect(engine.counters(0).Wakeups - before).toBeLessThan(8);
   });
 
   test("SO_BUSY_POLL: a receive spins, and nobody has to wake it", async () => {

@@ -4,6 +4,7 @@ import { POLLIN } from "../constants.ts";
 import type { Sleeper, Wait } from "../process.ts";
 import { sleepOnKernel } from "../sleep.ts";
 import { InetDatagramFile } from "./datagram-file.ts";
+import { InetStreamFile } from "./stream-file.ts";
 
 export class EndpointSleeper implements Sleeper {
   private readonly endpoint: Endpoint;
@@ -19,8 +20,9 @@ export class EndpointSleeper implements Sleeper {
   sleep(waits: readonly Wait[], timeoutMs: number): void {
     const { endpoint } = this;
     for (const { file, events } of waits) {
-      const spins = file instanceof InetDatagramFile && (events & POLLIN) !== 0 && file.socket.busyPollUs > 0;
-      if (spins && file.socket.spin(timeoutMs)) return;
+      if ((events & POLLIN) === 0) continue;
+      if (file instanceof InetDatagramFile && file.socket.busyPollUs > 0 && file.socket.spin(timeoutMs)) return;
+      if (file instanceof InetStreamFile && file.busyPollUs > 0 && file.spin(timeoutMs)) return;
     }
     if (waits.some(({ file }) => file.kernelFds.length > 0)) {
       endpoint.blockOn((bell) => sleepOnKernel(waits, bell, timeoutMs));

@@ -132,6 +132,21 @@ export class InetStreamFile extends File implements StreamOwner {
     return this.socket.end.word(this.socket, field);
   }
 
+  /** SO_BUSY_POLL, microseconds. */
+  get busyPollUs(): number {
+    return this.options.valueOf(numbers.SOL_SOCKET, numbers.SO_BUSY_POLL);
+  }
+
+  /** Looks again and again for something to read or accept, as long as SO_BUSY_POLL says and `leftMs` at most. */
+  spin(leftMs: number): boolean {
+    const until = performance.now() + Math.min(this.busyPollUs / 1000, leftMs);
+    do {
+      this.endpoint.poll();
+      if ((this.poll() & c.POLLIN) !== 0) return true;
+    } while (performance.now() < until);
+    return false;
+  }
+
   override poll(): number {
     const { listener } = this;
     if (listener !== null) return listener.waiting > 0 ? READABLE : 0;
@@ -195,13 +210,36 @@ export class InetStreamFile extends File implements StreamOwner {
       reuseAddress: is(numbers.SOL_SOCKET, numbers.SO_REUSEADDR),
       reusePort: is(numbers.SOL_SOCKET, numbers.SO_REUSEPORT),
       ipv6Only: this.family === AF_INET6 ? is(numbers.IPPROTO_IPV6, numbers.IPV6_V6ONLY) : undefined,
-      device: options.valueOf(numbers.SOL_SOCKET, numbers.SO_BINDTOIFINDEX),
       incomingCpu: options.valueOf(numbers.SOL_SOCKET, numbers.SO_INCOMING_CPU),
     });
     if (record < 0) return record;
     this.record = record;
     this.portRulesChanged();
     return record;
+  }
+
+  /** The kernel judges, by its own socket; a connection cannot be moved to an interface that the engine does not serve. */
+  bindDevice(index: number): number {
+    const record = this.needRecord();
+    if (record < 0) return record;
+    if (this.hasLived && this.isElsewhere(index)) return -ERRNO.EOPNOTSUPP;
+    const { endpoint } = this;
+    const t = endpoint.table;
+    const result = t.mutex.hold(() => {
+      const placeholder = t.get(record, table.PLACEHOLDER);
+      const told =
+        placeholder < 0 ? 0 : sys.setsockoptInt(placeholder, numbers.SOL_SOCKET, numbers.SO_BINDTOIFINDEX, index);
+      if (told < 0) return told;
+      t.set(record, table.DEVICE, index);
+      t.changed(record);
+      return 0;
+    });
+    endpoint.tableChanged();
+    return result;
+  }
+
+  private isElsewhere(device: number): boolean {
+    return device !== 0 && device !== this.endpoint.shared.ifindex;
   }
 
   portRulesChanged(): void {
@@ -350,6 +388,7 @@ export class InetStreamFile extends File implements StreamOwner {
     if (this.family === AF_INET6 && mapped && this.options.valueOf(numbers.IPPROTO_IPV6, numbers.IPV6_V6ONLY) !== 0) {
       return -ERRNO.ENETUNREACH;
     }
+    if (this.isElsewhere(this.recordWord(table.DEVICE))) return -ERRNO.ENETUNREACH;
     if (this.hasLived) this.renew();
     if (this.isBound) {
       this.socket.record = this.record;

@@ -40,6 +40,7 @@ export interface StreamOwner {
   portRulesChanged(): void;
   /** Options of a listener have changed, which its connections begin with. */
   optionsChanged(): void;
+  bindDevice(index: number): number;
   tcpInfo(): Uint8Array;
   peerName(): Uint8Array | null;
 }
@@ -133,6 +134,10 @@ export class StreamOptions implements StreamTarget {
 
   portRulesChanged(): void {
     this.owner.portRulesChanged();
+  }
+
+  bindDevice(index: number): number {
+    return this.owner.bindDevice(index);
   }
 
   tcpInfo(): Uint8Array {
