@@ -1,0 +1,70 @@
+/** What a trial is asked for, checked once, in words that say what to do. */
+import type { Parameters, Workload } from "./trial.ts";
+
+/** Targets that lcore serves itself; any other is a HOST:PORT. */
+export const OWN_TARGETS = ["lcore", "lcore-kernel", "bun-udp", "node-dgram", "bun-listen"] as const;
+export type OwnTarget = (typeof OWN_TARGETS)[number];
+
+export interface TrialSpec extends Parameters {
+  readonly workload: Workload;
+  readonly target: OwnTarget | `${string}:${number}`;
+  /** Requests a second; 0 for a closed loop. */
+  readonly rate: number;
+  /** Time measured. */
+  readonly seconds: number;
+  /** The longest warm-up; it ends before when the figures are steady. */
+  readonly warmupSeconds: number;
+  /** Time of a stretch of the series, milliseconds. */
+  readonly intervalMs: number;
+}
+
+/** What a caller may follow, or stop. */
+export interface TrialHooks {
+  /** Aborted, the trial ends at once with what it has, and is not valid. */
+  readonly abort?: AbortSignal;
+  /** Hears now and then what goes on: a phase, and the rate and p50 (ns) of the last stretch. */
+  progress?(phase: "starting" | "warming up" | "measuring", rate: number, p50: number): void;
+}
+
+export const DEFAULTS: Omit<TrialSpec, "workload" | "target"> = {
+  wire: "memory",
+  generator: "lcore",
+  size: 18,
+  flows: 64,
+  connections: 64,
+  queues: 1,
+  window: 4096,
+  timeoutMs: 250,
+  spin: null,
+  rate: 100_000,
+  seconds: 2,
+  warmupSeconds: 3,
+  intervalMs: 100,
+};
+
+/** Throws RangeError. */
+export function checkSpec(spec: TrialSpec): void {
+  whole("size", spec.size, 8, 65_536);
+  whole("flows", spec.flows, 1, 16_384);
+  whole("connections", spec.connections, 1, 16_384);
+  whole("queues", spec.queues, 1, 64);
+  whole("window", spec.window, 1, 65_536);
+  between("timeout", spec.timeoutMs, 1, 2000);
+  between("rate", spec.rate, 0, 1e8);
+  between("seconds", spec.seconds, 0.05, 86_400);
+  between("warmup", spec.warmupSeconds, 0, 600);
+  between("interval", spec.intervalMs, 10, 60_000);
+  if (spec.spin !== null) {
+    whole("spin", spec.spin.ns, 1, 1e9);
+    if (!(spec.spin.fraction > 0 && spec.spin.fraction <= 1)) throw new RangeError("spin: a fraction above 0, up to 1");
+  }
+}
+
+function whole(name: string, value: number, low: number, high: number): void {
+  if (!Number.isInteger(value) || value < low || value > high)
+    throw new RangeError(`${name} ${value}: a whole number from ${low} to ${high}`);
+}
+
+function between(name: string, value: number, low: number, high: number): void {
+  if (!(value >= low && value <= high)) throw new RangeError(`${name} ${value}: from ${low} to ${high}`);
+}
