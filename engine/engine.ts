@@ -23,6 +23,7 @@ import {
   frameSizeFor,
   resolveConfig,
 } from "./config.ts";
+import { connectionLines, parseConnectionsQuery } from "./connections.ts";
 import { memoryFib } from "./fib-source.ts";
 import { frameTaps, TAP_RING_BYTES } from "./frame-taps.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
@@ -31,7 +32,7 @@ import { OwnAddresses } from "./own-addresses.ts";
 import { defaultInterface, obstacle, type Provider, refusal, settleForSockets } from "./provider.ts";
 import { Replay, replayFib } from "./replay.ts";
 import { SocketSide } from "./socket-side.ts";
-import { collectStats, StatsServer, type StatsSnapshot } from "./stats.ts";
+import { collectStats, StatsServer, type StatsSnapshot, threadName } from "./stats.ts";
 import { canConnect, canListen } from "./tcp-way.ts";
 import { Thread } from "./thread-start.ts";
 import {
@@ -423,11 +424,25 @@ export class Engine extends EngineThread {
    */
   serveStats(path?: string): StatsServer {
     const { mesh } = this.endpoint.shared;
-    const capture = (request: Request) => this.captures.answer(request, this.info, (lcore) => mesh.ring(lcore));
-    const server = new StatsServer(() => this.stats(), path, capture);
+    const answer = async (request: Request): Promise<Response | null> =>
+      this.answerConnections(request) ?? (await this.captures.answer(request, this.info, (lcore) => mesh.ring(lcore)));
+    const server = new StatsServer(() => this.stats(), path, answer);
     const close = (): void => server.close();
     this.closed.then(close, close);
     return server;
+  }
+
+  private answerConnections(request: Request): Response | null {
+    const { pathname, searchParams } = new URL(request.url);
+    if (request.method !== "GET" || pathname !== "/tcp") return null;
+    if (this.sockets !== null) return new Response("on kernel sockets: ask ss -ti", { status: 409 });
+    try {
+      const name = (thread: number): string => threadName(this.wiring, thread);
+      return new Response(connectionLines(this.endpoint.shared.tcbs, name, parseConnectionsQuery(searchParams)));
+    } catch (error) {
+      if (error instanceof RangeError) return new Response(error.message, { status: 400 });
+      throw error;
+    }
   }
 
   /** Frames that pass the lcores on the interface. On kernel sockets the kernel's packet sockets see everything. */

@@ -1,6 +1,6 @@
 /**
  * A running engine's counters, for whoever asks from outside: HTTP over a Unix socket, GET /stats answers one JSON
- * snapshot. Only the thread that serves reads shared memory for it; no lcore notices.
+ * snapshot, GET /tcp its connections (connections.ts). Only the thread that serves reads shared memory for it; no lcore notices.
  *
  *   curl --unix-socket /run/lcore/PID.sock http://lcore/stats
  *
@@ -38,6 +38,13 @@ export interface StatsSnapshot {
   readonly sockets: readonly ({ readonly lcore: number; readonly queue: number } & XskStatistics)[];
 }
 
+/** What the numbers of the mesh stand for. */
+export function threadName({ config }: Wiring, thread: number): string {
+  const lcores = config.cpus.length;
+  if (thread < lcores) return `lcore ${thread}`;
+  return thread === lcores ? "control" : `thread ${thread - lcores - 1}`;
+}
+
 /** Takes a snapshot. `xsks` are the AF_XDP sockets of each lcore, in the order of its queues. */
 export function collectStats(
   info: EngineInfo,
@@ -56,7 +63,7 @@ export function collectStats(
     // Rows are laid out for the most threads the engine may have; those that never counted are not there.
     if (!lcore && Object.values(counters).every((count) => count === 0)) continue;
     threads.push({
-      name: lcore ? `lcore ${thread}` : control ? "control" : `thread ${thread - cpus.length - 1}`,
+      name: threadName(wiring, thread),
       cpu: lcore ? cpus[thread] : -1,
       times: lcore || control ? threadTimes(Atomics.load(state, 1 + thread)) : null,
       counters,

@@ -1,6 +1,9 @@
 /** Running `lcore stats`. */
+
+import { type ConnectionLine, type ConnectionsEnd, STATE_NAMES } from "../connections.ts";
 import type { EngineInfo } from "../engine.ts";
 import { type ServedEngine, type StatsSnapshot, servedEngines, statsDirectories } from "../stats.ts";
+import { CONNECTIONS_HEAD, connectionText, linesOf } from "./connections.ts";
 import { counterTables } from "./counter-tables.ts";
 import { CliError, EXIT_USAGE, oneLine } from "./failure.ts";
 import { colour } from "./output.ts";
@@ -14,6 +17,10 @@ const INTERVAL_S = 1;
 export async function runStats(options: StatsOptions): Promise<void> {
   check(options);
   const path = options.socket ?? findEngine(options.pid).path;
+  if (options.tcp) {
+    await listConnections(path, options);
+    return;
+  }
   const stop = new StopRequest();
   const last = await snapshot(path);
   if (options.prometheus) {
@@ -29,13 +36,48 @@ export async function runStats(options: StatsOptions): Promise<void> {
   await follow(path, last, options, stop);
 }
 
-function check({ pid, socket, interval, count, json, prometheus }: StatsOptions): void {
+function check(options: StatsOptions): void {
+  const { pid, socket, interval, count, json, prometheus } = options;
   if (pid !== undefined && socket !== undefined) throw new CliError("stats: either --pid or --socket", EXIT_USAGE);
+  checkTcp(options);
   if (!prometheus) return;
   if (json) throw new CliError("stats: either --json or --prometheus", EXIT_USAGE);
   if (interval !== undefined || count !== undefined) {
     throw new CliError("stats: --prometheus prints totals once, without --interval and --count", EXIT_USAGE);
   }
+}
+
+function checkTcp({ tcp, state = [], sport, dport, limit, interval, count, prometheus }: StatsOptions): void {
+  if (!tcp) {
+    if (state.length === 0 && sport === undefined && dport === undefined && limit === undefined) return;
+    throw new CliError("stats: --state, --sport, --dport and --limit choose connections: add --tcp", EXIT_USAGE);
+  }
+  if (prometheus || interval !== undefined || count !== undefined)
+    throw new CliError("stats: --tcp lists connections once, without --interval, --count and --prometheus", EXIT_USAGE);
+  const unknown = state.find((name) => !STATE_NAMES.includes(name));
+  if (unknown !== undefined)
+    throw new CliError(`stats: --state ${unknown}: one of ${STATE_NAMES.join(", ")}`, EXIT_USAGE);
+}
+
+/** Prints them as they come: there may be a million. */
+async function listConnections(path: string, { json, state, sport, dport, limit }: StatsOptions): Promise<void> {
+  const query = new URLSearchParams();
+  if (state !== undefined) query.set("state", state.join(","));
+  for (const [name, value] of Object.entries({ sport, dport, limit }))
+    if (value !== undefined) query.set(name, String(value));
+  const response = await ask(path, `/tcp?${query}`);
+  if (response.status === 409) throw new CliError(`the engine at ${path} serves on sockets of the kernel: ss -ti`);
+  if (!response.ok || response.body === null) throw new CliError(`the engine at ${path} is stopping`);
+  if (!json) process.stdout.write(`${CONNECTIONS_HEAD}\n`);
+  let end: ConnectionsEnd | null = null;
+  for await (const text of linesOf(response.body)) {
+    const line = JSON.parse(text) as ConnectionLine | ConnectionsEnd;
+    if ("told" in line) end = line;
+    else if (!process.stdout.write(json ? `${text}\n` : `${connectionText(line)}\n`))
+      await new Promise((resolve) => process.stdout.once("drain", resolve));
+  }
+  if (end === null) throw new CliError(`the engine at ${path} has ended`);
+  if (end.more) process.stderr.write(`lcore: the first ${end.told}; there may be more\n`);
 }
 
 /** The engine that is meant. Throws CliError where there is none, or more than one. */
@@ -84,16 +126,24 @@ function placeOf(info: EngineInfo): string {
 
 /** Asks once. Throws CliError in words. */
 export async function snapshot(path: string): Promise<StatsSnapshot> {
-  let response: Response;
-  try {
-    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
-    response = await fetch("http://lcore/stats", { unix: path, signal });
-  } catch (error) {
-    if ((error as Error).name === "TimeoutError") {
-      throw new CliError(`the engine at ${path} did not answer in ${ANSWER_TIMEOUT_MS} ms: its main thread is busy`);
-    }
-    throw new CliError(`no engine answers at ${path}: it has ended, or the socket is another user's`);
-  }
+  const response = await ask(path, "/stats");
   if (!response.ok) throw new CliError(`the engine at ${path} is stopping`);
   return (await response.json()) as StatsSnapshot;
+}
+
+/** The head of an answer, in time. Throws CliError in words. */
+async function ask(path: string, what: string): Promise<Response> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), ANSWER_TIMEOUT_MS);
+  try {
+    return await fetch(`http://lcore${what}`, { unix: path, signal: late.signal });
+  } catch {
+    throw new CliError(
+      late.signal.aborted
+        ? `the engine at ${path} did not answer in ${ANSWER_TIMEOUT_MS} ms: its main thread is busy`
+        : `no engine answers at ${path}: it has ended, or the socket is another user's`,
+    );
+  } finally {
+    clearTimeout(timer);
+  }
 }

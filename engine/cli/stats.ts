@@ -1,6 +1,6 @@
 /** `lcore stats`: the counters of a running engine, read from outside. */
 import type { Command } from "commander";
-import { seconds, wholeNumber } from "./arguments.ts";
+import { port, seconds, wholeNumber, words } from "./arguments.ts";
 
 export interface StatsOptions {
   pid?: number;
@@ -9,6 +9,11 @@ export interface StatsOptions {
   count?: number;
   json?: boolean;
   prometheus?: boolean;
+  tcp?: boolean;
+  state?: string[];
+  sport?: number;
+  dport?: number;
+  limit?: number;
 }
 
 export function statsCommand(program: Command): void {
@@ -25,6 +30,15 @@ export function statsCommand(program: Command): void {
     .option("--count <n>", "how often", wholeNumber(1, 1e9))
     .option("--json", "print snapshots as JSON, one a line")
     .option("--prometheus", "print totals once in the Prometheus text format")
+    .option("--tcp", "list TCP connections as ss -ti does; with --json a line of JSON each")
+    .option(
+      "--state <names>",
+      "with --tcp: states as ss names them, with commas between them; all, listening, …",
+      words,
+    )
+    .option("--sport <port>", "with --tcp: of this local port", port)
+    .option("--dport <port>", "with --tcp: to this port of the peer", port)
+    .option("--limit <n>", "with --tcp: so many at most", wholeNumber(1, 1e9))
     .action(async (options: StatsOptions) => {
       const { runStats } = await import("./stats-run.ts");
       await runStats(options);

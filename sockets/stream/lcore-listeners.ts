@@ -5,7 +5,7 @@ import { type Lookup, NOBODY } from "../lookup.ts";
 import { GENERATION, LOCAL, LOCAL_PORT, type SocketTable } from "../table.ts";
 import type { ListenerChooser, Tcp } from "../tcp/core.ts";
 import type { Listener } from "../tcp/listen.ts";
-import { LOCAL as C_LOCAL, REMOTE as C_REMOTE, F_V6, FLAGS, LISTENER, PORTS, TCB_WORDS } from "../tcp/tcb.ts";
+import { LOCAL as C_LOCAL, REMOTE as C_REMOTE, F_V6, FLAGS, LISTENER, OWNER, PORTS, TCB_WORDS } from "../tcp/tcb.ts";
 import { ETH_HEADER } from "../wire/ethernet.ts";
 import type { LcoreTcp } from "./lcore-tcp.ts";
 import { loadStream, STREAM_WORDS, SW_BACKLOG } from "./stream-words.ts";
@@ -66,6 +66,7 @@ export class LcoreListeners implements ListenerChooser {
       if (was >= 0) this.drop(record, was);
       return;
     }
+    this.owner.tcp.w[core * TCB_WORDS + OWNER] = this.table.home[record] + 1;
     this.coreByRecord.set(record, core);
     this.recordByCore.set(core, record);
     this.generations.set(record, this.table.get(record, GENERATION));

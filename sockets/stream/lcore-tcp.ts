@@ -27,6 +27,7 @@ import { Tcp } from "../tcp/core.ts";
 import { TCP_COUNTERS } from "../tcp/counters.ts";
 import { input4, input6 } from "../tcp/input.ts";
 import { accept } from "../tcp/listen.ts";
+import { tellOrigin } from "../tcp/records.ts";
 import { queuedBytes } from "../tcp/send-queue.ts";
 import { getOption, setOption } from "../tcp/sockopts.ts";
 import {
@@ -44,6 +45,7 @@ import {
   F_V6,
   FLAGS,
   GENERATION,
+  OWNER,
   STATE,
   TCB_WORDS,
   TIME_WAIT,
@@ -130,6 +132,7 @@ export class LcoreTcp implements TcpOpener {
       },
       counters: endpoint.counters.subarray(TCP_COUNTERS_AT, TCP_COUNTERS_AT + TCP_COUNTERS.length),
     });
+    tellOrigin(this.tcp.w, performance.timeOrigin);
   }
 
   // ---- driven by the loop ----
@@ -294,6 +297,7 @@ export class LcoreTcp implements TcpOpener {
     socket.lcore = this.endpoint.thread;
     socket.id = id;
     socket.generation = this.tcp.w[id * TCB_WORDS + GENERATION];
+    this.tcp.w[id * TCB_WORDS + OWNER] = this.endpoint.thread + 1;
     this.sockets[id] = socket;
     return socket;
   }

@@ -40,6 +40,7 @@ import {
   FLAGS,
   GENERATION,
   LISTENER,
+  OWNER,
   RCV_HEAD,
   RCV_UP,
   STATE,
@@ -252,6 +253,7 @@ export class TcpService {
 
   private own(id: number, thread: number): void {
     this.owners[id] = thread + 1;
+    this.t.w[id * TCB_WORDS + OWNER] = thread + 1;
     this.untold.begin(id);
     if (id >= this.bound) this.bound = id + 1;
   }
@@ -265,6 +267,7 @@ export class TcpService {
     }
     this.closing.delete(id);
     this.owners[id] = 0;
+    this.t.w[id * TCB_WORDS + OWNER] = 0;
     this.late.delete(id);
   }
 

@@ -25,6 +25,7 @@ import {
   SEG_US,
 } from "./segments.ts";
 import { spaceFreed } from "./send-queue.ts";
+import { tallyIdle } from "./tally.ts";
 import {
   BACKOFF,
   CA_OPEN,
@@ -224,6 +225,7 @@ function removeAcked(t: Tcp, c: number, priorUna: number, priorFack: number): vo
     segments.remove(w, c, node);
   }
   freeBytes(t, c, priorUna);
+  if (acked > 0 && w[c + PACKETS_OUT] === 0) tallyIdle(t, c);
   const measured = measure(t, c, first, again);
   if (acked === 0) return;
   t.ackFlags |= ACK_SET_TIMER;

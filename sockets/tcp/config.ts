@@ -6,7 +6,7 @@ export const CUBIC = 1;
 export const CONGESTION_NAMES = ["reno", "cubic"] as const;
 
 export interface TcpConfig {
-  /** Connections in any state, those in TIME_WAIT included; 764 bytes each, their timers and place in the table included. */
+  /** Connections in any state, those in TIME_WAIT included; 828 bytes each, their timers and place in the table included. */
   connections: number;
   listeners: number;
   /** Bytes of all send and receive buffers together (the last value of net.ipv4.tcp_mem), set aside at the start. */

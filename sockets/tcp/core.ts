@@ -41,6 +41,7 @@ import {
   RCV_HEAD,
   RCV_TAIL,
   REMOTE,
+  SCRATCH_USED,
   SEG_HEAD,
   SEG_TAIL,
   SND_CHUNK,
@@ -309,6 +310,7 @@ export class Tcp {
       if (this.fresh === this.scratch) return -1;
       c = this.fresh;
       this.fresh += TCB_WORDS;
+      this.w[this.scratch + SCRATCH_USED] = this.fresh / TCB_WORDS;
       this.clear(c);
     }
     this.open++;

@@ -20,7 +20,9 @@ import { advertisedMss } from "./mss.ts";
 import { optionsLength, synOptionsLength, timestamp, writeOptions, writeSynOptions } from "./options.ts";
 import { startRetransmit } from "./retransmit-timer.ts";
 import { SEG_CHUNK, SEG_END, SEG_FIRST_US, SEG_FLAGS, SEG_SEQ, SEG_US } from "./segments.ts";
+import { tallySent } from "./tally.ts";
 import {
+  BUSY_SINCE_US,
   F_ECE,
   F_ECN,
   F_NO_PMTUD,
@@ -130,6 +132,7 @@ export function emit(
   const df = (state & F_NO_PMTUD) === 0;
   sink.send(tcp, header + length, w, c + LOCAL, v6, (w[c + TOS] & ~ECN_MASK) | ecn, df, w[c + HOPS]);
   t.counters[N.OutSegs]++;
+  tallySent(w, c, length);
   ackSent(t, c, acked);
   return true;
 }
@@ -193,6 +196,7 @@ export function sendSyn(t: Tcp, c: number): boolean {
   writeSynOptions(bytes, tcp + TCP_OPTIONS, flags, advertisedMss(t, c), scale, timestamp(t, c), echoed);
   sink.send(tcp, header, w, c + LOCAL, v6, w[c + TOS] & ~ECN_MASK, (flags & F_NO_PMTUD) === 0, w[c + HOPS]);
   t.counters[N.OutSegs]++;
+  tallySent(w, c, 0);
   return true;
 }
 
@@ -211,6 +215,7 @@ export function openWithSyn(t: Tcp, c: number): boolean {
   segments.append(w, c, node);
   segments.list(w, c, node);
   w[c + PACKETS_OUT] = 1;
+  w[c + BUSY_SINCE_US] = t.us;
   w[c + SND_UNA] = w[c + ISS];
   w[c + SND_NXT] = (w[c + ISS] + 1) | 0;
   w[c + WRITE_SEQ] = w[c + SND_NXT];

@@ -32,6 +32,7 @@ import {
   REO_STEPS,
   REORDERING,
   ROUND_SEQ,
+  ROUND_UNA,
   RTO_US,
   RTT_SEQ,
   SCALES,
@@ -67,7 +68,7 @@ export function prepare(t: Tcp, c: number): void {
 }
 
 /** Sequence numbers that begin where ours do. */
-const START_FIELDS = [FACK, HIGH_SEQ, REO_ROUND, ROUND_SEQ, RTT_SEQ, SND_SML, SND_UP] as const;
+const START_FIELDS = [FACK, HIGH_SEQ, REO_ROUND, ROUND_SEQ, ROUND_UNA, RTT_SEQ, SND_SML, SND_UP] as const;
 
 /** The handshake is over; the segment in hand has ended it. */
 export function becomeEstablished(t: Tcp, c: number): void {

@@ -43,6 +43,7 @@ import {
   CLOSE_WAIT,
   CLOSED,
   CLOSING,
+  DATA_SEGS_IN,
   DEFER_COUNT,
   ESTABLISHED,
   F_ACKED,
@@ -71,6 +72,7 @@ import {
   RETRIES,
   SCALES,
   SEG_HEAD,
+  SEGS_IN,
   SND_NXT,
   SND_UNA,
   SND_WL1,
@@ -180,7 +182,10 @@ function readHeader(t: Tcp, bytes: Uint8Array, tcp: number, length: number): voi
 }
 
 function arrives(t: Tcp, c: number, views: FrameViews): void {
-  const state = t.w[c + STATE];
+  const { w } = t;
+  const state = w[c + STATE];
+  w[c + SEGS_IN]++;
+  if (t.segLength > 0) w[c + DATA_SEGS_IN]++;
   if (state === ESTABLISHED) {
     if (!predicted(t, c, views)) synchronized(t, c, views);
   } else if (state === SYN_SENT) synSent(t, c, views);

@@ -13,6 +13,8 @@ import { OPT_MSS, OPT_SACK_PERM, OPT_SCALE, OPT_TS } from "./options.ts";
 import { answerCookie, answerReset } from "./stateless.ts";
 import { abort, release } from "./states.ts";
 import {
+  ACCEPT_BACKLOG,
+  ACCEPT_QUEUE,
   CLOSED,
   EV_ACCEPT,
   EVENTS,
@@ -36,6 +38,7 @@ import {
   RCV_WUP,
   REMOTE,
   SCALES,
+  SEGS_IN,
   SND_NXT,
   SND_UNA,
   SND_WL1,
@@ -68,15 +71,15 @@ export class Listener {
   readonly any: boolean;
   readonly v6only: boolean;
   /** Connections that may wait to be accepted: one more than the backlog, as in Linux. */
-  backlog: number;
+  private most: number;
   /** Half-open connections. */
   halfOpen = 0;
   private readonly queue: Int32Array;
+  private readonly w: Int32Array;
   private head = 0;
   /** Connections to be accepted. */
   waiting = 0;
-  /** Connections that another thread was handed and has not accepted yet: they count as if they waited here. */
-  handed = 0;
+  private handed_ = 0;
 
   constructor(t: Tcp, c: number, tag: number, backlog: number, v6only: boolean) {
     this.c = c;
@@ -85,16 +88,43 @@ export class Listener {
     this.v6 = (t.w[c + FLAGS] & F_V6) !== 0;
     this.any = isAny(t.w, c + LOCAL, this.v6);
     this.v6only = v6only;
-    this.backlog = backlog;
+    this.w = t.w;
+    this.most = backlog;
+    this.w[c + ACCEPT_BACKLOG] = backlog;
     this.queue = new Int32Array(t.config.acceptBacklogMax + 1);
   }
 
+  get backlog(): number {
+    return this.most;
+  }
+
+  set backlog(most: number) {
+    this.most = most;
+    this.w[this.c + ACCEPT_BACKLOG] = most;
+  }
+
+  /** Connections that another thread was handed and has not accepted yet: they count as if they waited here. */
+  get handed(): number {
+    return this.handed_;
+  }
+
+  set handed(count: number) {
+    this.handed_ = count;
+    this.tell();
+  }
+
   get full(): boolean {
-    return this.waiting + this.handed > this.backlog;
+    return this.waiting + this.handed_ > this.most;
   }
 
   put(c: number): void {
     this.queue[(this.head + this.waiting++) % this.queue.length] = c;
+    this.tell();
+  }
+
+  /** Brings the record up to date, which other threads read. */
+  private tell(): void {
+    this.w[this.c + ACCEPT_QUEUE] = this.waiting + this.handed_;
   }
 
   /** The record of the connection that has waited longest, or -1. */
@@ -103,6 +133,7 @@ export class Listener {
     const c = this.queue[this.head];
     this.head = (this.head + 1) % this.queue.length;
     this.waiting--;
+    this.tell();
     return c;
   }
 }
@@ -254,6 +285,8 @@ function inherit(t: Tcp, c: number, listener: Listener, flags: number): void {
   w[c + FLAGS] |= flags | F_PASSIVE | (w[listener.c + FLAGS] & INHERITED_FLAGS);
   w[c + LOCKS] = L_UNACCEPTED | (w[listener.c + LOCKS] & INHERITED_LOCKS);
   w[c + LISTENER] = listener.tag;
+  // The SYN.
+  w[c + SEGS_IN] = 1;
 }
 
 /** The handshake's last acknowledgment may be of a cookie. False: it is not, the segment is nobody's. */

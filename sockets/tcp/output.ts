@@ -9,6 +9,7 @@ import { leaveBlackHole } from "./pmtu.ts";
 import { scheduleLossProbe, schedulePush, startRetransmit } from "./retransmit-timer.ts";
 import { SEG_CHUNK, SEG_END, SEG_FIRST_US, SEG_FLAGS, SEG_OFFSET, SEG_SEQ, SEG_US } from "./segments.ts";
 import {
+  BUSY_SINCE_US,
   CA_CWR,
   CA_RECOVERY,
   CA_STATE,
@@ -132,7 +133,7 @@ function sendNew(t: Tcp, c: number, length: number, fin: boolean): boolean {
   advance(t, c, chunk, offset, length);
   w[c + SND_NXT] = s[node + SEG_END];
   if (fin) w[c + FLAGS] |= F_FIN_SENT;
-  w[c + PACKETS_OUT]++;
+  if (++w[c + PACKETS_OUT] === 1) w[c + BUSY_SINCE_US] = t.us;
   if (length > 0) dataSent(t, c);
   w[c + LAST_SND_MS] = t.ms;
   paceSent(t, c, length);

@@ -20,6 +20,7 @@ import {
   SEG_SEQ,
   SEG_US,
 } from "./segments.ts";
+import { tallySentAgain } from "./tally.ts";
 import {
   CA_CWR,
   CA_RECOVERY,
@@ -47,6 +48,7 @@ import {
 export function retransmit(t: Tcp, c: number, node: number): boolean {
   const { w, segments } = t;
   const s = segments.words;
+  let length = 0;
   if ((s[node + SEG_FLAGS] & TCP_SYN) !== 0) {
     if (!sendSyn(t, c)) return false;
   } else {
@@ -54,7 +56,7 @@ export function retransmit(t: Tcp, c: number, node: number): boolean {
     if (room <= 0 && s[node + SEG_SEQ] !== w[c + SND_UNA]) return false;
     let size = segmentSize(w, c);
     if (room > 0 && room < size) size = room;
-    let length = dataLength(s, node);
+    length = dataLength(s, node);
     let ends = TCP_FIN | TCP_PSH;
     if (length > size) {
       // Without a node for the rest the segment stays whole, and what fits of it goes: else nothing would ever.
@@ -66,6 +68,7 @@ export function retransmit(t: Tcp, c: number, node: number): boolean {
   }
   t.counters[N.RetransSegs]++;
   t.counters[N.OutSegs]--;
+  tallySentAgain(t, c, length);
   if ((s[node + SEG_FLAGS] & SEG_RETRANS) === 0) w[c + RETRANS_OUT]++;
   s[node + SEG_FLAGS] |= SEG_RETRANS | SEG_EVER_RETRANS;
   s[node + SEG_US] = t.us;

@@ -1,6 +1,7 @@
 /** Round trip times and what follows from them (RFC 6298 as in net/ipv4/tcp_input.c: tcp_rtt_estimator, tcp_set_rto). */
 import { sampled } from "./congestion/control.ts";
 import type { Tcp } from "./core.ts";
+import { tallyRound } from "./tally.ts";
 import {
   BACKOFF,
   MDEV_MAX_US,
@@ -61,6 +62,7 @@ function estimate(t: Tcp, c: number, sample: number): void {
     if (w[c + MDEV_MAX_US] < w[c + RTTVAR_US]) w[c + RTTVAR_US] -= (w[c + RTTVAR_US] - w[c + MDEV_MAX_US]) >> 2;
     w[c + RTT_SEQ] = w[c + SND_NXT];
     w[c + MDEV_MAX_US] = least;
+    tallyRound(t, c);
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * A connection's record (RFC 9293's transmission control block): TCB_WORDS int32 words in one array, 640 bytes, and two
+ * A connection's record (RFC 9293's transmission control block): TCB_WORDS int32 words in one array, 704 bytes, and two
  * of them together where a float64 is needed. Everything else that a connection may hold (buffers, what it has sent,
  * what came out of order) comes from pools, so that an idle one holds nothing but this.
  *
@@ -8,7 +8,7 @@
  * same way. Names are those of RFC 9293, section 3.3.1, and of include/linux/tcp.h.
  */
 
-export const TCB_WORDS = 160;
+export const TCB_WORDS = 176;
 
 /** Values of STATE (include/net/tcp_states.h); FREE marks a record that nobody has. */
 export const FREE = 0;
@@ -267,8 +267,43 @@ export const HOPS = 151;
 export const PROBES_SINCE_MS = 152;
 /** TCP_DEFER_ACCEPT: SYN-ACKs sent again at most while a connection without data is not accepted. */
 export const DEFER_COUNT = 153;
+/** Segments sent again, in all. */
+export const TOTAL_RETRANS = 154;
+/** Number of the engine's thread that has the socket, plus 1; 0: nobody has. Written by who drives the Tcp. */
+export const OWNER = 155;
+/** Of a listener: connections to be accepted, and how many may wait. */
+export const ACCEPT_QUEUE = 156;
+export const ACCEPT_BACKLOG = 157;
 /** Since when segments are smaller because large ones seem to be lost, while L_BLACK_HOLE. */
 export const BLACK_HOLE_MS = 158;
+/** The MSS option that we send. */
+export const ADV_MSS = 159;
+
+// What TCP_INFO tells of the past: see tally.ts. SYNs are counted, segments of data without them.
+export const SEGS_IN = 160;
+export const SEGS_OUT = 161;
+export const DATA_SEGS_IN = 162;
+export const DATA_SEGS_OUT = 163;
+/** float64 each: bytes sent again, microseconds with something in flight up to the last round's end. */
+export const BYTES_RETRANS = 164;
+export const BUSY_US = 166;
+/** Since when something is in flight; such time in this round, DELIVERED at its start. */
+export const BUSY_SINCE_US = 168;
+export const ROUND_BUSY_US = 169;
+export const ROUND_DELIVERED = 170;
+/** Segments delivered in the last round, and the time in flight that they took. */
+export const RATE_SEGMENTS = 171;
+export const RATE_US = 172;
+/** SND.UNA at the last round's end; how often SND.UNA and COPIED have come round until then, since ISS and IRS. */
+export const ROUND_UNA = 173;
+export const ACKED_ROUNDS = 174;
+export const COPIED_ROUNDS = 175;
+
+// Words of the record that is nobody's (Tcp.scratch), the last of all: for threads that read the others.
+/** float64: performance.timeOrigin of the thread whose performance.now() the Tcp's time is, milliseconds. */
+export const SCRATCH_ORIGIN = 98;
+/** Records from this one on have never been used. */
+export const SCRATCH_USED = 100;
 
 /** Bits of FLAGS. */
 export const F_V6 = 1 << 0;

@@ -3,7 +3,7 @@ import { IPV4_DST, IPV4_SRC } from "../wire/ipv4.ts";
 import { TCP_DST, TCP_SRC } from "../wire/tcp.ts";
 import { type FrameViews, readInt32, readUint16 } from "../wire/views.ts";
 import type { Tcp } from "./core.ts";
-import { TCB_WORDS } from "./tcb.ts";
+import { SEGS_IN, TCB_WORDS } from "./tcb.ts";
 
 /** Connections above which a burst's are touched beforehand: their records no longer lie in the caches. */
 export const WARM_FROM = 2048;
@@ -33,7 +33,7 @@ export function warm4(t: Tcp, views: FrameViews, ips: Int32Array, count: number,
   let sum = 0;
   for (let i = 0; i < count; i++) {
     const c = ids[i] * TCB_WORDS;
-    sum += w[c] + w[c + LINE_WORDS] + w[c + 2 * LINE_WORDS];
+    sum += w[c] + w[c + LINE_WORDS] + w[c + 2 * LINE_WORDS] + w[c + SEGS_IN];
   }
   // So that the loads are made.
   t.warmed = sum;

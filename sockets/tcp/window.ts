@@ -6,7 +6,9 @@ import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { advertisedMss } from "./mss.ts";
 import { TS_LENGTH } from "./options.ts";
+import { tallyCopied } from "./tally.ts";
 import {
+  ADV_MSS,
   COPIED,
   F_ORPHAN,
   F_PASSIVE,
@@ -55,7 +57,8 @@ export function scaleFor(bufferMax: number): number {
 /** Sets a new connection's window; the first one told is never scaled. */
 export function initWindow(t: Tcp, c: number): void {
   const { w } = t;
-  const mss = advertisedMss(t, c) - ((w[c + FLAGS] & F_TS) !== 0 && (w[c + FLAGS] & F_PASSIVE) !== 0 ? TS_LENGTH : 0);
+  w[c + ADV_MSS] = advertisedMss(t, c);
+  const mss = w[c + ADV_MSS] - ((w[c + FLAGS] & F_TS) !== 0 && (w[c + FLAGS] & F_PASSIVE) !== 0 ? TS_LENGTH : 0);
   let space = Math.min(w[c + RCV_BUF] >> 1, w[c + WINDOW_CLAMP]);
   if (space > mss) space -= space % mss;
   w[c + RCV_WND] = Math.min(space, WINDOW_FIELD_MAX);
@@ -185,6 +188,7 @@ export function adjustSpace(t: Tcp, c: number): void {
     }
     w[c + SPACE] = copied;
   }
+  tallyCopied(w, c);
   w[c + SPACE_SEQ] = w[c + COPIED];
   w[c + SPACE_US] = t.us;
 }

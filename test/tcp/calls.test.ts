@@ -209,7 +209,7 @@ test("a read where the bytes lie: chunk by chunk", () => {
   const { t, sink } = make({ chunkBytes: 1024 });
   const id = listener(t, ANY4, 80);
   const child = accepted(t, sink, id);
-  const ack = tcpInfo(t, child).unackedBytes;
+  const ack = tcpInfo(t.w, child * TCB_WORDS, t.now).unacked;
   expect(ack).toBe(0);
   const payload = Uint8Array.from({ length: 1400 }, (_, i) => i * 3);
   const next = t.w[child * TCB_WORDS + 8];
@@ -229,8 +229,17 @@ test("what is known of a connection", () => {
   const { t, sink } = make();
   const child = accepted(t, sink, listener(t, ANY4, 80));
   send(t, child, buffer, 0, 100, 0);
-  const info = tcpInfo(t, child);
-  expect(info).toMatchObject({ state: ESTABLISHED, unacked: 1, unackedBytes: 100, notsentBytes: 0, sndCwnd: 10 });
+  const info = tcpInfo(t.w, child * TCB_WORDS, t.now);
+  expect(info).toMatchObject({
+    state: ESTABLISHED,
+    unacked: 1,
+    bytesSent: 100,
+    dataSegsOut: 1,
+    segsOut: 2,
+    segsIn: 2,
+    notsentBytes: 0,
+    sndCwnd: 10,
+  });
   expect(info).toMatchObject({ congestion: "cubic", pmtu: 1500, sndMss: 536, rto: 200_000 + info.rtt });
 });
 

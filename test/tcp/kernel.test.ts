@@ -102,7 +102,7 @@ class Station {
       for (;;) {
         const got = receive(t, id, buffer, 2, 60_000, 0);
         if (got === 0) this.ended = true;
-        if (got <= 0) return this.ended && this.written === total && tcpInfo(t, id).unackedBytes === 0;
+        if (got <= 0) return this.ended && this.written === total && tcpInfo(t.w, id * TCB_WORDS, t.now).unacked === 0;
         for (let i = 0; i < got; i++)
           if (buffer.bytes[2 + i] !== streamByte(this.read + i)) throw new Error(`byte ${this.read + i} is another`);
         this.read += got;
@@ -174,7 +174,7 @@ describe.skipIf(requires("veth") !== "" || !hasIproute2)("against the kernel", (
           });
         }
         // What both have: timestamps, SACK, scaling; and ECN, which the kernel grants and does not ask for.
-        expect(tcpInfo(t, id).options).toBe(role === "connects" ? 15 : 7);
+        expect(tcpInfo(t.w, id * TCB_WORDS, t.now).options).toBe(role === "connects" ? 15 : 7);
         await station.exchange(id, BYTES);
         expect(station.read).toBe(BYTES);
         close(t, id);

@@ -20,6 +20,8 @@ import {
 } from "../../stream/tcp-record.ts";
 import type { TcpHandlers, TcpSocket } from "../../stream/tcp-socket.ts";
 import * as table from "../../table.ts";
+import { tcpInfo, tcpInfoBytes } from "../../tcp/info.ts";
+import { recordsTime } from "../../tcp/records.ts";
 import { OPTIONS } from "../../tcp/sockopts.ts";
 import * as tcb from "../../tcp/tcb.ts";
 import { addressAt, wordsAt } from "../../text-address.ts";
@@ -27,7 +29,6 @@ import * as c from "../constants.ts";
 import { File } from "../file.ts";
 import { type AddressBuffer, gather, type Message, putAddress } from "../message.ts";
 import { addressOfWords } from "./address.ts";
-import { streamInfo } from "./stream-info.ts";
 import { StreamOptions, type StreamOwner } from "./stream-options.ts";
 import { receiveStream, receiveUrgent } from "./stream-receive.ts";
 
@@ -348,7 +349,11 @@ export class InetStreamFile extends File implements StreamOwner {
   }
 
   tcpInfo(): Uint8Array {
-    return streamInfo((field) => (this.hasLived ? this.word(field) : 0), this.state);
+    const words = new Int32Array(tcb.TCB_WORDS);
+    if (this.hasLived) for (let field = 0; field < words.length; field++) words[field] = this.word(field);
+    const { lcore } = this.socket;
+    const us = lcore < 0 ? 0 : recordsTime(this.endpoint.shared.tcbs[lcore]);
+    return tcpInfoBytes(tcpInfo(words, 0, us, this.state));
   }
 
   // ---- connecting ----

@@ -25,6 +25,9 @@ describe.concurrent("usage errors", () => {
     ["count", ["stats", "--count", "-1"], /--count.*whole number/],
     ["both formats", ["stats", "--json", "--prometheus"], /either --json or --prometheus/],
     ["Prometheus again and again", ["stats", "--prometheus", "--interval", "1"], /without --interval/],
+    ["a choice of nothing", ["stats", "--sport", "80"], /add --tcp/],
+    ["connections again and again", ["stats", "--tcp", "--count", "2"], /once, without --interval/],
+    ["a state", ["stats", "--tcp", "--state", "open"], /--state open: one of all, connected/],
     ["two ways to name an engine", ["stats", "--pid", "1", "--socket", "/x"], /either --pid or --socket/],
   ];
   test.each(cases)("%s", async (_name, args, message) => {
