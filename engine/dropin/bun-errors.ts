@@ -33,3 +33,26 @@ export function bindFailed(errno: number, hostname: string): Error {
   const code = errnoName(errno);
   return Object.assign(new Error(`bind ${code} ${hostname}`), { code, syscall: "bind", errno, address: hostname });
 }
+
+/** A number that is too large, or below 0. */
+export function outOfRange(name: string, most: number, value: number): Error {
+  const message = `The value of "${name}" is out of range. It must be >= 0 and <= ${most}. Received ${value}`;
+  return invalidArgument(message, RangeError, "ERR_OUT_OF_RANGE");
+}
+
+/** Bun.listen cannot have the port. The number is positive. */
+export function listenFailed(errno: number, address: string, port: number): Error {
+  const error = new Error(`Failed to listen at ${address}`);
+  return Object.assign(error, { syscall: "listen", errno, address, port, code: errnoName(errno) });
+}
+
+/** Bun.connect does not get through. The number is negative. */
+export function connectFailed(errno: number): Error {
+  return Object.assign(new Error("Failed to connect"), { code: errnoName(errno), syscall: "connect", errno: -errno });
+}
+
+/** Something that sockets on an engine do not have. */
+export function notCarried(what: string): Error {
+  const message = `lcore/bun: ${what} is not carried by an engine: TLS over one is in lcore/tls and lcore/https`;
+  return Object.assign(new Error(message), { code: "EOPNOTSUPP" });
+}

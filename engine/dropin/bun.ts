@@ -17,7 +17,8 @@ import { remember, UDPSocket } from "./bun-socket.ts";
 import { defaultEngine, runningEngine } from "./default-engine.ts";
 
 export type { udp } from "bun";
-export { closeDefaultEngine, configure, useEngine } from "./default-engine.ts";
+export { connect, listen } from "./bun-tcp.ts";
+export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
 
 /**
  * Creates a UDP socket, as Bun.udpSocket does. Throws TypeError for bad options. The promise rejects with what bind or
