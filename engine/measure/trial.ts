@@ -96,13 +96,13 @@ export interface Trial {
   readonly late: number;
   /** Open loop: requests that were due while `window` were unanswered, so that they could not be sent. */
   readonly skipped: number;
-  /** Open loop: requests that the generator itself sent too late (SLACK_NS). Their latencies are not the target's: not below. */
+  /** Open loop: requests that the generator itself was too late for (SLACK_NS), so that it did not send them: no fault of the target's. */
   readonly behind: number;
   /** Bytes of tcp-stream that arrived; 0 otherwise. */
   readonly bytes: number;
   /** Nanoseconds from the time a request was due, in a closed loop from when it was sent, to its answer. */
   readonly latency: Histogram;
-  /** Open loop: nanoseconds from the time a request was due to when it was sent, those behind included. */
+  /** Open loop: nanoseconds from the time a request was due to when it was sent, or was given up as behind. */
   readonly lag: Histogram;
   readonly series: readonly Interval[];
   readonly hiccups: Hiccups;

@@ -7,7 +7,7 @@ import { addressWords } from "../../../sockets/fib.ts";
 import { SOCKADDR_IN6_BYTES, writeSockaddr } from "../../../sockets/sockaddr.ts";
 import { ip } from "../../../sockets/wire/address.ts";
 import { setAffinity } from "../../host/affinity.ts";
-import { LatencyCounts } from "../../latency.ts";
+import { LatencyCounts } from "../../measure/latency.ts";
 
 export interface ClientOptions {
   address: string;

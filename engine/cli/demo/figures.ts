@@ -1,5 +1,5 @@
 /** What the demo measures, and how it is shown. */
-import { bucketValue, toHistogram } from "../../latency.ts";
+import { bucketValue, toHistogram } from "../../measure/latency.ts";
 import { colour, duration, short, table, whole, wrap } from "../output.ts";
 
 /** One echo server. */

@@ -1,11 +1,7 @@
 /** Load from lcore's own generator, for a time. */
 import type { Engine } from "../../engine.ts";
-import {
-  difference,
-  type GeneratorResult,
-  GeneratorThread,
-  type GeneratorThreadOptions,
-} from "../../generator-thread.ts";
+import { type Difference, difference } from "../../measure/board.ts";
+import { type GeneratorThreadOptions, LoadThread } from "../../measure/load-thread.ts";
 import type { Figures } from "./figures.ts";
 import type { DemoContext } from "./run.ts";
 
@@ -38,7 +34,7 @@ export interface CpuTimes {
   readonly waitNs: number;
 }
 
-export interface LoadResult extends GeneratorResult {
+export interface LoadResult extends Difference {
   /** The server's times meanwhile. */
   readonly server: CpuTimes;
 }
@@ -49,23 +45,23 @@ export async function load(
   { seconds, abort }: DemoContext,
   times: () => CpuTimes,
 ): Promise<LoadResult> {
-  const generator = await GeneratorThread.start(options);
+  const generator = await LoadThread.generator(options);
   try {
-    generator.send(true);
+    generator.board.send(true);
     await pause(WARMUP_MS, abort);
     const began = times();
-    const before = generator.snapshot();
+    const before = generator.board.snapshot();
     await pause(seconds * 1000, abort);
-    let result = difference(before, generator.snapshot());
+    let result = difference(before, generator.board.snapshot());
     // On a busy machine neither side may have had a CPU yet.
     for (let more = 0; result.counters.received === 0 && more < MORE_MAX; more++) {
       await pause(seconds * 1000, abort);
-      result = difference(before, generator.snapshot());
+      result = difference(before, generator.board.snapshot());
     }
     const ended = times();
     const server = { runNs: ended.runNs - began.runNs, waitNs: ended.waitNs - began.waitNs };
     // What came back after the generator has gone would be refused by the host's kernel, for the server to see.
-    generator.send(false);
+    generator.board.send(false);
     await pause(DRAIN_MS, abort);
     return { ...result, server };
   } finally {

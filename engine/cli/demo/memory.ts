@@ -2,8 +2,8 @@
 import { createMemoryWire } from "../../../queues/memory.ts";
 import { ip } from "../../../sockets/wire/address.ts";
 import { Engine } from "../../engine.ts";
-import type { GeneratorThreadOptions } from "../../generator-thread.ts";
 import { getAffinity } from "../../host/affinity.ts";
+import type { GeneratorThreadOptions } from "../../measure/load-thread.ts";
 import type { EchoData } from "../echo.ts";
 import { type DemoResult, LOAD } from "./figures.ts";
 import { type CpuTimes, figuresOf, lcoreTimes, load } from "./load.ts";
@@ -37,7 +37,6 @@ export async function memoryDemo(context: DemoContext, reason: string): Promise<
       destination: ip(SERVER.address),
       sourcePort: 20000,
       destinationPort: PORT,
-      rate: 0,
       ...LOAD,
     };
     context.step("lcore: one datagram in flight");

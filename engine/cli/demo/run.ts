@@ -4,10 +4,10 @@ import { AF_XDP_NEEDS, lacking } from "../../privileges.ts";
 import type { DemoOptions } from "../demo.ts";
 import { CliError, EXIT_INTERRUPTED } from "../failure.ts";
 import { colour } from "../output.ts";
+import { Progress } from "../progress.ts";
 import { StopRequest } from "../signals.ts";
 import { type DemoResult, report, toJson } from "./figures.ts";
 import { memoryDemo } from "./memory.ts";
-import { Progress } from "./progress.ts";
 import { vethDemo } from "./veth.ts";
 
 /** Measurements of the longer of the two, and what lies between them. */

@@ -4,10 +4,10 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { Engine, type EngineInfo } from "../../engine.ts";
-import type { GeneratorThreadOptions } from "../../generator-thread.ts";
 import { getAffinity } from "../../host/affinity.ts";
 import { VethPair } from "../../host/hosts.ts";
-import { LATENCY_BUCKETS } from "../../latency.ts";
+import { LATENCY_BUCKETS } from "../../measure/latency.ts";
+import type { GeneratorThreadOptions } from "../../measure/load-thread.ts";
 import type { Provider } from "../../provider.ts";
 import type { EchoData } from "../echo.ts";
 import { wildcard } from "../serve.ts";
@@ -142,7 +142,6 @@ class Bed {
       destination: b.ipv4,
       sourcePort: 20000,
       destinationPort: PORT,
-      rate: 0,
       ...LOAD,
     };
   }

@@ -5,18 +5,28 @@
  *
  *   closed loop  `window` datagrams in flight, a new one for each that returns: what a server can do
  *   open loop    `rate` datagrams a second whatever returns; latency counts from the time a datagram was due, so a
- *                server that stalls is charged for all that it kept waiting
+ *                server that stalls is charged for all that it kept waiting. What the generator itself is too late for
+ *                (SLACK_NS) is not sent but counted as behind: it is no fault of the server's
+ *   flood        as either, but nothing is expected to come back
+ *   sink         nothing is sent but one datagram now and then to whoever is to send; what comes is counted by its number
  *
  * A datagram's payload begins with the number of its slot and how often that was used, each followed by its complement:
  * these four halfwords add nothing to the checksum, so a flow's checksum is computed once.
  */
-import { BURST_MAX, Burst, type Port } from "../queues/driver.ts";
-import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6, ETH_TYPE, writeEthernet } from "../sockets/wire/ethernet.ts";
-import { IPPROTO_UDP, IPV4_DF, IPV4_HEADER, IPV4_PROTOCOL, IPV4_VERSION_IHL, writeIpv4 } from "../sockets/wire/ipv4.ts";
-import { IPV6_HEADER, IPV6_NEXT_HEADER, writeIpv6 } from "../sockets/wire/ipv6.ts";
-import { finishUdp4, finishUdp6, UDP_HEADER, udpDestination, writeUdp } from "../sockets/wire/udp.ts";
-import { FrameViews, readInt32, readUint16 } from "../sockets/wire/views.ts";
-import { LatencyCounts } from "./latency.ts";
+import { BURST_MAX, Burst, type Port } from "../../queues/driver.ts";
+import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6, ETH_TYPE, writeEthernet } from "../../sockets/wire/ethernet.ts";
+import {
+  IPPROTO_UDP,
+  IPV4_DF,
+  IPV4_HEADER,
+  IPV4_PROTOCOL,
+  IPV4_VERSION_IHL,
+  writeIpv4,
+} from "../../sockets/wire/ipv4.ts";
+import { IPV6_HEADER, IPV6_NEXT_HEADER, writeIpv6 } from "../../sockets/wire/ipv6.ts";
+import { finishUdp4, finishUdp6, UDP_HEADER, udpDestination, udpSource, writeUdp } from "../../sockets/wire/udp.ts";
+import { FrameViews, readInt32, readUint16 } from "../../sockets/wire/views.ts";
+import { G, LoadBoard, SLACK_NS } from "./board.ts";
 
 /** Bytes of payload at least: the four halfwords. */
 const PAYLOAD_MIN = 8;
@@ -39,43 +49,35 @@ export interface GeneratorOptions {
   payload: number;
   /** Datagrams in flight at most, up to WINDOW_MAX. */
   window: number;
-  /** Datagrams a second; 0 for the closed loop. */
-  rate: number;
   /** Time after which a datagram is lost, milliseconds, up to 2000. */
   timeoutMs: number;
+  /** Closed loop: datagrams sent at once at least, so that both sides work in bursts; default 1. */
+  burst?: number;
+  /** Frames may also come back as they were sent, with the MAC addresses alone swapped. */
+  mirror?: boolean;
+  /** Default echo. */
+  way?: "echo" | "flood" | "sink";
 }
-
-/** Counters, in shared memory as float64: index of each. The generator alone writes them. */
-export const G = {
-  /** Datagrams handed to the TX rings. */
-  sent: 0,
-  /** Datagrams that came back in time. */
-  received: 1,
-  /** Datagrams that did not. */
-  lost: 2,
-  /** Datagrams that came back after they counted as lost, or twice. */
-  late: 3,
-  /** Frames that are not this generator's, or damaged. */
-  foreign: 4,
-  /** Open loop: datagrams that were due while `window` were in flight; not sent. */
-  skipped: 5,
-  /** Times the TX ring or the frame pool had no room. */
-  txFull: 6,
-  /** Turns of the loop. */
-  turns: 7,
-} as const;
-export const G_COUNT = 8;
 
 /** Parts of the timeout after which slots are looked through for lost datagrams. */
 const EXPIRY_PARTS = 4;
+/** Slots looked at in a turn: less than a microsecond. */
+const EXPIRY_SLOTS = 512;
+/** What a slot's datagram is. */
+const FREE = 0;
+const IN_FLIGHT = 1;
+/** Of so many answers one is compared byte by byte; of the others the first bytes and the last. */
+const LOOK_EVERY = 16;
+/** Time between two calls of a sink to whoever is to send. */
+const CALL_NS = 50e6;
 
 export class Generator {
-  readonly counters: Float64Array;
-  readonly latency: LatencyCounts;
+  readonly board: LoadBoard;
   /** Whether turn() sends; it always receives. Turning it on restarts an open loop's schedule. */
   private sending = false;
 
   private readonly ports: readonly Port[];
+  private readonly counters: Float64Array;
   private readonly views: FrameViews;
   private readonly burst = new Burst();
   private readonly templates: Uint32Array;
@@ -84,48 +86,62 @@ export class Generator {
   /** Bytes before the payload. */
   private readonly headers: number;
   private readonly v6: boolean;
+  private readonly mirror: boolean;
+  private readonly way: "echo" | "flood" | "sink";
   private readonly portFirst: number;
+  private readonly destinationPort: number;
   private readonly flows: number;
   private readonly window: number;
+  private readonly burstMin: number;
   /** Nanoseconds between two datagrams of the open loop; 0 for the closed one. */
-  private readonly intervalNs: number;
+  private intervalNs = 0;
   private readonly timeoutNs: number;
+  /** Free slots, taken where they have been free the longest: a second answer then meets the slot that it is for. */
   private readonly freeSlots: Uint16Array;
+  private freeAt = 0;
   private free: number;
-  /** When each slot's datagram was sent, or was due, nanoseconds; 0 while the slot is free. */
+  /** When each slot's datagram was sent, or was due, nanoseconds. */
   private readonly sentAt: Float64Array;
+  private readonly state: Uint8Array;
   private readonly uses: Uint16Array;
+  /** How each slot's last use ended: 1 where it was answered, 0 where it was lost. */
+  private readonly answered: Uint8Array;
   private flow = 0;
+  private looked = 0;
   /** When the next datagram of the open loop is due. */
   private dueNs = 0;
   private expiryNs = 0;
+  /** Where the next piece of an unfinished look begins, else 0. */
+  private expiryAt = 0;
+  /** Sink: the number of the datagram that should come next; -1 before the first. */
+  private next = -1;
 
   /** @param ports queues of one interface, sharing one memory and pool; flows are dealt out to them in turn */
-  constructor(
-    ports: readonly Port[],
-    options: GeneratorOptions,
-    counters: Float64Array = new Float64Array(G_COUNT),
-    latency = new LatencyCounts(),
-  ) {
+  constructor(ports: readonly Port[], options: GeneratorOptions, board = new LoadBoard()) {
     check(options, ports[0].pool.frameSize);
     this.ports = ports;
-    this.counters = counters;
-    this.latency = latency;
+    this.board = board;
+    this.counters = board.counters;
     this.views = new FrameViews(ports[0].memory);
     this.v6 = options.source.length === 16;
     this.headers = ETH_HEADER + (this.v6 ? IPV6_HEADER : IPV4_HEADER) + UDP_HEADER;
     this.frameBytes = this.headers + options.payload;
     this.templateWords = (this.frameBytes + 3) >> 2;
     this.templates = new Uint32Array(this.templateWords * options.flows);
+    this.mirror = options.mirror ?? false;
+    this.way = options.way ?? "echo";
     this.portFirst = options.sourcePort;
+    this.destinationPort = options.destinationPort;
     this.flows = options.flows;
     this.window = options.window;
-    this.intervalNs = options.rate === 0 ? 0 : 1e9 / options.rate;
+    this.burstMin = options.burst ?? 1;
     this.timeoutNs = options.timeoutMs * 1e6;
     this.freeSlots = Uint16Array.from({ length: options.window }, (_, i) => i);
     this.free = options.window;
     this.sentAt = new Float64Array(options.window);
+    this.state = new Uint8Array(options.window);
     this.uses = new Uint16Array(options.window);
+    this.answered = new Uint8Array(options.window);
     for (let flow = 0; flow < options.flows; flow++) this.writeTemplate(flow, options);
   }
 
@@ -134,9 +150,12 @@ export class Generator {
     return this.window - this.free;
   }
 
-  /** Starts or stops sending. */
-  send(on: boolean): void {
-    if (on && !this.sending) this.dueNs = nowNs();
+  /** Starts or stops sending; a start begins a schedule of `rate` datagrams a second, or a closed loop (0). */
+  send(on: boolean, rate: number): void {
+    if (on && !this.sending) {
+      this.dueNs = nowNs();
+      this.intervalNs = rate === 0 ? 0 : 1e9 / rate;
+    }
     this.sending = on;
   }
 
@@ -155,66 +174,116 @@ export class Generator {
       if (work === 0) ports[p].busyPoll();
     }
     counters[G.turns]++;
+    if (work === 0) counters[G.idleTurns]++;
     return work;
   }
 
   private receive(port: Port): number {
-    const { burst, counters, sentAt, uses, views } = this;
+    const { burst, counters } = this;
     const now = nowNs();
-    const { half } = views;
     for (let i = 0; i < burst.count; i++) {
       const frame = burst.offset[i];
-      const at = (frame + this.headers) >> 1;
-      const slot = half[at];
-      const use = half[at + 1];
-      const intact = half[at + 2] === (slot ^ 0xffff) && half[at + 3] === (use ^ 0xffff);
-      if (!this.isOurs(frame, burst.length[i]) || !intact) {
-        counters[G.foreign]++;
-      } else if (slot < this.window && uses[slot] === use && sentAt[slot] !== 0) {
-        this.latency.record(now - sentAt[slot]);
-        this.release(slot);
-        counters[G.received]++;
-      } else {
-        counters[G.late]++;
-      }
+      const length = burst.length[i];
+      if (!this.isOurs(frame, length)) counters[G.foreign]++;
+      else if (this.way === "sink") this.count(frame, length);
+      else this.settle(frame, length, now);
       port.pool.give(frame);
     }
     return burst.count;
   }
 
+  /** An answer: whose it is, and whether it is right. */
+  private settle(frame: number, length: number, now: number): void {
+    const { answered, counters, sentAt, state, uses, views } = this;
+    const { half } = views;
+    const at = (frame + this.headers) >> 1;
+    const slot = half[at];
+    const use = half[at + 1];
+    const named = half[at + 2] === (slot ^ 0xffff) && half[at + 3] === (use ^ 0xffff);
+    if (!named || slot >= this.window) {
+      counters[G.wrong]++;
+    } else if (uses[slot] === use && state[slot] !== FREE) {
+      if (!this.isRight(frame, length)) counters[G.wrong]++;
+      else {
+        counters[G.received]++;
+        this.board.latency.record(now - sentAt[slot]);
+      }
+      answered[slot] = 1;
+      this.release(slot);
+    } else if (answered[slot] === 1 && use === ((uses[slot] - 1) & 0xffff)) {
+      counters[G.duplicated]++;
+    } else {
+      counters[G.late]++;
+    }
+  }
+
+  /** Whether an answer has the length and the content of what was sent. */
+  private isRight(frame: number, length: number): boolean {
+    const { bytes } = this.views;
+    if (length !== this.frameBytes) return false;
+    let i = length - 1;
+    if ((++this.looked & (LOOK_EVERY - 1)) === 0) i = this.headers + PAYLOAD_MIN;
+    for (; i < length; i++) if (i >= this.headers + PAYLOAD_MIN && bytes[frame + i] !== (i & 0xff)) return false;
+    return true;
+  }
+
+  /** Sink: a datagram of a stream that is numbered from 0 in its first four bytes, little endian. */
+  private count(frame: number, length: number): void {
+    const { counters } = this;
+    const number = readWord(this.views.bytes, frame + this.headers);
+    counters[G.received]++;
+    counters[G.bytes] += length - this.headers;
+    const ahead = this.next < 0 ? 0 : (number - this.next) | 0;
+    if (ahead < 0) {
+      counters[G.duplicated]++;
+      return;
+    }
+    counters[G.lost] += ahead;
+    this.next = (number + 1) >>> 0;
+  }
+
   private transmit(): number {
     const now = nowNs();
-    if (now >= this.expiryNs) this.expire(now);
+    if (this.expiryAt > 0 || now >= this.expiryNs) this.expire(now);
     if (!this.sending) return 0;
     let count = 0;
+    if (this.way === "sink") {
+      if (now < this.dueNs) return 0;
+      this.dueNs = now + CALL_NS;
+      return this.push(now) ? 1 : 0;
+    }
     if (this.intervalNs === 0) {
+      if (this.free < this.burstMin) return 0;
       while (count < BURST_MAX && this.free > 0 && this.push(now)) count++;
       return count;
     }
     while (count < BURST_MAX && this.dueNs <= now) {
-      if (this.free === 0) this.counters[G.skipped]++;
+      // Made up for in a burst, they would make the target look slow for those that follow.
+      if (now - this.dueNs > SLACK_NS) this.counters[G.behind]++;
+      else if (this.free === 0) this.counters[G.skipped]++;
       else if (!this.push(this.dueNs)) break;
+      this.board.lag.record(now - this.dueNs);
       this.dueNs += this.intervalNs;
       count++;
     }
     return count;
   }
 
-  /** Queues a datagram of the next flow as sent at `time`. False when there is no room for it. */
-  private push(time: number): boolean {
-    const { ports, templates, templateWords, uses, views } = this;
+  /** Queues a datagram of the next flow that was due at `due`. False when there is no room for it. */
+  private push(due: number): boolean {
+    const { counters, ports, templates, templateWords, uses, views } = this;
     const flow = this.flow;
     const port = ports[flow % ports.length];
     const frame = port.pool.take();
     if (frame < 0) {
-      this.counters[G.txFull]++;
+      counters[G.txFull]++;
       return false;
     }
     const { half, word } = views;
     const to = frame >> 2;
     const from = flow * templateWords;
     for (let i = 0; i < templateWords; i++) word[to + i] = templates[from + i];
-    const slot = this.freeSlots[this.free - 1];
+    const slot = this.freeSlots[this.freeAt];
     const at = (frame + this.headers) >> 1;
     half[at] = slot;
     half[at + 1] = uses[slot];
@@ -222,31 +291,40 @@ export class Generator {
     half[at + 3] = ~uses[slot];
     if (!port.txPush(frame, this.frameBytes)) {
       port.pool.give(frame);
-      this.counters[G.txFull]++;
+      counters[G.txFull]++;
       return false;
     }
-    this.free--;
-    this.sentAt[slot] = time;
     this.flow = flow + 1 === this.flows ? 0 : flow + 1;
-    this.counters[G.sent]++;
+    counters[G.sent]++;
+    if (this.way !== "echo") return true;
+    this.freeAt = this.freeAt + 1 === this.window ? 0 : this.freeAt + 1;
+    this.free--;
+    this.sentAt[slot] = due;
+    this.state[slot] = IN_FLIGHT;
     return true;
   }
 
   private release(slot: number): void {
-    this.sentAt[slot] = 0;
+    const { freeAt, free, window } = this;
+    this.state[slot] = FREE;
     this.uses[slot]++;
-    this.freeSlots[this.free++] = slot;
+    const at = freeAt + free;
+    this.freeSlots[at < window ? at : at - window] = slot;
+    this.free++;
   }
 
-  /** Gives up what has been in flight for too long. */
+  /** Gives up what has been in flight for too long, a piece of the slots a turn. */
   private expire(now: number): void {
-    const { sentAt } = this;
-    this.expiryNs = now + this.timeoutNs / EXPIRY_PARTS;
-    for (let slot = 0; slot < this.window; slot++) {
-      if (sentAt[slot] === 0 || now - sentAt[slot] < this.timeoutNs) continue;
+    const { sentAt, state, timeoutNs } = this;
+    if (this.expiryAt === 0) this.expiryNs = now + timeoutNs / EXPIRY_PARTS;
+    const end = Math.min(this.expiryAt + EXPIRY_SLOTS, this.window);
+    for (let slot = this.expiryAt; slot < end; slot++) {
+      if (state[slot] === FREE || now - sentAt[slot] < timeoutNs) continue;
+      this.answered[slot] = 0;
       this.release(slot);
       this.counters[G.lost]++;
     }
+    this.expiryAt = end === this.window ? 0 : end;
   }
 
   /** Whether a frame is UDP, without options, for the port of one of the flows, and long enough to hold its slot. */
@@ -261,8 +339,14 @@ export class Generator {
       if (type !== ETH_P_IP || bytes[ip + IPV4_VERSION_IHL] !== 0x45) return false;
       if (bytes[ip + IPV4_PROTOCOL] !== IPPROTO_UDP) return false;
     }
-    const flow = udpDestination(bytes, frame + this.headers - UDP_HEADER) - this.portFirst;
-    return flow >= 0 && flow < this.flows;
+    const udp = frame + this.headers - UDP_HEADER;
+    const to = udpDestination(bytes, udp);
+    if (this.mirror && to === this.destinationPort) return this.isFlow(udpSource(bytes, udp));
+    return this.isFlow(to);
+  }
+
+  private isFlow(port: number): boolean {
+    return port >= this.portFirst && port < this.portFirst + this.flows;
   }
 
   private writeTemplate(flow: number, options: GeneratorOptions): void {
@@ -291,20 +375,21 @@ export class Generator {
   }
 }
 
-/** Milliseconds of the monotonic clock, to 40 ns, as nanoseconds. Reading it costs 46 ns, so it is read once a burst. */
-function nowNs(): number {
-  return performance.now() * 1e6;
-}
+/** The monotonic clock, nanoseconds. Reading it costs some 60 ns, so it is read once a burst. */
+const nowNs = (): number => Bun.nanoseconds();
+
+const readWord = (bytes: Uint8Array, at: number): number =>
+  (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
 
 function check(options: GeneratorOptions, frameSize: number): void {
-  const { source, destination, sourcePort, destinationPort, flows, payload, window, rate, timeoutMs } = options;
+  const { source, destination, sourcePort, destinationPort, flows, payload, window, timeoutMs } = options;
+  whole("burst", options.burst ?? 1, 1, window);
   if (source.length !== destination.length) throw new RangeError("source and destination: of one address family");
   whole("destinationPort", destinationPort, 1, 65535);
   whole("sourcePort", sourcePort, 1, 65535);
   whole("flows", flows, 1, 65536 - sourcePort);
   whole("payload", payload, PAYLOAD_MIN, frameSize - ETH_HEADER - IPV6_HEADER - UDP_HEADER);
   whole("window", window, 1, WINDOW_MAX);
-  if (!(rate >= 0 && rate <= 1e9)) throw new RangeError(`rate ${rate}: datagrams a second, up to 1e9`);
   if (!(timeoutMs > 0 && timeoutMs <= 2000)) throw new RangeError(`timeoutMs ${timeoutMs}: above 0, up to 2000`);
 }
 

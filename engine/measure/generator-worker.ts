@@ -1,37 +1,21 @@
 /** The thread of a generator: opens its queues, says that it is ready, and turns until it is told to stop. */
-import { parentPort, workerData } from "node:worker_threads";
-import { type Link, PAGE_SIZE, SharedArea, sys, Umem } from "af-xdp-bindings";
-import type { Port } from "../queues/driver.ts";
-import { MemoryPort } from "../queues/memory.ts";
-import { FramePool } from "../queues/pool.ts";
-import { RSS_KEY_SYMMETRIC, rssHash, Toeplitz } from "../queues/rss.ts";
-import { XdpPort } from "../queues/xdp.ts";
+import { type Link, PAGE_SIZE, SharedArea, Umem } from "af-xdp-bindings";
+import type { Port } from "../../queues/driver.ts";
+import { MemoryPort } from "../../queues/memory.ts";
+import { FramePool } from "../../queues/pool.ts";
+import { RSS_KEY_SYMMETRIC, rssHash, Toeplitz } from "../../queues/rss.ts";
+import { XdpPort } from "../../queues/xdp.ts";
+import { V4_ANY, V6_ANY } from "../steering/layout.ts";
+import { Steering } from "../steering/program.ts";
+import { openNetns } from "../wiring.ts";
 import { Generator } from "./generator.ts";
-import {
-  GENERATOR_COUNTERS,
-  GENERATOR_LATENCY,
-  GENERATOR_SENDING,
-  GENERATOR_STOP,
-  GENERATOR_TID,
-  type GeneratorStart,
-  type XdpGeneratorLink,
-} from "./generator-thread.ts";
-import { getAffinity, setAffinity } from "./host/affinity.ts";
-import { LatencyCounts } from "./latency.ts";
-import { describeError, type FromThread } from "./protocol.ts";
-import { V4_ANY, V6_ANY } from "./steering/layout.ts";
-import { Steering } from "./steering/program.ts";
-import { openNetns } from "./wiring.ts";
+import type { GeneratorStart, XdpGeneratorLink } from "./load-thread.ts";
+import { runLoad } from "./load-worker.ts";
 
 /** Each queue's fill ring takes 2048; the rest is for sending. */
 const FRAMES = 16384;
 const FRAME_SIZE = 2048;
 const IPPROTO_UDP = 17;
-/** Turns between two looks at what the main thread wants. */
-const CONTROL_TURNS = 64;
-
-const post = (message: FromThread): void => parentPort?.postMessage(message);
-
 interface Opened {
   readonly ports: Port[];
   close(): void;
@@ -52,8 +36,9 @@ function openXdp(link: XdpGeneratorLink, options: GeneratorStart["options"], poo
   };
   try {
     // What is not an answer passes, so the host's kernel still answers ARP and ND, and serves other programs.
-    steering.setLocals([options.source]);
+    steering.setLocals(options.mirror ? [options.source, options.destination] : [options.source]);
     const any = options.source.length === 4 ? V4_ANY : V6_ANY;
+    if (options.mirror) steering.setPort(IPPROTO_UDP, options.destinationPort, any);
     for (let flow = 0; flow < options.flows; flow++) steering.setPort(IPPROTO_UDP, options.sourcePort + flow, any);
     netns.run(() => {
       for (const queue of link.queues) {
@@ -90,28 +75,14 @@ function openMemory(link: Extract<GeneratorStart["link"], { kind: "memory" }>, p
   };
 }
 
-function main({ link, options, cpu, shared }: GeneratorStart): void {
-  setAffinity(0, [cpu]);
-  const state = new Int32Array(shared, 0, GENERATOR_COUNTERS / 4);
-  Atomics.store(state, GENERATOR_TID, sys.gettid());
+runLoad<GeneratorStart>(({ link, options }, board) => {
   const pool = new FramePool(FRAMES, FRAME_SIZE);
-  const opened = link.kind === "xdp" ? openXdp(link, options, pool) : openMemory(link, pool);
+  const { ports, close } = link.kind === "xdp" ? openXdp(link, options, pool) : openMemory(link, pool);
   try {
-    const counters = new Float64Array(shared, GENERATOR_COUNTERS, (GENERATOR_LATENCY - GENERATOR_COUNTERS) / 8);
-    const generator = new Generator(opened.ports, options, counters, new LatencyCounts(shared, GENERATOR_LATENCY));
-    post({ type: "ready", thread: 0, zeroCopy: false, affinity: getAffinity(0), xsks: [] });
-    while (Atomics.load(state, GENERATOR_STOP) === 0) {
-      generator.send(Atomics.load(state, GENERATOR_SENDING) !== 0);
-      for (let i = 0; i < CONTROL_TURNS; i++) generator.turn();
-    }
-  } finally {
-    opened.close();
+    const generator = new Generator(ports, options, board);
+    return { send: (on, rate) => generator.send(on, rate), turn: () => generator.turn(), close };
+  } catch (error) {
+    close();
+    throw error;
   }
-}
-
-try {
-  main(workerData as GeneratorStart);
-  post({ type: "stopped", thread: 0 });
-} catch (error) {
-  post({ type: "failed", thread: 0, error: describeError(error) });
-}
+});

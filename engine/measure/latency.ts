@@ -1,15 +1,15 @@
 /**
- * Latency counts of a hot loop: buckets in shared memory, one writer, an add a value. Buckets are as wide as 1/64 of
- * their values at most, so a quantile is right to 1.6 %. Readers copy the counts and subtract an earlier copy.
+ * Latency counts of a hot loop: the buckets of an HDR histogram of 3 digits in shared memory, one writer, an add a value.
+ * A bucket is as wide as 1/1024 of its values at most. Readers copy the counts and subtract an earlier copy.
  */
 import { build, type Histogram } from "hdr-histogram-js";
 
-/** Buckets a power of two: 2^6. */
-const SUB_BITS = 6;
+/** Buckets a power of two: 2^10, half of the 2048 that HDR histograms of 3 digits have in their first bucket. */
+const SUB_BITS = 10;
 const SUB = 1 << SUB_BITS;
 /** The largest value, nanoseconds: 2.1 s. Larger ones count there. */
 export const LATENCY_MAX_NS = 2 ** 31 - 1;
-/** Buckets in all: values below 128 have one each, then 64 for each of the powers 2^7 to 2^30. */
+/** Buckets in all: values below 2048 have one each, then 1024 for each of the powers 2^11 to 2^30. */
 export const LATENCY_BUCKETS = (31 - SUB_BITS) * SUB + SUB;
 export const LATENCY_BYTES = LATENCY_BUCKETS * 8;
 
@@ -37,14 +37,40 @@ export function bucketValue(index: number): number {
   return (index - (shift << SUB_BITS) + 0.5) * 2 ** shift;
 }
 
-/** An HDR histogram of values in nanoseconds, to 3 digits. */
-function newHistogram(): Histogram {
+/** An empty HDR histogram of values in nanoseconds, to 3 digits. */
+export function newHistogram(): Histogram {
   return build({
     lowestDiscernibleValue: 1,
     highestTrackableValue: LATENCY_MAX_NS,
     numberOfSignificantValueDigits: 3,
     autoResize: false,
   });
+}
+
+/** What a stretch of counts tells, nanoseconds; all 0 where it is empty. */
+export interface Quantiles {
+  readonly count: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+/** Quantiles of what was counted between two copies: two passes without a histogram, for whoever looks on while it runs. */
+export function quantilesOf(counts: Float64Array, before: Float64Array): Quantiles {
+  let count = 0;
+  for (let i = 0; i < LATENCY_BUCKETS; i++) count += counts[i] - before[i];
+  const [half, most] = [count * 0.5, count * 0.99];
+  let [p50, p99, max, sum] = [-1, -1, 0, 0];
+  for (let i = 0; i < LATENCY_BUCKETS && sum < count; i++) {
+    const here = counts[i] - before[i];
+    if (here === 0) continue;
+    sum += here;
+    max = i;
+    if (p50 < 0 && sum >= half) p50 = i;
+    if (p99 < 0 && sum >= most) p99 = i;
+  }
+  if (count === 0) return { count, p50: 0, p99: 0, max: 0 };
+  return { count, p50: bucketValue(p50), p99: bucketValue(p99), max: bucketValue(max) };
 }
 
 /** The counts, less those of an earlier copy, as an HDR histogram: for quantiles and reports. */
