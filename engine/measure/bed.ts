@@ -3,7 +3,8 @@ import { createMemoryWire } from "../../queues/memory.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { getAffinity } from "../host/affinity.ts";
 import { VethPair } from "../host/hosts.ts";
-import type { LoadBoard } from "./board.ts";
+import { LoadBoard } from "./board.ts";
+import type { GeneratorOptions } from "./generator.ts";
 import { type GeneratorThreadOptions, LoadThread } from "./load-thread.ts";
 import { type ServeData, WAYS } from "./serve.ts";
 import type { OwnTarget, TrialSpec } from "./spec.ts";
@@ -25,6 +26,7 @@ export interface Bed {
   close(): Promise<void>;
 }
 
+const never = new Promise<never>(() => {});
 const PORT = 7777;
 const SOURCE_PORT = 20_000;
 const CLIENT = { address: "198.18.0.1", mac: Uint8Array.of(2, 0, 0, 0, 0, 1) };
@@ -38,6 +40,7 @@ export function places(): { load: number; target: number; handoff: number } {
 }
 
 export function openBed(spec: TrialSpec): Promise<Bed> {
+  if (spec.generator === "inline") return inlineBed(spec);
   return spec.wire === "memory" ? memoryBed(spec) : vethBed(spec);
 }
 
@@ -72,12 +75,35 @@ async function memoryBed(spec: TrialSpec): Promise<Bed> {
         ...generatorOptions(spec),
         link: { kind: "memory", wire, side: 0 },
         cpu: cpus.load,
-        sourceMac: CLIENT.mac,
-        destinationMac: SERVER.mac,
-        source: ip(CLIENT.address),
-        destination: ip(SERVER.address),
+        ...memoryEnds(),
       }),
   );
+}
+
+/** A wire in memory both of whose ends are on one lcore: its engine's, and the generator's, which its module turns. */
+async function inlineBed(spec: TrialSpec): Promise<Bed> {
+  const cpus = places();
+  const wire = createMemoryWire({ slotBytes: 2048, slots: 1024 });
+  const board = new LoadBoard();
+  const target = await engineTarget(
+    {
+      memory: { wire, side: 1, mac: SERVER.mac, addresses: [`${SERVER.address}/24`], neighbours: [CLIENT] },
+      cpus: [cpus.target],
+      poll: "busy",
+    },
+    {
+      ...serveData(spec),
+      load: { wire, board: board.shared, options: { ...generatorOptions(spec), ...memoryEnds() } },
+    },
+    null,
+  );
+  const close = (): Promise<void> => target.close();
+  return {
+    target,
+    load: { board, ended: never, stop: close },
+    cpus: { load: cpus.target, target: cpus.target },
+    close,
+  };
 }
 
 async function vethBed(spec: TrialSpec): Promise<Bed> {
@@ -149,6 +175,14 @@ async function withLoad(
     },
   };
 }
+
+/** Who the generator of a wire in memory is, and whom it asks. */
+const memoryEnds = (): Pick<GeneratorOptions, "sourceMac" | "destinationMac" | "source" | "destination"> => ({
+  sourceMac: CLIENT.mac,
+  destinationMac: SERVER.mac,
+  source: ip(CLIENT.address),
+  destination: ip(SERVER.address),
+});
 
 function generatorOptions(
   spec: TrialSpec,

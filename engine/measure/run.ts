@@ -122,8 +122,7 @@ export class Bench {
   }
 
   private async warmUp(): Promise<Trial["warmup"]> {
-    // A second trial finds everything warm but for the pause in between.
-    const limit = this.warm ? WARMUP_MS * STEADY_STRETCHES : this.spec.warmupSeconds * 1000;
+    const limit = (this.warm ? this.spec.rewarmSeconds : this.spec.warmupSeconds) * 1000;
     const start = performance.now();
     const { load } = this.bed;
     const stretches: Stretch[] = [];
@@ -132,7 +131,8 @@ export class Bench {
     for (;;) {
       const elapsed = performance.now() - start;
       if (isSteady(stretches)) return { seconds: elapsed / 1000, steady: true };
-      if (elapsed >= limit || !(await this.pause(WARMUP_MS))) return { seconds: elapsed / 1000, steady: false };
+      if (elapsed >= limit || !(await this.pause(Math.min(WARMUP_MS, limit - elapsed))))
+        return { seconds: elapsed / 1000, steady: false };
       const after = load.board.snapshot();
       const stretch = stretchOf(before, after);
       stretches.push(stretch);

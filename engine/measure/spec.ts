@@ -14,6 +14,8 @@ export interface TrialSpec extends Parameters {
   readonly seconds: number;
   /** The longest warm-up; it ends before when the figures are steady. */
   readonly warmupSeconds: number;
+  /** The same of a second and later trial, which finds everything warm but for the pause before it. */
+  readonly rewarmSeconds: number;
   /** Time of a stretch of the series, milliseconds. */
   readonly intervalMs: number;
 }
@@ -39,8 +41,12 @@ export const DEFAULTS: Omit<TrialSpec, "workload" | "target"> = {
   rate: 100_000,
   seconds: 2,
   warmupSeconds: 3,
+  rewarmSeconds: 0.25,
   intervalMs: 100,
 };
+
+/** Workloads whose load may be on the lcore that serves them. */
+const INLINE: readonly Workload[] = ["udp-echo", "udp-rx", "forward"];
 
 /** Throws RangeError. */
 export function checkSpec(spec: TrialSpec): void {
@@ -51,9 +57,12 @@ export function checkSpec(spec: TrialSpec): void {
   whole("window", spec.window, 1, 65_536);
   between("timeout", spec.timeoutMs, 1, 2000);
   between("rate", spec.rate, 0, 1e8);
-  between("seconds", spec.seconds, 0.05, 86_400);
+  between("seconds", spec.seconds, 0.01, 86_400);
   between("warmup", spec.warmupSeconds, 0, 600);
+  between("rewarm", spec.rewarmSeconds, 0, 600);
   between("interval", spec.intervalMs, 10, 60_000);
+  if (spec.generator === "inline" && (spec.wire !== "memory" || spec.queues !== 1 || !INLINE.includes(spec.workload)))
+    throw new RangeError(`--generator inline: on --wire memory with one queue, of ${INLINE.join(", ")}`);
   if (spec.spin !== null) {
     whole("spin", spec.spin.ns, 1, 1e9);
     if (!(spec.spin.fraction > 0 && spec.spin.fraction <= 1)) throw new RangeError("spin: a fraction above 0, up to 1");

@@ -5,6 +5,7 @@ import type { EngineOptions } from "../config.ts";
 import { Engine, type EngineInfo } from "../engine.ts";
 import { getAffinity, setAffinity } from "../host/affinity.ts";
 import type { Host } from "../host/hosts.ts";
+import type { InlineData } from "./inline-module.ts";
 import { BYTES, COUNTS_BYTES, REQUESTS, type ServeData } from "./serve.ts";
 import type { ServeThreadStart } from "./serve-thread.ts";
 import type { OwnTarget } from "./spec.ts";
@@ -28,15 +29,16 @@ export interface Target {
 
 const never = new Promise<never>(() => {});
 
-/** An engine of this process, serving in a module on its lcore, or in a thread that its lcore hands datagrams to. */
+/** An engine of this process, serving in a module on its lcore, with its load there or not, or in a thread that its lcore hands datagrams to. */
 export async function engineTarget(
   options: EngineOptions,
-  data: Omit<ServeData, "counts">,
+  data: Omit<ServeData, "counts"> | Omit<InlineData, "counts">,
   handoffCpu: number | null,
 ): Promise<Target> {
   const counts = new SharedArrayBuffer(COUNTS_BYTES);
   const serveData: ServeData = { ...data, counts };
-  const inModule = { module: new URL("./serve-module.ts", import.meta.url), data: serveData };
+  const module = new URL("load" in data ? "./inline-module.ts" : "./serve-module.ts", import.meta.url);
+  const inModule = { module, data: serveData };
   const engine = await Engine.start({ ...options, ...(handoffCpu === null ? inModule : {}) });
   let thread: Worker | null = null;
   if (handoffCpu !== null) {

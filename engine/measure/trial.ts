@@ -34,8 +34,12 @@ export interface Spin {
 /** What a trial was asked for, as far as it bears upon its figures. */
 export interface Parameters {
   readonly wire: WireKind;
-  /** What makes the load: frames on bare queues, an lcore's own TCP, or kernel sockets. */
-  readonly generator: "lcore" | "kernel";
+  /**
+   * What makes the load: frames on bare queues, an lcore's own TCP, or kernel sockets. "inline": frames too, but between
+   * the turns of the lcore that is measured. One CPU does for both, and what takes it away stops both, so that figures
+   * agree on machines that are not idle; what two threads cost each other is not in them.
+   */
+  readonly generator: "lcore" | "kernel" | "inline";
   /** Bytes of UDP payload, of a TCP request and of its response, or of a write of tcp-stream. */
   readonly size: number;
   /** UDP: source ports used in turn. */
