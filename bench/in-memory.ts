@@ -24,13 +24,13 @@ import { FrameViews, writeUint16 } from "../sockets/wire/views.ts";
 export const BURST = 32;
 /** Frames written at a time, in 256 bursts: 2 lines each, about what a NIC's writes would have left in the cache. */
 export const FRAMES = 8192;
-const FRAME_SIZE = 2048;
+export const FRAME_SIZE = 2048;
 /** XDP_PACKET_HEADROOM. */
-const HEADROOM = 256;
+export const HEADROOM = 256;
 /** Bytes of payload: a frame of 60 bytes, the shortest on a wire. */
 export const PAYLOAD = 18;
 const FRAME_BYTES = ETH_HEADER + IPV4_HEADER + UDP_HEADER + PAYLOAD;
-const IFINDEX = 1;
+export const IFINDEX = 1;
 const LOCAL = 0xc6120001 | 0; // 198.18.0.1
 const LOCAL_PORT = 9000;
 const REMOTE_BASE = 0xc6130000 | 0; // 198.19.0.0
@@ -60,10 +60,18 @@ export class PreparedPort implements Port {
   private next = 0;
   private readonly pushed = new Int32Array(FRAMES);
   private pushes = 0;
+  private readonly length: number;
+  private readonly spare: number;
 
-  constructor(memory: Uint8Array, pool: FramePool) {
+  /**
+   * @param length bytes of a prepared frame
+   * @param spare frames that are left for what is sent
+   */
+  constructor(memory: Uint8Array, pool: FramePool, length = FRAME_BYTES, spare = 0) {
     this.memory = memory;
     this.pool = pool;
+    this.length = length;
+    this.spare = spare;
   }
 
   /** Begins again with the first prepared frame. */
@@ -71,11 +79,11 @@ export class PreparedPort implements Port {
     this.next = 0;
   }
 
-  rxBurst(burst: Burst): number {
-    const count = Math.min(BURST, FRAMES - this.next);
+  rxBurst(burst: Burst, _now: number, most = BURST): number {
+    const count = Math.min(most, FRAMES - this.next);
     for (let i = 0; i < count; i++) {
       burst.offset[i] = (this.next + i) * FRAME_SIZE + HEADROOM;
-      burst.length[i] = FRAME_BYTES;
+      burst.length[i] = this.length;
     }
     this.next += count;
     burst.count = count;
@@ -85,6 +93,11 @@ export class PreparedPort implements Port {
   txPush(offset: number): boolean {
     this.pushed[this.pushes++] = offset;
     return true;
+  }
+
+  /** Offset of a frame sent since the last txComplete(). */
+  sentAt(i: number): number {
+    return this.pushed[i];
   }
 
   get txRoom(): number {
@@ -106,9 +119,9 @@ export class PreparedPort implements Port {
     return count;
   }
 
-  /** As the fill ring would: takes every free frame. */
+  /** As the fill ring would: takes every free frame that is not to be spared. */
   refill(): number {
-    const count = this.pool.available;
+    const count = this.pool.available - this.spare;
     for (let i = 0; i < count; i++) this.pool.take();
     return count;
   }
@@ -164,15 +177,7 @@ export class InMemory {
       hostThread: -1,
       board: CounterBoard.create(2),
     };
-    new FibWriter(fib).publish({
-      links: [{ ifindex: IFINDEX, mac: MAC, mtu: 1500, up: true }],
-      addresses: [{ ifindex: IFINDEX, address: ip("198.18.0.1"), prefixLength: 24 }],
-      routes: [
-        { destination: ip("0.0.0.0"), prefixLength: 0, ifindex: IFINDEX, gateway: ip("198.18.0.2"), metric: 0 },
-        { destination: ip("198.18.0.0"), prefixLength: 24, ifindex: IFINDEX, source: ip("198.18.0.1"), metric: 0 },
-      ],
-      neighbours: [{ ifindex: IFINDEX, address: ip("198.18.0.2"), mac: GATEWAY_MAC }],
-    });
+    publishRoute(fib);
     const pool = new FramePool(FRAMES, FRAME_SIZE);
     this.port = new PreparedPort(this.views.bytes, pool);
     // Every frame is with the port, as if in its fill ring.
@@ -183,7 +188,12 @@ export class InMemory {
     const reusePort = shape !== null && shape.members > 1;
     this.socket = UdpSocket.open(this.stack, { port: LOCAL_PORT, reusePort });
     this.order = shuffled(flows);
-    for (let f = 0; f < FRAMES; f++) this.writeLink(f * FRAME_SIZE + HEADROOM);
+    for (let f = 0; f < FRAMES; f++) {
+      const at = f * FRAME_SIZE + HEADROOM;
+      writeLink(this.views.bytes, at);
+      // The payload stays as it is: an answer is written over the same bytes.
+      for (let i = 0; i < PAYLOAD; i++) this.views.bytes[at + FRAME_BYTES - PAYLOAD + i] = i;
+    }
     // One handler for all, as a server has: the lookup decides which socket, not which code.
     const handler: Handler = reply
       ? (datagram) => {
@@ -235,7 +245,7 @@ export class InMemory {
   /** What an lcore does with the prepared frames, burst by burst. This is timed. */
   run(): void {
     const { burst, port, stack } = this;
-    while (port.rxBurst(burst) > 0) {
+    while (port.rxBurst(burst, 0) > 0) {
       stack.control();
       stack.input(0, burst);
       stack.flush();
@@ -251,15 +261,26 @@ export class InMemory {
     if (this.delivered !== FRAMES || this.bytes !== FRAMES * PAYLOAD || this.port.sent !== expected)
       throw new Error(`of ${FRAMES} frames ${this.delivered} were delivered and ${this.port.sent} answered`);
   }
+}
 
-  private writeLink(at: number): void {
-    const { bytes } = this.views;
-    bytes.set(MAC, at);
-    bytes.set(GATEWAY_MAC, at + 6);
-    writeUint16(bytes, at + 12, ETH_P_IP);
-    // The payload stays as it is: an answer is written over the same bytes.
-    for (let i = 0; i < PAYLOAD; i++) bytes[at + FRAME_BYTES - PAYLOAD + i] = i;
-  }
+/** The host 198.18.0.1 with a neighbour on the way to everybody. */
+export function publishRoute(fib: SharedArrayBuffer): void {
+  new FibWriter(fib).publish({
+    links: [{ ifindex: IFINDEX, mac: MAC, mtu: 1500, up: true }],
+    addresses: [{ ifindex: IFINDEX, address: ip("198.18.0.1"), prefixLength: 24 }],
+    routes: [
+      { destination: ip("0.0.0.0"), prefixLength: 0, ifindex: IFINDEX, gateway: ip("198.18.0.2"), metric: 0 },
+      { destination: ip("198.18.0.0"), prefixLength: 24, ifindex: IFINDEX, source: ip("198.18.0.1"), metric: 0 },
+    ],
+    neighbours: [{ ifindex: IFINDEX, address: ip("198.18.0.2"), mac: GATEWAY_MAC }],
+  });
+}
+
+/** The Ethernet header of a frame from that neighbour. */
+export function writeLink(bytes: Uint8Array, at: number): void {
+  bytes.set(MAC, at);
+  bytes.set(GATEWAY_MAC, at + 6);
+  writeUint16(bytes, at + 12, ETH_P_IP);
 }
 
 /** The numbers below `count` in a random order, the same at every run (xorshift32, Marsaglia 2003). */

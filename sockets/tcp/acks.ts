@@ -1,5 +1,5 @@
 /** Acknowledgments received (RFC 9293, section 3.10.7.4, fifth; tcp_ack in net/ipv4/tcp_input.c). */
-import { TCP_ECE, TCP_SYN } from "../wire/tcp.ts";
+import { TCP_ECE, TCP_PSH, TCP_SYN } from "../wire/tcp.ts";
 import { grow } from "./congestion/control.ts";
 import { inReduction, restartAfterIdle } from "./congestion/window.ts";
 import type { Tcp } from "./core.ts";
@@ -19,6 +19,7 @@ import {
   SEG_EVER_RETRANS,
   SEG_FLAGS,
   SEG_LOST,
+  SEG_NEXT,
   SEG_RETRANS,
   SEG_SACKED,
   SEG_SEQ,
@@ -31,6 +32,7 @@ import {
   CA_OPEN,
   CA_STATE,
   DELIVERED,
+  F_DSACK_SEEN,
   F_ECN,
   F_SACK,
   F_SND_SHUT,
@@ -55,6 +57,7 @@ import {
   SACKED_OUT,
   SCALES,
   SEG_HEAD,
+  SEG_TAIL,
   SND_CHUNK,
   SND_HEAD,
   SND_NXT,
@@ -147,6 +150,46 @@ export function takeAck(t: Tcp, c: number): number {
   congestion(t, c, (w[c + DELIVERED] - priorDelivered) | 0);
   if (again) retransmitLost(t, c);
   return ACKED;
+}
+
+/**
+ * The short way of an acknowledgment of everything that was written, where nothing has been lost, sent again or reordered: a
+ * peer that answers, mostly. It does what takeAck() would; what then has nothing to do is left out. Records of many
+ * connections are not in the caches, so it stays within their first lines (tcb.ts).
+ * @returns false: it is no such acknowledgment, and nothing has been done
+ */
+export function takeAckOfAll(t: Tcp, c: number): boolean {
+  const { w, segments } = t;
+  const s = segments.words;
+  const ack = t.segAck;
+  const head = w[c + SEG_HEAD];
+  if (head < 0 || ack !== w[c + SND_NXT] || ack !== w[c + WRITE_SEQ] || w[c + CA_STATE] !== CA_OPEN) return false;
+  if ((w[c + FLAGS] & (F_SACK | F_TLP | F_URGENT | F_DSACK_SEEN)) !== F_SACK) return false;
+  if ((w[c + SACKED_OUT] | w[c + LOST_OUT] | w[c + RETRANS_OUT]) !== 0) return false;
+  let marks = 0;
+  for (let node = head; node >= 0; node = s[node + SEG_NEXT]) marks |= s[node + SEG_FLAGS];
+  if ((marks & ~TCP_PSH) !== 0) return false;
+  const acked = w[c + PACKETS_OUT];
+  const rtt = (t.us - s[head + SEG_US]) | 0;
+  // The last was sent last, so what RACK learns of it is all that it would of each.
+  rackAdvance(t, c, w[c + SEG_TAIL]);
+  segments.giveAll(w, c);
+  t.chunks.giveAll(w[c + SND_HEAD]);
+  w[c + SND_HEAD] = -1;
+  w[c + SND_TAIL] = -1;
+  w[c + SND_CHUNK] = -1;
+  w[c + PACKETS_OUT] = 0;
+  w[c + DELIVERED] += acked;
+  w[c + SND_UNA] = ack;
+  w[c + SND_WL1] = t.segSeq;
+  w[c + RETRIES] = 0;
+  w[c + LAST_ACK_MS] = t.ms;
+  stopRetx(w, c);
+  spaceFreed(t, c);
+  takeSample(t, c, rtt);
+  grow(t, c, acked);
+  updatePacing(t, c);
+  return true;
 }
 
 /** An old acknowledgment may still bring news by SACK. */

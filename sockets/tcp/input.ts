@@ -23,7 +23,7 @@ import {
 } from "../wire/tcp.ts";
 import { type FrameViews, readInt32, readUint16 } from "../wire/views.ts";
 import { ackCheck } from "./ack-policy.ts";
-import { ACK_UNACCEPTABLE, takeAck } from "./acks.ts";
+import { ACK_UNACCEPTABLE, takeAck, takeAckOfAll } from "./acks.ts";
 import { answerOutside, challenge } from "./challenge.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
@@ -194,8 +194,8 @@ function arrives(t: Tcp, c: number, views: FrameViews): void {
 }
 
 /**
- * The short way: the next data of a peer that has nothing new to say besides, or a plain acknowledgment of ours with
- * nothing out of the ordinary. False: the segment is not of these, and nothing has been done.
+ * The short way: the peer's next data, with or without an acknowledgment of all that is in flight, or such an acknowledgment
+ * alone, and nothing out of the ordinary. False: the segment is not of these, and nothing has been done.
  */
 function predicted(t: Tcp, c: number, views: FrameViews): boolean {
   const { w } = t;
@@ -206,13 +206,20 @@ function predicted(t: Tcp, c: number, views: FrameViews): boolean {
     return false;
   if (t.sackCount !== 0 || t.segWindow << (w[c + SCALES] & 0xff) !== w[c + SND_WND]) return false;
   const length = t.segLength;
-  if (length === 0 || t.segAck !== w[c + SND_UNA]) return false;
-  if (length > receiveWindow(w, c) || w[c + RCV_CHUNKS] >= chunkLimit(t, c) - 1) return false;
-  if (length > t.chunks.size || t.chunks.used + 2 > t.chunks.count) return false;
+  const acks = t.segAck !== w[c + SND_UNA];
+  if (length > 0) {
+    if (length > receiveWindow(w, c) || w[c + RCV_CHUNKS] >= chunkLimit(t, c) - 1) return false;
+    if (length > t.chunks.size || t.chunks.used + 2 > t.chunks.count) return false;
+  } else if (!acks) return false;
+  if (acks && !takeAckOfAll(t, c)) return false;
   // The first of those that are acknowledged together is echoed (RFC 7323, section 4.3).
   if ((flags & F_TS) !== 0 && w[c + RCV_WUP] === t.segSeq) {
     w[c + TS_RECENT] = t.tsVal;
     w[c + TS_RECENT_MS] = t.ms;
+  }
+  if (length === 0) {
+    t.counters[N.TCPHPAcks]++;
+    return true;
   }
   appendInOrder(t, c, views, t.segData, length);
   w[c + RCV_NXT] = t.segEnd;
