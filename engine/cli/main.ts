@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError } from "commander";
 import manifest from "../../package.json" with { type: "json" };
+import { benchCommand } from "./bench.ts";
 import { captureCommand } from "./capture.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
@@ -14,7 +15,16 @@ import { httpCommand } from "./http.ts";
 import { statsCommand } from "./stats.ts";
 import { tuneCommand } from "./tune.ts";
 
-const COMMANDS = [demoCommand, echoCommand, httpCommand, statsCommand, captureCommand, doctorCommand, tuneCommand];
+const COMMANDS = [
+  demoCommand,
+  benchCommand,
+  echoCommand,
+  httpCommand,
+  statsCommand,
+  captureCommand,
+  doctorCommand,
+  tuneCommand,
+];
 
 function createProgram(): Command {
   const program = new Command("lcore")

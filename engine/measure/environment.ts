@@ -57,9 +57,13 @@ function governor(cpu: number): string | null {
   }
 }
 
-/** Notes the beginning of a run. What is returned tells, at any later moment, the environment up to then. */
-export function observeEnvironment(command: string, version: string): (ownCpuNs: number) => Environment {
+/**
+ * Notes the beginning of a run. What is returned tells, at any later moment, the environment up to then; it is given the CPU
+ * time (nanoseconds) of the processes that the run started, beside this one.
+ */
+export function observeEnvironment(command: string, version: string): (apartNs: number) => Environment {
   const before = cpuTime(null);
+  const ownBefore = process.cpuUsage();
   const start = performance.now();
   const allowedCpus = getAffinity(0);
   const fixed = {
@@ -74,10 +78,12 @@ export function observeEnvironment(command: string, version: string): (ownCpuNs:
     governor: governor(allowedCpus[0]),
     load: Number(readFileSync("/proc/loadavg", "utf8").split(" ")[0]),
   };
-  return (ownCpuNs) => {
+  return (apartNs) => {
     const after = cpuTime(null);
+    const own = process.cpuUsage(ownBefore);
+    const ours = (own.user + own.system) / 1e6 + apartNs / 1e9;
     const total = Math.max(after.total - before.total, Number.MIN_VALUE);
-    const others = (after.busy - before.busy - ownCpuNs / 1e9) / total;
+    const others = (after.busy - before.busy - ours) / total;
     return {
       ...fixed,
       steal: (after.steal - before.steal) / total,

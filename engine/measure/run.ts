@@ -11,7 +11,7 @@ import { type Bed, openBed } from "./bed.ts";
 import { type Counters, type Difference, difference, type Snapshot } from "./board.ts";
 import { HiccupMeter } from "./hiccups.ts";
 import { quantilesOf, toHistogram } from "./latency.ts";
-import { checkSpec, type TrialHooks, type TrialSpec } from "./spec.ts";
+import { resolveSpec, type TrialHooks, type TrialSpec } from "./spec.ts";
 import type { TargetCounts } from "./target.ts";
 import type { Interval, Parameters, Trial } from "./trial.ts";
 
@@ -38,7 +38,7 @@ export class Bench {
 
   /** Throws RangeError for a bad spec, SysError for what the host refuses, Error for a target that does not start. */
   static async open(spec: TrialSpec, hooks: TrialHooks = {}): Promise<Bench> {
-    checkSpec(spec);
+    resolveSpec(spec);
     hooks.progress?.("starting", 0, 0);
     return new Bench(spec, hooks, await openBed(spec));
   }
@@ -66,9 +66,15 @@ export class Bench {
     return this.tell(measured, warmup, notStarted);
   }
 
-  /** CPU time that load and target took so far, nanoseconds; the target's 0 where it is not known. */
-  cpuNs(): number {
-    return this.bed.load.board.snapshot().cpuNs + (this.bed.target.cpuNs() ?? 0);
+  /** Whether the user wants to stop. */
+  get aborted(): boolean {
+    return this.hooks.abort?.aborted === true;
+  }
+
+  /** CPU time that the target took so far in a process of its own, nanoseconds. */
+  get apartNs(): number {
+    const { target } = this.bed;
+    return target.apart ? (target.cpuNs() ?? 0) : 0;
   }
 
   async close(): Promise<void> {

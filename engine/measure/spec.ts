@@ -1,5 +1,5 @@
 /** What a trial is asked for, checked once, in words that say what to do. */
-import type { Parameters, Workload } from "./trial.ts";
+import type { Parameters, WireKind, Workload } from "./trial.ts";
 
 /** Targets that lcore serves itself; any other is a HOST:PORT. */
 export const OWN_TARGETS = ["lcore", "lcore-kernel", "bun-udp", "node-dgram", "bun-listen"] as const;
@@ -48,8 +48,71 @@ export const DEFAULTS: Omit<TrialSpec, "workload" | "target"> = {
 /** Workloads whose load may be on the lcore that serves them. */
 const INLINE: readonly Workload[] = ["udp-echo", "udp-rx", "forward"];
 
+/** A rate that every target of its kind bears, so that what shows is latency and not overload. */
+export function defaultRate(workload: Workload, wire: WireKind): number {
+  if (workload === "udp-tx" || workload === "tcp-stream") return 0;
+  if (wire === "host") return 1000;
+  if (workload === "tcp-crr") return 2000;
+  if (workload === "tcp-rr") return 10_000;
+  return wire === "memory" ? 100_000 : 20_000;
+}
+
+const UDP = ["udp-echo", "udp-rx", "udp-tx", "forward"] as const;
+const TCP = ["tcp-rr", "tcp-crr", "tcp-stream"] as const;
+/** What each target of our own can be measured in. */
+const SERVES: Record<OwnTarget, readonly Workload[]> = {
+  lcore: [...UDP, ...TCP, "handoff"],
+  "lcore-kernel": UDP,
+  "bun-udp": UDP,
+  "node-dgram": UDP,
+  "bun-listen": TCP,
+};
+/** What can be asked of a service of others: it answers, or it takes. */
+const ASKABLE: readonly Workload[] = ["udp-echo", ...TCP];
+
+/** Frames of a wire in memory, less Ethernet, IPv4 and UDP headers. */
+const MEMORY_SIZE_MAX = 2044 - 42;
+/** The MTU of veth, less IPv4 and UDP headers. */
+const VETH_SIZE_MAX = 1500 - 28;
+
+/** Checks a spec. Throws RangeError. */
+export function resolveSpec(spec: TrialSpec): TrialSpec {
+  checkSpec(spec);
+  const { target, workload, wire } = spec;
+  const own = OWN_TARGETS.find((name) => name === target);
+  if (own === undefined) {
+    hostAndPort(target);
+    if (!ASKABLE.includes(workload))
+      throw new RangeError(`${workload}: not of ${target}, only of targets that lcore starts: ${whoServes(workload)}`);
+    return spec;
+  }
+  if (!SERVES[own].includes(workload))
+    throw new RangeError(`${own} does not serve ${workload}; these do: ${whoServes(workload)}`);
+  if (wire === "memory" && own !== "lcore")
+    throw new RangeError(`${own}: kernel sockets need --wire veth, and that needs root`);
+  if (UDP.some((name) => name === workload) || workload === "handoff") {
+    const most = wire === "memory" ? MEMORY_SIZE_MAX : VETH_SIZE_MAX;
+    if (spec.size > most) throw new RangeError(`size ${spec.size}: up to ${most} bytes fit a datagram here`);
+  }
+  if (defaultRate(workload, wire) === 0 && spec.rate !== 0)
+    throw new RangeError(`${workload} goes as fast as it can: leave --rate out`);
+  return spec;
+}
+
+const whoServes = (workload: Workload): string =>
+  OWN_TARGETS.filter((name) => SERVES[name].includes(workload)).join(", ");
+
+/** "127.0.0.1:80", "[::1]:80" or "name:80". Throws RangeError. */
+export function hostAndPort(target: string): { host: string; port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(target);
+  const port = Number(match?.[3]);
+  if (match === null || port < 1 || port > 65535)
+    throw new RangeError(`target ${target}: one of ${OWN_TARGETS.join(", ")}, or HOST:PORT as 127.0.0.1:7`);
+  return { host: match[1] ?? match[2], port };
+}
+
 /** Throws RangeError. */
-export function checkSpec(spec: TrialSpec): void {
+function checkSpec(spec: TrialSpec): void {
   whole("size", spec.size, 8, 65_536);
   whole("flows", spec.flows, 1, 16_384);
   whole("connections", spec.connections, 1, 16_384);

@@ -22,6 +22,8 @@ export interface Target {
   counts(): Promise<TargetCounts>;
   /** CPU time of its threads so far, nanoseconds; null where it is not ours to ask. */
   cpuNs(): number | null;
+  /** Whether those are threads of another process. */
+  readonly apart: boolean;
   /** Resolves with the error that ended it, never before close() otherwise. */
   readonly failed: Promise<Error>;
   close(): Promise<void>;
@@ -50,6 +52,7 @@ export async function engineTarget(
   return {
     info: engine.info,
     counts: async () => ({ requests: words[REQUESTS], bytes: words[BYTES] }),
+    apart: false,
     cpuNs: () => engine.stats().threads[0].times?.runNs ?? 0,
     failed: new Promise((resolve) => engine.closed.catch(resolve)),
     close: async () => {
@@ -93,7 +96,8 @@ export async function childTarget(host: Host, start: ChildStart): Promise<Target
   const lines = linesOf(child.stdout);
   const errors = new Response(child.stderr).text();
   const gone = child.exited.then(async (status) => {
-    const said = (await errors).trim().split("\n").at(-1) ?? "";
+    const lines = (await errors).trim().split("\n");
+    const said = lines.find((line) => /error:/i.test(line)) ?? lines[lines.length - 1];
     return new Error(`${start.target} ended with status ${status}${said === "" ? "" : `: ${said}`}`);
   });
   const next = async (): Promise<string> => {
@@ -112,6 +116,7 @@ export async function childTarget(host: Host, start: ChildStart): Promise<Target
       await child.stdin.flush();
       return JSON.parse(await next()) as TargetCounts;
     },
+    apart: true,
     cpuNs: () => processCpuNs(child.pid),
     failed: gone,
     close: async () => {
@@ -127,6 +132,7 @@ export async function childTarget(host: Host, start: ChildStart): Promise<Target
 export const foreignTarget: Target = {
   info: null,
   counts: async () => ({ requests: 0, bytes: 0 }),
+  apart: true,
   cpuNs: () => null,
   failed: never,
   close: async () => {},

@@ -74,6 +74,15 @@ export interface Hiccups {
   readonly events: readonly { readonly t: number; readonly ns: number }[];
 }
 
+/** A search for the highest rate with no more than a share of the requests lost. */
+export interface Search {
+  /** 0 to 1. */
+  readonly lossMax: number;
+  readonly steps: readonly { readonly rate: number; readonly loss: number; readonly passed: boolean }[];
+  /** What kept it from a higher rate. */
+  readonly limit: "target" | "generator" | "none";
+}
+
 export interface Trial {
   /** Who was measured: "lcore", "lcore-kernel", "bun-udp", "node-dgram", "bun-listen" or "HOST:PORT". */
   readonly target: string;
@@ -111,6 +120,8 @@ export interface Trial {
   readonly series: readonly Interval[];
   readonly hiccups: Hiccups;
   readonly valid: true | { readonly reason: string };
+  /** How the rate was found, of a search for the highest one. */
+  readonly search?: Search;
   /** CPU time a request, nanoseconds: of the target's threads (null where they are not known) and of the generator's. */
   readonly cpu: { readonly serverNs: number | null; readonly generatorNs: number };
 }

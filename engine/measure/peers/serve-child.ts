@@ -6,6 +6,9 @@ import { setAffinity } from "../../host/affinity.ts";
 import { BYTES, COUNTS_BYTES, REQUESTS, type ServeData, spinner } from "../serve.ts";
 import { type ChildStart, engineTarget, type TargetCounts } from "../target.ts";
 
+/** Datagrams of "stream" a call. */
+const STREAM_BURST = 64;
+
 interface Served {
   info: unknown;
   counts(): Promise<TargetCounts>;
@@ -50,14 +53,15 @@ async function bunUdp({ way, port, size, spin }: Omit<ServeData, "counts">): Pro
   const work = spinner(spin);
   const out = way === "forward" ? await Bun.udpSocket({ port: port + 1, socket: { error() {} } }) : null;
   let peer: { port: number; address: string } | null = null;
-  await Bun.udpSocket({
+  const server = await Bun.udpSocket({
     port,
     socket: {
       data(socket, data, sourcePort, address) {
         work();
         if (way === "stream") {
-          if (peer === null) setImmediate(send);
+          const first = peer === null;
           peer = { port: sourcePort, address };
+          if (first) send();
           return;
         }
         counts[REQUESTS]++;
@@ -67,20 +71,18 @@ async function bunUdp({ way, port, size, spin }: Omit<ServeData, "counts">): Pro
       // Answers that are under way when the load ends are refused: nobody has their port any more.
       error() {},
     },
-  }).then((socket) => {
-    sender = socket;
   });
-  let sender: Bun.udp.Socket<"buffer">;
-  const bytes = Array.from({ length: 64 }, () => new Uint8Array(size));
+  const burst = Array.from({ length: STREAM_BURST }, () => new Uint8Array(size));
+  const views = burst.map(({ buffer }) => new DataView(buffer));
   let number = 0;
   const send = (): void => {
     if (peer !== null) {
       const list: (Uint8Array | number | string)[] = [];
-      for (const [i, each] of bytes.entries()) {
-        new DataView(each.buffer).setUint32(0, (number + i) >>> 0, true);
-        list.push(each, peer.port, peer.address);
+      for (let i = 0; i < burst.length; i++) {
+        views[i].setUint32(0, (number + i) >>> 0, true);
+        list.push(burst[i], peer.port, peer.address);
       }
-      const sent = sender.sendMany(list);
+      const sent = server.sendMany(list);
       number = (number + sent) >>> 0;
       counts[REQUESTS] += sent;
     }
