@@ -13,7 +13,8 @@ extern long recvfrom(int fd, void *data, unsigned long length, int flags, void *
 
 enum { MSG_DONTWAIT = 0x40 };
 
-static long check(long result) { return result < 0 ? -(long)*__errno_location() : result; }
+/* -1 alone is libc's failure: fcntl(F_GETOWN) rightly gives the negative number of a process group. */
+static long check(long result) { return result == -1 ? -(long)*__errno_location() : result; }
 
 long sys3(long nr, long a, long b, long c) { return check(syscall(nr, a, b, c)); }
 
