@@ -4,7 +4,15 @@ import manifest from "../../package.json" with { type: "json" };
 import { observeEnvironment } from "../measure/environment.ts";
 import { Bench } from "../measure/run.ts";
 import { type SearchOptions, search } from "../measure/search.ts";
-import { DEFAULTS, defaultRate, resolveSpec, type TrialHooks, type TrialSpec } from "../measure/spec.ts";
+import {
+  DEFAULTS,
+  defaultConnections,
+  defaultRate,
+  defaultSize,
+  resolveSpec,
+  type TrialHooks,
+  type TrialSpec,
+} from "../measure/spec.ts";
 import { encodeRun, RUN_SCHEMA, RUN_VERSION, type Run, type Trial, type Workload } from "../measure/trial.ts";
 import { AF_XDP_NEEDS, lacking } from "../privileges.ts";
 import type { BenchCliOptions } from "./bench.ts";
@@ -71,9 +79,9 @@ function specOf(workload: Workload, target: string, options: BenchCliOptions): T
     target: target as TrialSpec["target"],
     wire,
     generator: options.generator ?? (wire === "host" ? "kernel" : "lcore"),
-    size: options.size ?? DEFAULTS.size,
+    size: options.size ?? defaultSize(workload),
     flows: options.flows ?? DEFAULTS.flows,
-    connections: options.connections ?? DEFAULTS.connections,
+    connections: options.connections ?? defaultConnections(workload),
     queues: options.queues ?? DEFAULTS.queues,
     window: options.window ?? DEFAULTS.window,
     timeoutMs: options.timeout ?? DEFAULTS.timeoutMs,
@@ -82,6 +90,7 @@ function specOf(workload: Workload, target: string, options: BenchCliOptions): T
     seconds: options.seconds ?? DEFAULTS.seconds,
     warmupSeconds: options.warmup ?? DEFAULTS.warmupSeconds,
     rewarmSeconds: DEFAULTS.rewarmSeconds,
+    patienceMs: DEFAULTS.patienceMs,
     intervalMs: options.interval ?? DEFAULTS.intervalMs,
   });
 }

@@ -1,14 +1,20 @@
 /** Where a target is measured: the wire between it and its load, both started, each on its own CPU. */
+import { lookup } from "node:dns/promises";
 import { createMemoryWire } from "../../queues/memory.ts";
 import { ip } from "../../sockets/wire/address.ts";
+import type { EngineOptions } from "../config.ts";
+import { Engine } from "../engine.ts";
 import { getAffinity } from "../host/affinity.ts";
 import { VethPair } from "../host/hosts.ts";
 import { LoadBoard } from "./board.ts";
+import type { ExchangeOptions } from "./exchanges.ts";
 import type { GeneratorOptions } from "./generator.ts";
+import type { KernelLoadStart } from "./kernel-load-worker.ts";
 import { type GeneratorThreadOptions, LoadThread } from "./load-thread.ts";
 import { type ServeData, WAYS } from "./serve.ts";
-import type { OwnTarget, TrialSpec } from "./spec.ts";
-import { childTarget, engineTarget, type Target } from "./target.ts";
+import { hostAndPort, type OwnTarget, type TrialSpec } from "./spec.ts";
+import { childTarget, engineTarget, foreignTarget, type Target } from "./target.ts";
+import type { TcpLoadData } from "./tcp-load-module.ts";
 
 /** A load that is ready, and does not send yet. */
 export interface Load {
@@ -41,6 +47,7 @@ export function places(): { load: number; target: number; handoff: number } {
 
 export function openBed(spec: TrialSpec): Promise<Bed> {
   if (spec.generator === "inline") return inlineBed(spec);
+  if (spec.wire === "host") return hostBed(spec);
   return spec.wire === "memory" ? memoryBed(spec) : vethBed(spec);
 }
 
@@ -66,18 +73,25 @@ async function memoryBed(spec: TrialSpec): Promise<Bed> {
     serveData(spec),
     handoff ? cpus.handoff : null,
   );
-  return await withLoad(
-    target,
-    cpus,
-    () => {},
-    () =>
-      LoadThread.generator({
-        ...generatorOptions(spec),
-        link: { kind: "memory", wire, side: 0 },
-        cpu: cpus.load,
-        ...memoryEnds(),
-      }),
-  );
+  const load = isTcp(spec)
+    ? () =>
+        engineLoad(
+          {
+            memory: { wire, side: 0, mac: CLIENT.mac, addresses: [`${CLIENT.address}/24`], neighbours: [SERVER] },
+            cpus: [cpus.load],
+            isolate: false,
+          },
+          spec,
+          SERVER.address,
+        )
+    : () =>
+        LoadThread.generator({
+          ...generatorOptions(spec),
+          link: { kind: "memory", wire, side: 0 },
+          cpu: cpus.load,
+          ...memoryEnds(),
+        });
+  return await withLoad(target, cpus, () => {}, load);
 }
 
 /** A wire in memory both of whose ends are on one lcore: its engine's, and the generator's, which its module turns. */
@@ -125,27 +139,89 @@ async function vethBed(spec: TrialSpec): Promise<Bed> {
       target,
       cpus,
       () => hosts.close(),
-      () =>
-        LoadThread.generator({
-          ...generatorOptions(spec),
-          link: {
-            kind: "xdp",
-            ifindex: a.ifindex,
-            netns: a.ns.path,
-            queues: Array.from({ length: spec.queues }, (_, queue) => queue),
-            mode: "skb",
-          },
-          cpu: cpus.load,
-          sourceMac: a.mac,
-          destinationMac: b.mac,
-          source: a.ipv4,
-          destination: b.ipv4,
-        }),
+      () => vethLoad(spec, hosts, cpus.load),
     );
   } catch (error) {
     hosts.close();
     throw error;
   }
+}
+
+function vethLoad(spec: TrialSpec, { a, b }: VethPair, cpu: number): Promise<Load> {
+  if (spec.generator === "kernel") return kernelLoad(spec, cpu, a.ns.path, b.ipv4, PORT);
+  if (isTcp(spec)) {
+    const options = { interface: a.name, netns: a.ns.path, cpus: [cpu], mode: "skb", isolate: false } as const;
+    return engineLoad({ provider: "engine", ...options }, spec, b.ipv4Text);
+  }
+  return LoadThread.generator({
+    ...generatorOptions(spec),
+    link: {
+      kind: "xdp",
+      ifindex: a.ifindex,
+      netns: a.ns.path,
+      queues: Array.from({ length: spec.queues }, (_, queue) => queue),
+      mode: "skb",
+    },
+    cpu,
+    sourceMac: a.mac,
+    destinationMac: b.mac,
+    source: a.ipv4,
+    destination: b.ipv4,
+  });
+}
+
+/** A service of others, and a load of kernel sockets upon it. */
+async function hostBed(spec: TrialSpec): Promise<Bed> {
+  const { host, port } = hostAndPort(spec.target);
+  const { address } = await lookup(host).catch(() => {
+    throw new RangeError(`target ${spec.target}: the name ${host} has no address`);
+  });
+  const cpus = places();
+  return await withLoad(
+    foreignTarget,
+    cpus,
+    () => {},
+    () => kernelLoad(spec, cpus.load, null, ip(address), port),
+  );
+}
+
+function kernelLoad(
+  spec: TrialSpec,
+  cpu: number,
+  netns: string | null,
+  address: Uint8Array,
+  port: number,
+): Promise<Load> {
+  const { flows, size, window, timeoutMs } = spec;
+  const start: KernelLoadStart = {
+    cpu,
+    netns,
+    address,
+    port,
+    datagrams: isTcp(spec) ? null : { flows, size, window, timeoutMs },
+    exchanges: isTcp(spec) ? exchangeOptions(spec) : null,
+  };
+  return LoadThread.start(new URL("./kernel-load-worker.ts", import.meta.url), start);
+}
+
+/** A load on the TCP of an engine of its own. */
+async function engineLoad(options: EngineOptions, spec: TrialSpec, address: string): Promise<Load> {
+  const board = new LoadBoard();
+  const data: TcpLoadData = { address, port: PORT, options: exchangeOptions(spec), board: board.shared };
+  const module = new URL("./tcp-load-module.ts", import.meta.url);
+  const engine = await Engine.start({ ...options, poll: "busy", module, data });
+  const ended = engine.closed.then(
+    () => null,
+    (error: Error) => error,
+  );
+  return { board, ended, stop: () => engine.close() };
+}
+
+const isTcp = ({ workload }: TrialSpec): boolean => WAYS[workload].protocol === "tcp";
+
+function exchangeOptions({ workload, connections, size, timeoutMs }: TrialSpec): ExchangeOptions {
+  const way = workload === "tcp-stream" ? "stream" : workload === "tcp-crr" ? "crr" : "rr";
+  return { way, connections, size, timeoutMs };
 }
 
 async function withLoad(

@@ -27,11 +27,10 @@ import { IPV6_HEADER, IPV6_NEXT_HEADER, writeIpv6 } from "../../sockets/wire/ipv
 import { finishUdp4, finishUdp6, UDP_HEADER, udpDestination, udpSource, writeUdp } from "../../sockets/wire/udp.ts";
 import { FrameViews, readInt32, readUint16 } from "../../sockets/wire/views.ts";
 import { G, LoadBoard, SLACK_NS } from "./board.ts";
+import { Slots, WINDOW_MAX } from "./slots.ts";
 
 /** Bytes of payload at least: the four halfwords. */
 const PAYLOAD_MIN = 8;
-/** Slots at most: a slot's number is a halfword. */
-const WINDOW_MAX = 65536;
 
 export interface GeneratorOptions {
   /** 6 bytes each. */
@@ -59,13 +58,6 @@ export interface GeneratorOptions {
   way?: "echo" | "flood" | "sink";
 }
 
-/** Parts of the timeout after which slots are looked through for lost datagrams. */
-const EXPIRY_PARTS = 4;
-/** Slots looked at in a turn: less than a microsecond. */
-const EXPIRY_SLOTS = 512;
-/** What a slot's datagram is. */
-const FREE = 0;
-const IN_FLIGHT = 1;
 /** Of so many answers one is compared byte by byte; of the others the first bytes and the last. */
 const LOOK_EVERY = 16;
 /** Time between two calls of a sink to whoever is to send. */
@@ -91,28 +83,14 @@ export class Generator {
   private readonly portFirst: number;
   private readonly destinationPort: number;
   private readonly flows: number;
-  private readonly window: number;
+  private readonly slots: Slots;
   private readonly burstMin: number;
   /** Nanoseconds between two datagrams of the open loop; 0 for the closed one. */
   private intervalNs = 0;
-  private readonly timeoutNs: number;
-  /** Free slots, taken where they have been free the longest: a second answer then meets the slot that it is for. */
-  private readonly freeSlots: Uint16Array;
-  private freeAt = 0;
-  private free: number;
-  /** When each slot's datagram was sent, or was due, nanoseconds. */
-  private readonly sentAt: Float64Array;
-  private readonly state: Uint8Array;
-  private readonly uses: Uint16Array;
-  /** How each slot's last use ended: 1 where it was answered, 0 where it was lost. */
-  private readonly answered: Uint8Array;
   private flow = 0;
   private looked = 0;
   /** When the next datagram of the open loop is due. */
   private dueNs = 0;
-  private expiryNs = 0;
-  /** Where the next piece of an unfinished look begins, else 0. */
-  private expiryAt = 0;
   /** Sink: the number of the datagram that should come next; -1 before the first. */
   private next = -1;
 
@@ -133,21 +111,14 @@ export class Generator {
     this.portFirst = options.sourcePort;
     this.destinationPort = options.destinationPort;
     this.flows = options.flows;
-    this.window = options.window;
+    this.slots = new Slots(board, options.window, options.timeoutMs);
     this.burstMin = options.burst ?? 1;
-    this.timeoutNs = options.timeoutMs * 1e6;
-    this.freeSlots = Uint16Array.from({ length: options.window }, (_, i) => i);
-    this.free = options.window;
-    this.sentAt = new Float64Array(options.window);
-    this.state = new Uint8Array(options.window);
-    this.uses = new Uint16Array(options.window);
-    this.answered = new Uint8Array(options.window);
     for (let flow = 0; flow < options.flows; flow++) this.writeTemplate(flow, options);
   }
 
   /** Datagrams in flight. */
   get inFlight(): number {
-    return this.window - this.free;
+    return this.slots.window - this.slots.free;
   }
 
   /** Starts or stops sending; a start begins a schedule of `rate` datagrams a second, or a closed loop (0). */
@@ -166,7 +137,7 @@ export class Generator {
     for (let p = 0; p < ports.length; p++) {
       if (ports[p].rxBurst(this.burst, 0) > 0) work += this.receive(ports[p]);
     }
-    if (this.sending || this.free < this.window) work += this.transmit();
+    if (this.sending || this.slots.free < this.slots.window) work += this.transmit();
     for (let p = 0; p < ports.length; p++) {
       ports[p].txFlush();
       ports[p].txComplete();
@@ -194,27 +165,13 @@ export class Generator {
 
   /** An answer: whose it is, and whether it is right. */
   private settle(frame: number, length: number, now: number): void {
-    const { answered, counters, sentAt, state, uses, views } = this;
-    const { half } = views;
+    const { half } = this.views;
     const at = (frame + this.headers) >> 1;
     const slot = half[at];
     const use = half[at + 1];
     const named = half[at + 2] === (slot ^ 0xffff) && half[at + 3] === (use ^ 0xffff);
-    if (!named || slot >= this.window) {
-      counters[G.wrong]++;
-    } else if (uses[slot] === use && state[slot] !== FREE) {
-      if (!this.isRight(frame, length)) counters[G.wrong]++;
-      else {
-        counters[G.received]++;
-        this.board.latency.record(now - sentAt[slot]);
-      }
-      answered[slot] = 1;
-      this.release(slot);
-    } else if (answered[slot] === 1 && use === ((uses[slot] - 1) & 0xffff)) {
-      counters[G.duplicated]++;
-    } else {
-      counters[G.late]++;
-    }
+    if (!named) this.counters[G.wrong]++;
+    else this.slots.answer(slot, use, now, this.isRight(frame, length));
   }
 
   /** Whether an answer has the length and the content of what was sent. */
@@ -244,7 +201,7 @@ export class Generator {
 
   private transmit(): number {
     const now = nowNs();
-    if (this.expiryAt > 0 || now >= this.expiryNs) this.expire(now);
+    this.slots.expire(now);
     if (!this.sending) return 0;
     let count = 0;
     if (this.way === "sink") {
@@ -253,14 +210,14 @@ export class Generator {
       return this.push(now) ? 1 : 0;
     }
     if (this.intervalNs === 0) {
-      if (this.free < this.burstMin) return 0;
-      while (count < BURST_MAX && this.free > 0 && this.push(now)) count++;
+      if (this.slots.free < this.burstMin) return 0;
+      while (count < BURST_MAX && this.slots.free > 0 && this.push(now)) count++;
       return count;
     }
     while (count < BURST_MAX && this.dueNs <= now) {
       // Made up for in a burst, they would make the target look slow for those that follow.
       if (now - this.dueNs > SLACK_NS) this.counters[G.behind]++;
-      else if (this.free === 0) this.counters[G.skipped]++;
+      else if (this.slots.free === 0) this.counters[G.skipped]++;
       else if (!this.push(this.dueNs)) break;
       this.board.lag.record(now - this.dueNs);
       this.dueNs += this.intervalNs;
@@ -271,7 +228,7 @@ export class Generator {
 
   /** Queues a datagram of the next flow that was due at `due`. False when there is no room for it. */
   private push(due: number): boolean {
-    const { counters, ports, templates, templateWords, uses, views } = this;
+    const { counters, ports, slots, templates, templateWords, views } = this;
     const flow = this.flow;
     const port = ports[flow % ports.length];
     const frame = port.pool.take();
@@ -283,12 +240,13 @@ export class Generator {
     const to = frame >> 2;
     const from = flow * templateWords;
     for (let i = 0; i < templateWords; i++) word[to + i] = templates[from + i];
-    const slot = this.freeSlots[this.freeAt];
+    const slot = slots.next;
+    const use = slots.use(slot);
     const at = (frame + this.headers) >> 1;
     half[at] = slot;
-    half[at + 1] = uses[slot];
+    half[at + 1] = use;
     half[at + 2] = ~slot;
-    half[at + 3] = ~uses[slot];
+    half[at + 3] = ~use;
     if (!port.txPush(frame, this.frameBytes)) {
       port.pool.give(frame);
       counters[G.txFull]++;
@@ -296,35 +254,8 @@ export class Generator {
     }
     this.flow = flow + 1 === this.flows ? 0 : flow + 1;
     counters[G.sent]++;
-    if (this.way !== "echo") return true;
-    this.freeAt = this.freeAt + 1 === this.window ? 0 : this.freeAt + 1;
-    this.free--;
-    this.sentAt[slot] = due;
-    this.state[slot] = IN_FLIGHT;
+    if (this.way === "echo") slots.take(due);
     return true;
-  }
-
-  private release(slot: number): void {
-    const { freeAt, free, window } = this;
-    this.state[slot] = FREE;
-    this.uses[slot]++;
-    const at = freeAt + free;
-    this.freeSlots[at < window ? at : at - window] = slot;
-    this.free++;
-  }
-
-  /** Gives up what has been in flight for too long, a piece of the slots a turn. */
-  private expire(now: number): void {
-    const { sentAt, state, timeoutNs } = this;
-    if (this.expiryAt === 0) this.expiryNs = now + timeoutNs / EXPIRY_PARTS;
-    const end = Math.min(this.expiryAt + EXPIRY_SLOTS, this.window);
-    for (let slot = this.expiryAt; slot < end; slot++) {
-      if (state[slot] === FREE || now - sentAt[slot] < timeoutNs) continue;
-      this.answered[slot] = 0;
-      this.release(slot);
-      this.counters[G.lost]++;
-    }
-    this.expiryAt = end === this.window ? 0 : end;
   }
 
   /** Whether a frame is UDP, without options, for the port of one of the flows, and long enough to hold its slot. */

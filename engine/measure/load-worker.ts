@@ -30,29 +30,39 @@ function nap(): void {
 
 const post = (message: FromThread): void => parentPort?.postMessage(message);
 
-/** Opens the load of this worker and turns it until its starter says stop. */
-export function runLoad<T extends { readonly cpu: number }>(open: (start: T, board: LoadBoard) => Load): void {
+/** Opens the load of this worker and turns it until its starter says stop: all of it within `around`. */
+export function runLoad<T extends { readonly cpu: number }>(
+  open: (start: T, board: LoadBoard) => Load,
+  around: (start: T, body: () => void) => void = (_start, body) => body(),
+): void {
   const { start, shared } = workerData as LoadStart<T>;
   try {
-    setAffinity(0, [start.cpu]);
-    const board = new LoadBoard(shared);
-    board.tid = sys.gettid();
-    const load = open(start, board);
-    try {
-      post({ type: "ready", thread: 0, zeroCopy: false, affinity: getAffinity(0), xsks: [] });
-      while (!board.stopped) {
-        const sending = board.sending;
-        load.send(sending, board.rate);
-        let work = 0;
-        for (let i = 0; i < CONTROL_TURNS; i++) work += load.turn();
-        // Between measurements others may have the CPU: who prepares the next one, who compiles.
-        if (!sending && work === 0) nap();
-      }
-    } finally {
-      load.close();
-    }
+    around(start, () => turnUntilStopped(start, new LoadBoard(shared), open));
     post({ type: "stopped", thread: 0 });
   } catch (error) {
     post({ type: "failed", thread: 0, error: describeError(error) });
+  }
+}
+
+function turnUntilStopped<T extends { readonly cpu: number }>(
+  start: T,
+  board: LoadBoard,
+  open: (start: T, board: LoadBoard) => Load,
+): void {
+  setAffinity(0, [start.cpu]);
+  board.tid = sys.gettid();
+  const load = open(start, board);
+  try {
+    post({ type: "ready", thread: 0, zeroCopy: false, affinity: getAffinity(0), xsks: [] });
+    while (!board.stopped) {
+      const sending = board.sending;
+      load.send(sending, board.rate);
+      let work = 0;
+      for (let i = 0; i < CONTROL_TURNS; i++) work += load.turn();
+      // Between measurements others may have the CPU: who prepares the next one, who compiles.
+      if (!sending && work === 0) nap();
+    }
+  } finally {
+    load.close();
   }
 }

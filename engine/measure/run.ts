@@ -11,12 +11,11 @@ import { type Bed, openBed } from "./bed.ts";
 import { type Counters, type Difference, difference, type Snapshot } from "./board.ts";
 import { HiccupMeter } from "./hiccups.ts";
 import { quantilesOf, toHistogram } from "./latency.ts";
+import { WAYS } from "./serve.ts";
 import { resolveSpec, type TrialHooks, type TrialSpec } from "./spec.ts";
 import type { TargetCounts } from "./target.ts";
 import type { Interval, Parameters, Trial } from "./trial.ts";
 
-/** How long a target may take to its first answer. */
-const PATIENCE_MS = 5000;
 /** A stretch of the warm-up, and how many of them must agree, within a share of their median. */
 const WARMUP_MS = 50;
 const STEADY_STRETCHES = 5;
@@ -108,7 +107,8 @@ export class Bench {
   /** Why there is none, or null. */
   private async firstAnswer(): Promise<string | null> {
     const { load } = this.bed;
-    const deadline = performance.now() + PATIENCE_MS;
+    const { patienceMs } = this.spec;
+    const deadline = performance.now() + patienceMs;
     load.board.send(true, this.spec.rate);
     for (;;) {
       const { received, wrong, late } = load.board.count();
@@ -116,7 +116,7 @@ export class Bench {
       if (performance.now() > deadline) {
         if (wrong > 0) return `${this.spec.target} answers with other content than it was sent`;
         if (late > 0) return `${this.spec.target} answers later than ${this.spec.timeoutMs} ms: raise --timeout`;
-        return `no answer from ${this.spec.target} within ${PATIENCE_MS / 1000} s`;
+        return `no answer from ${this.spec.target} within ${patienceMs / 1000} s`;
       }
       if (!(await this.pause(LOOK_MS))) return "interrupted before the first answer";
     }
@@ -124,6 +124,7 @@ export class Bench {
 
   /** What the target itself says it has, of workloads that expect no answer; else 0. */
   private async delivered(): Promise<number> {
+    if (this.spec.workload === "tcp-stream") return this.bed.load.board.count().bytes;
     return this.spec.workload === "udp-rx" ? (await this.bed.target.counts()).requests : 0;
   }
 
@@ -253,17 +254,23 @@ type Flow = Pick<
 >;
 
 /** What was sent and what arrived: as the load saw it, or, one way, as both ends did. */
-function flowOf({ workload }: TrialSpec, { counters }: Difference, target: TargetCounts): Flow {
+function flowOf({ workload, size }: TrialSpec, { counters }: Difference, target: TargetCounts): Flow {
   const { sent, received, lost, duplicated, wrong, late, skipped, behind, bytes } = counters satisfies Counters;
   const flow = { sent, received, lost, duplicated, wrong, late, skipped, behind, bytes };
   if (workload === "udp-rx")
     return { ...flow, received: target.requests, lost: Math.max(0, sent - target.requests), bytes: target.bytes };
+  if (workload === "tcp-stream") {
+    // What a service of others has taken is known only as far as its kernel's buffers have.
+    const arrived = target.bytes || bytes;
+    const pieces = Math.floor(arrived / size);
+    return { ...flow, sent: pieces, received: pieces, bytes: arrived };
+  }
   if (workload === "udp-tx") return { ...flow, sent: target.requests, lost: Math.max(0, target.requests - received) };
   return flow;
 }
 
 function verdict(
-  { rate, target, window, workload }: TrialSpec,
+  { connections, rate, target, window, workload }: TrialSpec,
   { sent, received, wrong, duplicated, skipped, behind }: Flow,
   seconds: number,
   notStarted: string | null,
@@ -281,10 +288,12 @@ function verdict(
     return {
       reason: `the generator could not keep its schedule: it was too late for ${share(behind)} of the requests`,
     };
-  if (skipped > due * SPOILT_SHARE)
-    return {
-      reason: `${share(skipped)} of the requests were not sent, as ${window} were unanswered: raise --window, or lower --rate`,
-    };
+  if (skipped > due * SPOILT_SHARE) {
+    const full =
+      WAYS[workload].protocol === "tcp" ? `all ${connections} connections were busy` : `${window} were unanswered`;
+    const more = WAYS[workload].protocol === "tcp" ? "--connections" : "--window";
+    return { reason: `${share(skipped)} of the requests were not sent, as ${full}: raise ${more}, or lower --rate` };
+  }
   if (due < rate * seconds * (1 - SPOILT_SHARE))
     return {
       reason: `the generator could not keep its schedule: it made ${Math.round(sent / seconds)} requests a second`,

@@ -16,6 +16,8 @@ export interface TrialSpec extends Parameters {
   readonly warmupSeconds: number;
   /** The same of a second and later trial, which finds everything warm but for the pause before it. */
   readonly rewarmSeconds: number;
+  /** How long a target may take to its first answer, milliseconds. */
+  readonly patienceMs: number;
   /** Time of a stretch of the series, milliseconds. */
   readonly intervalMs: number;
 }
@@ -42,6 +44,7 @@ export const DEFAULTS: Omit<TrialSpec, "workload" | "target"> = {
   seconds: 2,
   warmupSeconds: 3,
   rewarmSeconds: 0.25,
+  patienceMs: 5000,
   intervalMs: 100,
 };
 
@@ -57,6 +60,14 @@ export function defaultRate(workload: Workload, wire: WireKind): number {
   return wire === "memory" ? 100_000 : 20_000;
 }
 
+/** Bytes where none are asked for: small requests, and bulk in pieces that keep a window full. */
+export const defaultSize = (workload: Workload): number =>
+  workload === "tcp-stream" ? 65_536 : workload.startsWith("tcp-") ? 64 : DEFAULTS.size;
+
+/** Connections at once, where none are asked for. */
+export const defaultConnections = (workload: Workload): number =>
+  workload === "tcp-stream" ? 1 : DEFAULTS.connections;
+
 const UDP = ["udp-echo", "udp-rx", "udp-tx", "forward"] as const;
 const TCP = ["tcp-rr", "tcp-crr", "tcp-stream"] as const;
 /** What each target of our own can be measured in. */
@@ -70,6 +81,9 @@ const SERVES: Record<OwnTarget, readonly Workload[]> = {
 /** What can be asked of a service of others: it answers, or it takes. */
 const ASKABLE: readonly Workload[] = ["udp-echo", ...TCP];
 
+/** What a load of kernel sockets can do: what comes back to the socket that asked. */
+const ANSWERED: readonly Workload[] = ["udp-echo", "handoff", ...TCP];
+
 /** Frames of a wire in memory, less Ethernet, IPv4 and UDP headers. */
 const MEMORY_SIZE_MAX = 2044 - 42;
 /** The MTU of veth, less IPv4 and UDP headers. */
@@ -82,12 +96,16 @@ export function resolveSpec(spec: TrialSpec): TrialSpec {
   const own = OWN_TARGETS.find((name) => name === target);
   if (own === undefined) {
     hostAndPort(target);
+    if (spec.generator !== "kernel" || wire !== "host")
+      throw new RangeError(`target ${target}: its load comes from kernel sockets, --generator kernel`);
     if (!ASKABLE.includes(workload))
       throw new RangeError(`${workload}: not of ${target}, only of targets that lcore starts: ${whoServes(workload)}`);
     return spec;
   }
   if (!SERVES[own].includes(workload))
     throw new RangeError(`${own} does not serve ${workload}; these do: ${whoServes(workload)}`);
+  if (spec.generator === "kernel" && (wire !== "veth" || !ANSWERED.includes(workload)))
+    throw new RangeError(`--generator kernel: on --wire veth, of ${ANSWERED.join(", ")}`);
   if (wire === "memory" && own !== "lcore")
     throw new RangeError(`${own}: kernel sockets need --wire veth, and that needs root`);
   if (UDP.some((name) => name === workload) || workload === "handoff") {
