@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { ConnectionLine } from "../../engine/connections.ts";
 import { Engine, type EngineThread } from "../../engine/engine.ts";
 import type { TcpSocket } from "../../sockets/stream/tcp-socket.ts";
-import { makeHosts, type VethPair } from "../support/hosts.ts";
+import { type Host, makeHosts, type VethPair } from "../support/hosts.ts";
 import { until } from "../support/kernel-udp.ts";
 
 export const sha256 = (bytes: Uint8Array): string => new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
@@ -26,11 +26,14 @@ export const ECHO = new URL("../stream/modules/tcp-echo.ts", import.meta.url);
 export class Bed {
   readonly hosts: VethPair;
   readonly engine: Engine;
+  /** Where programs run: the other host, or one further off. */
+  peer: Host;
   private readonly path: string;
 
   private constructor(hosts: VethPair, engine: Engine) {
     this.hosts = hosts;
     this.engine = engine;
+    this.peer = hosts.a;
     this.path = join(tmpdir(), `lcore-interop-${process.pid}-${performance.now()}.sock`);
     engine.serveStats(this.path);
   }
@@ -51,7 +54,7 @@ export class Bed {
 
   /** A program on the other host. */
   spawn(command: string[], input: Uint8Array = new Uint8Array(0)): Bun.Subprocess<Uint8Array, "pipe", "pipe"> {
-    return this.hosts.a.ns.run(() => Bun.spawn(command, { stdin: input, stdout: "pipe", stderr: "pipe" }));
+    return this.peer.ns.run(() => Bun.spawn(command, { stdin: input, stdout: "pipe", stderr: "pipe" }));
   }
 
   /** What a program on the other host prints, once it has ended. Throws what it complains of where its status is not 0. */
@@ -70,7 +73,7 @@ export class Bed {
   async untilListening(port: number): Promise<void> {
     const hex = `:${port.toString(16).toUpperCase().padStart(4, "0")} `;
     const isOpen = (file: string): boolean =>
-      this.hosts.a.ns.run(() => readFileSync(`/proc/thread-self/net/${file}`, "utf8")).includes(hex);
+      this.peer.ns.run(() => readFileSync(`/proc/thread-self/net/${file}`, "utf8")).includes(hex);
     await until(`a listener on port ${port}`, () => isOpen("tcp") || isOpen("tcp6"));
   }
 
