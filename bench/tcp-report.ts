@@ -3,6 +3,7 @@
 import { type Rounds, ratio, type Summary } from "./ratio.ts";
 import { atLeast, atMost, type Goal, spread, table } from "./report.ts";
 import { CRR, IN, MANY, MANY_KERNEL, ONE, OPEN, OUT, type TcpRow } from "./tcp.ts";
+import { WRK, WRK_NODE } from "./tcp-http.ts";
 
 /** Bulk is told in gigabits a second, everything else in thousands of exchanges. */
 const isBulk = (row: TcpRow): boolean => row.what.startsWith("bulk");
@@ -44,6 +45,8 @@ const GOALS: readonly (readonly [what: string, ours: string, theirs: string, Fig
   [OPEN, "lcore, busy", "Bun.listen", "perSecond", 2],
   [OUT, "lcore, busy", "C, epoll", "perSecond", 0.8],
   [IN, "lcore, busy", "C, epoll", "perSecond", 0.8],
+  [WRK, "lcore http, busy", "Bun.serve", "perSecond", 1.2],
+  [WRK_NODE, "lcore/http", "node:http, in Bun", "perSecond", 1.2],
 ];
 
 const NAMES: Record<Figure, string> = { perSecond: "a second", serverNs: "CPU of the server", p50: "p50", p99: "p99" };

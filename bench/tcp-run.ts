@@ -16,6 +16,8 @@ export interface LoadResult {
   p99: number;
   p999: number;
   max: number;
+  /** CPU that the load took, where it is a program that the child has run; else the child's is. */
+  loadNs?: number;
 }
 
 export interface TcpRun extends LoadResult {
@@ -101,5 +103,5 @@ type Times = { runNs: number; waitNs: number }[];
 function costs(result: LoadResult, before: Times, after: Times): TcpRun {
   const [serverNs, loadNs] = after.map(({ runNs }, i) => runNs - before[i].runNs);
   const waited = after.reduce((sum, { waitNs }, i) => sum + waitNs - before[i].waitNs, 0);
-  return { ...result, serverNs, loadNs, waitedMs: waited / 1e6 };
+  return { ...result, serverNs, loadNs: result.loadNs ?? loadNs, waitedMs: waited / 1e6 };
 }

@@ -4,6 +4,7 @@
  */
 import type { CompiledPeers, XdpMode } from "./peers.ts";
 import { Rounds } from "./ratio.ts";
+import { httpCases } from "./tcp-http.ts";
 import {
   bunServer,
   type KernelWay,
@@ -106,6 +107,7 @@ function allCases(compiled: CompiledPeers, mode: XdpMode): Case[] {
     // A segment of several frames is none that an lcore can receive: what its peer sends is as without.
     { what: OUT + WITH_OFFLOADS, server: lcore("source"), load: kernel("sink", 1, PIECE), offloads: "on" },
     { what: OUT + WITH_OFFLOADS, server: c("source"), load: kernel("sink", 1, PIECE), offloads: "on" },
+    ...httpCases(mode, CONNECTIONS),
   ];
 }
 

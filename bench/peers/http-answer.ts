@@ -1,0 +1,2 @@
+/** What every server of the HTTP benchmark answers with. */
+export const ANSWER = "hello\n";
