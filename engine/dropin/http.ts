@@ -35,6 +35,7 @@ interface Given {
 }
 
 const Front = inFront(http.Server, (server, socket) => {
+  socket.gatherWrites();
   server.emit("connection", socket);
 });
 

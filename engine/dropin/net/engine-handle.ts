@@ -9,7 +9,15 @@ import { OPTIONS } from "../../../sockets/tcp/sockopts.ts";
 import type { SocketAddress } from "../../../sockets/text-address.ts";
 import type { TcpEngine } from "../tcp-engine.ts";
 import { Hold } from "./keep-alive.ts";
-import { DONE, type Done, type EndAddress, LATER, type StreamHandle, type StreamOwner } from "./stream-handle.ts";
+import {
+  DONE,
+  type Done,
+  type EndAddress,
+  LATER,
+  type Queued,
+  type StreamHandle,
+  type StreamOwner,
+} from "./stream-handle.ts";
 
 const SHUT_WR = 1;
 /** Seconds between probes, and how many: what libuv sets, uv__tcp_keepalive. */
@@ -158,10 +166,18 @@ export class EngineHandle implements StreamHandle {
     return taken < 0 ? taken : this.keep([bytes], 0, taken, bytes.length - taken, done);
   }
 
-  writev(chunks: readonly Uint8Array[], done: Done): number {
+  writev(given: Queued, done: Done): number {
+    let most = 0;
+    for (let i = 0; i < given.length; i++) {
+      const { chunk } = given[i];
+      most += typeof chunk === "string" ? 3 * chunk.length : chunk.length;
+    }
+    if (most <= SCRATCH_BYTES) return this.writeGathered(given, done);
+    const chunks = given.map(({ chunk, encoding }) =>
+      typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk,
+    );
     let length = 0;
     for (const chunk of chunks) length += chunk.length;
-    if (length <= SCRATCH_BYTES) return this.writeGathered(chunks, length, done);
     this.bytesWritten += length;
     for (let i = 0; i < chunks.length; i++) {
       const chunk = chunks[i];
@@ -274,13 +290,17 @@ export class EngineHandle implements StreamHandle {
     setImmediate(lookNow, this);
   }
 
-  private writeGathered(chunks: readonly Uint8Array[], length: number, done: Done): number {
+  private writeGathered(given: Queued, done: Done): number {
     let at = 0;
-    for (const chunk of chunks) {
-      scratch.set(chunk, at);
-      at += chunk.length;
+    for (let i = 0; i < given.length; i++) {
+      const { chunk, encoding } = given[i];
+      if (typeof chunk === "string") at += scratch.write(chunk, at, encoding);
+      else {
+        scratch.set(chunk, at);
+        at += chunk.length;
+      }
     }
-    return this.writeScratch(length, done);
+    return this.writeScratch(at, done);
   }
 
   private writeScratch(length: number, done: Done): number {
@@ -335,9 +355,25 @@ function lookNow(handle: EngineHandle): void {
   if (!handle.closed) handle.context(tellReadable, handle, 0);
 }
 
-/** The first `count` bytes of the scratch, in memory of their own. */
+/** The longest read that shares memory with others; bytes of what they share. As Buffer.poolSize has it in Node, but larger. */
+const SHARED_READ_MAX = 4096;
+const SLAB_BYTES = 65536;
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+let slabUsed = 0;
+
+/** The first `count` bytes of the scratch, in memory that nobody writes to again. Small ones have no memory each to be collected. */
 function copyOf(count: number): Buffer {
-  const bytes = Buffer.allocUnsafeSlow(count);
-  scratch.copy(bytes, 0, 0, count);
-  return bytes;
+  if (count > SHARED_READ_MAX) {
+    const bytes = Buffer.allocUnsafeSlow(count);
+    scratch.copy(bytes, 0, 0, count);
+    return bytes;
+  }
+  if (slabUsed + count > SLAB_BYTES) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    slabUsed = 0;
+  }
+  const at = slabUsed;
+  slabUsed += count;
+  scratch.copy(slab, at, 0, count);
+  return slab.subarray(at, slabUsed);
 }

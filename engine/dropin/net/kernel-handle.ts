@@ -3,7 +3,14 @@ import type { Server, Socket } from "node:net";
 import net from "node:net";
 import { ERRNO } from "af-xdp-bindings";
 import type { TcpConnectOptions } from "../../../sockets/stream/tcp-open.ts";
-import { type Done, type EndAddress, LATER, type StreamHandle, type StreamOwner } from "./stream-handle.ts";
+import {
+  type Done,
+  type EndAddress,
+  LATER,
+  type Queued,
+  type StreamHandle,
+  type StreamOwner,
+} from "./stream-handle.ts";
 
 const NOTHING = new Uint8Array(0);
 const IDLE: StreamOwner = {
@@ -81,7 +88,10 @@ export class KernelHandle implements StreamHandle {
     return LATER;
   }
 
-  writev(chunks: readonly Uint8Array[], done: Done): number {
+  writev(given: Queued, done: Done): number {
+    const chunks = given.map(({ chunk, encoding }) =>
+      typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk,
+    );
     return this.write(Buffer.concat(chunks), done);
   }
 

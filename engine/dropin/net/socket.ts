@@ -16,7 +16,7 @@ import {
   type OnRead,
   type SocketOptions,
 } from "./options.ts";
-import { DONE, type EndAddress, type StreamHandle, type StreamOwner } from "./stream-handle.ts";
+import { DONE, type EndAddress, type Queued, type StreamHandle, type StreamOwner } from "./stream-handle.ts";
 
 /** The server that a socket was accepted by. */
 export interface Accepting {
@@ -32,7 +32,6 @@ export interface Accepted {
 }
 
 type WriteCallback = (error?: Error | null) => void;
-type Queued = { chunk: Buffer | string; encoding: BufferEncoding }[];
 
 /** The option `onread`. */
 interface ReadInto {
@@ -60,6 +59,7 @@ export class Socket extends Duplex {
   #blockList: SocketOptions["blockList"];
   #referenced = true;
   #resetting = false;
+  #gathers = false;
   #idle = new IdleTimer(() => this.#timedOut());
   /** Bytes that waited for room when the timer was last looked at. */
   #lastQueue = 0;
@@ -207,6 +207,14 @@ export class Socket extends Duplex {
     return this.#localEnd() ?? {};
   }
 
+  /**
+   * What is written while something that has come is looked at leaves together from now on: head and body of an answer are one
+   * segment, and one message to the lcore.
+   */
+  gatherWrites(): void {
+    this.#gathers = true;
+  }
+
   setNoDelay(enable = true): this {
     const on = Boolean(enable);
     if (on !== this.#noDelay && !this.connecting) this.#handle?.setNoDelay(on);
@@ -316,11 +324,8 @@ export class Socket extends Duplex {
       return;
     }
     this.#idle.touch();
-    const bytes = chunks.map(({ chunk, encoding }) =>
-      typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk,
-    );
     const done = (errno: number): void => this.#written(errno, callback);
-    this.#dispatched(handle, handle.writev(bytes, done), callback);
+    this.#dispatched(handle, handle.writev(chunks, done), callback);
   }
 
   override _final(callback: WriteCallback): void {
@@ -420,6 +425,11 @@ export class Socket extends Duplex {
   #received(bytes: Buffer): void {
     this.#idle.touch();
     if (this.destroyed) return;
+    if (this.#gathers) {
+      // Until the listeners, and what they have promised, are through.
+      this.cork();
+      process.nextTick(uncork, this);
+    }
     if (!this.push(bytes)) this.#handle?.readStop();
   }
 
@@ -518,6 +528,10 @@ export class Socket extends Duplex {
     const listening = addAbortListener(signal, abort);
     this.once("close", () => listening[Symbol.dispose]());
   }
+}
+
+function uncork(socket: Socket): void {
+  socket.uncork();
 }
 
 /** The peer has ended a socket that may not be half open: writes say so from here on. */

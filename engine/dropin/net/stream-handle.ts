@@ -24,6 +24,9 @@ export interface StreamOwner {
 /** Told when a write or a shutdown is done (0), or has failed (-errno). */
 export type Done = (errno: number) => void;
 
+/** What a Writable has gathered. */
+export type Queued = readonly { readonly chunk: Uint8Array | string; readonly encoding: BufferEncoding }[];
+
 export const DONE = 1;
 export const LATER = 0;
 
@@ -43,7 +46,7 @@ export interface StreamHandle {
   readInto(buffer: Uint8Array): void;
   /** One at a time. DONE; LATER, `done` will be called; or -errno. The bytes are read until then. */
   write(bytes: Uint8Array, done: Done): number;
-  writev(chunks: readonly Uint8Array[], done: Done): number;
+  writev(chunks: Queued, done: Done): number;
   /** Text: copied. @param encoding as Buffer's */
   writeText(text: string, encoding: BufferEncoding, done: Done): number;
   /** LATER, or -errno. */
