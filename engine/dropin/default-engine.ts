@@ -63,6 +63,12 @@ export function runningEngine(): EngineThread | null {
   return given ?? (isRunning(current) ? current : null);
 }
 
+/** Whether somebody has said which engine it is to be: the program, the main thread, or the environment. */
+export function isConfigured(): boolean {
+  if (given !== null || configured !== null || getEnvironmentData(SHARED_KEY) !== undefined) return true;
+  return Object.keys(VARIABLES).some((name) => (process.env[name] ?? "") !== "");
+}
+
 /** Closes the engine that was started here, with every socket on it; the next socket starts another. */
 export async function closeDefaultEngine(): Promise<void> {
   const engine = starting === null ? current : await starting.catch(() => null);

@@ -2,10 +2,12 @@
  * Addresses as node:dgram has them: text with its family's name, an IPv4 one on a udp6 socket in its mapped form, a
  * link-local one with its zone.
  */
-import { isIPv4, isIPv6 } from "node:net";
 import type { Datagram } from "../../sockets/datagram.ts";
 import { addressBytes, addressWords } from "../../sockets/fib.ts";
 import { formatIp, ip } from "../../sockets/wire/address.ts";
+import { original } from "./originals.ts";
+
+const { isIPv4, isIPv6 } = original("node:net");
 
 /** What the `type` of a socket says: udp4 or udp6. */
 export type Family = 4 | 6;

@@ -1,6 +1,9 @@
 /** What a dgram socket is created with. */
-import { BlockList } from "node:net";
+import type { BlockList } from "node:net";
 import { badType, checkUint32, invalidType } from "./dgram-errors.ts";
+import { original } from "./originals.ts";
+
+const net = original("node:net");
 
 export type SocketType = "udp4" | "udp6";
 
@@ -49,5 +52,5 @@ export function checkOptions(given: unknown): SocketOptions {
 }
 
 function checkBlockList(list: unknown, name: string): void {
-  if (list && !BlockList.isBlockList(list)) throw invalidType(name, "an net.BlockList", list);
+  if (list && !net.BlockList.isBlockList(list)) throw invalidType(name, "an net.BlockList", list);
 }

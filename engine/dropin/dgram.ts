@@ -11,7 +11,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { channel } from "node:diagnostics_channel";
 import dns from "node:dns";
 import { EventEmitter, errorMonitor } from "node:events";
-import { type AddressInfo, isIP } from "node:net";
+import type { AddressInfo } from "node:net";
 import { ERRNO } from "af-xdp-bindings";
 import { Engine, type EngineThread } from "../engine.ts";
 import { defaultEngine, runningEngine } from "./default-engine.ts";
@@ -21,6 +21,7 @@ import { Handle, type RemoteInfo } from "./dgram-handle.ts";
 import { checkOptions, type Lookup, type SocketOptions, type SocketType } from "./dgram-options.ts";
 import { Outbox } from "./dgram-outbox.ts";
 import { type Payload, SendCall, type SendCallback } from "./dgram-send.ts";
+import { original } from "./originals.ts";
 
 export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
 export type { Lookup, Payload, RemoteInfo, SendCallback, SocketOptions, SocketType };
@@ -41,6 +42,8 @@ export interface BindSyncOptions {
 
 export type MessageListener = (message: Buffer, sender: RemoteInfo) => void;
 type ConnectCallback = (error?: Error) => void;
+
+const { isIP } = original("node:net");
 
 const UNBOUND = 0;
 const BINDING = 1;

@@ -5,14 +5,19 @@
  *
  * Requests, responses and agents are those of node:http; what is ours is where servers listen and agents connect.
  */
-import http, { type RequestListener } from "node:http";
+import type * as node from "node:http";
+import type { RequestListener } from "node:http";
 import type { Duplex } from "node:stream";
 import { urlToHttpOptions } from "node:url";
 import { inFront } from "./net/front.ts";
 import type { ConnectOptions, ServerOptions } from "./net/options.ts";
 import { connect } from "./net.ts";
+import { callable, original } from "./originals.ts";
 
-export {
+export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
+
+const http = original("node:http");
+export const {
   ClientRequest,
   IncomingMessage,
   METHODS,
@@ -23,8 +28,11 @@ export {
   setMaxIdleHTTPParsers,
   validateHeaderName,
   validateHeaderValue,
-} from "node:http";
-export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
+} = http;
+export type ClientRequest = node.ClientRequest;
+export type IncomingMessage = node.IncomingMessage;
+export type OutgoingMessage = node.OutgoingMessage;
+export type ServerResponse = node.ServerResponse;
 
 /** What node:http gives its net.Server: keepAlive options besides. */
 interface Given {
@@ -39,10 +47,10 @@ const Front = inFront(http.Server, (server, socket) => {
   server.emit("connection", socket);
 });
 
-export class Server extends Front {
+class HttpServer extends Front {
   readonly #given: Given;
 
-  constructor(options?: http.ServerOptions | RequestListener, listener?: RequestListener) {
+  constructor(options?: node.ServerOptions | RequestListener, listener?: RequestListener) {
     super(options, listener);
     this.#given = typeof options === "object" && options !== null ? options : {};
   }
@@ -53,14 +61,17 @@ export class Server extends Front {
   }
 }
 
+export const Server = callable(HttpServer);
+export type Server = HttpServer;
+
 /** Throws as node:http does. */
-export function createServer(options?: http.ServerOptions | RequestListener, listener?: RequestListener): http.Server {
-  return new Server(options, listener) as unknown as http.Server;
+export function createServer(options?: node.ServerOptions | RequestListener, listener?: RequestListener): node.Server {
+  return new Server(options, listener) as unknown as node.Server;
 }
 
 export class Agent extends http.Agent {
   /** One connection of those it keeps. */
-  override createConnection(options: http.ClientRequestArgs, callback?: (error: Error | null, stream: Duplex) => void) {
+  override createConnection(options: node.ClientRequestArgs, callback?: (error: Error | null, stream: Duplex) => void) {
     const socket = connect(options as ConnectOptions);
     if (options.timeout) socket.setTimeout(options.timeout);
     callback?.(null, socket);
@@ -70,32 +81,32 @@ export class Agent extends http.Agent {
 
 export const globalAgent = new Agent({ keepAlive: true, timeout: 5000 });
 
-type Options = http.RequestOptions;
-type Answered = (response: http.IncomingMessage) => void;
+type Options = node.RequestOptions;
+type Answered = (response: IncomingMessage) => void;
 export type RequestArgs = [url: string | URL | Options, ...rest: unknown[]];
 
 /** A request by an agent of ours where none is named, from (url, options?, callback?) or (options, callback?). */
-export function requestBy(agent: http.Agent, [first, ...rest]: RequestArgs): http.ClientRequest {
-  let options: http.RequestOptions = {};
-  if (typeof first === "string") options = urlToHttpOptions(new URL(first)) as http.RequestOptions;
-  else if (first instanceof URL) options = urlToHttpOptions(first) as http.RequestOptions;
+export function requestBy(agent: node.Agent, [first, ...rest]: RequestArgs): ClientRequest {
+  let options: node.RequestOptions = {};
+  if (typeof first === "string") options = urlToHttpOptions(new URL(first)) as node.RequestOptions;
+  else if (first instanceof URL) options = urlToHttpOptions(first) as node.RequestOptions;
   else rest.unshift(first);
   if (typeof rest[0] === "object" && rest[0] !== null) Object.assign(options, rest.shift());
-  const [callback] = rest as [((response: http.IncomingMessage) => void)?];
-  return new http.ClientRequest({ ...options, _defaultAgent: agent } as http.ClientRequestArgs, callback);
+  const [callback] = rest as [((response: IncomingMessage) => void)?];
+  return new http.ClientRequest({ ...options, _defaultAgent: agent } as node.ClientRequestArgs, callback);
 }
 
-export function request(options: Options, callback?: Answered): http.ClientRequest;
-export function request(url: string | URL, options: Options, callback?: Answered): http.ClientRequest;
-export function request(url: string | URL, callback?: Answered): http.ClientRequest;
-export function request(...args: unknown[]): http.ClientRequest {
+export function request(options: Options, callback?: Answered): ClientRequest;
+export function request(url: string | URL, options: Options, callback?: Answered): ClientRequest;
+export function request(url: string | URL, callback?: Answered): ClientRequest;
+export function request(...args: unknown[]): ClientRequest {
   return requestBy(globalAgent, args as RequestArgs);
 }
 
-export function get(options: Options, callback?: Answered): http.ClientRequest;
-export function get(url: string | URL, options: Options, callback?: Answered): http.ClientRequest;
-export function get(url: string | URL, callback?: Answered): http.ClientRequest;
-export function get(...args: unknown[]): http.ClientRequest {
+export function get(options: Options, callback?: Answered): ClientRequest;
+export function get(url: string | URL, options: Options, callback?: Answered): ClientRequest;
+export function get(url: string | URL, callback?: Answered): ClientRequest;
+export function get(...args: unknown[]): ClientRequest {
   const sent = requestBy(globalAgent, args as RequestArgs);
   sent.end();
   return sent;

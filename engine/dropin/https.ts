@@ -5,31 +5,35 @@
  */
 import type http from "node:http";
 import type { RequestListener } from "node:http";
-import https from "node:https";
+import type * as node from "node:https";
 import type { Duplex } from "node:stream";
-import tls from "node:tls";
+import type { ConnectionOptions, SecureContextOptions, Server as TlsServer } from "node:tls";
 import { type RequestArgs, requestBy } from "./http.ts";
 import { inFront } from "./net/front.ts";
 import type { ServerOptions } from "./net/options.ts";
 import { plainOf, showEnds } from "./net/tls-ends.ts";
+import { callable, original } from "./originals.ts";
 import { connect } from "./tls.ts";
 
 export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
 
+const https = original("node:https");
+const tls = original("node:tls");
+
 const SESSION_EVENTS = ["keylog", "newSession", "resumeSession", "OCSPRequest"];
 
 /** The TLS of each server: it is given connections as they come, and gives them on when they are secure. */
-const secured = new WeakMap<object, tls.Server>();
+const secured = new WeakMap<object, TlsServer>();
 
 const Front = inFront(https.Server, (server, socket) => {
   secured.get(server)?.emit("connection", socket);
 });
 
-export class Server extends Front {
-  readonly #given: https.ServerOptions;
-  readonly #tls: tls.Server;
+class HttpsServer extends Front {
+  readonly #given: node.ServerOptions;
+  readonly #tls: TlsServer;
 
-  constructor(options?: https.ServerOptions | RequestListener, listener?: RequestListener) {
+  constructor(options?: node.ServerOptions | RequestListener, listener?: RequestListener) {
     super(options, listener);
     this.#given = typeof options === "object" && options !== null ? options : {};
     const { ALPNCallback, ALPNProtocols } = this.#given;
@@ -51,11 +55,11 @@ export class Server extends Front {
     });
   }
 
-  setSecureContext(options: tls.SecureContextOptions): void {
+  setSecureContext(options: SecureContextOptions): void {
     this.#tls.setSecureContext(options);
   }
 
-  addContext(hostname: string, context: tls.SecureContextOptions): void {
+  addContext(hostname: string, context: SecureContextOptions): void {
     this.#tls.addContext(hostname, context);
   }
 
@@ -65,17 +69,17 @@ export class Server extends Front {
   }
 }
 
+export const Server = callable(HttpsServer);
+export type Server = HttpsServer;
+
 /** Throws as node:https does. */
-export function createServer(
-  options?: https.ServerOptions | RequestListener,
-  listener?: RequestListener,
-): https.Server {
-  return new Server(options, listener) as unknown as https.Server;
+export function createServer(options?: node.ServerOptions | RequestListener, listener?: RequestListener): node.Server {
+  return new Server(options, listener) as unknown as node.Server;
 }
 
 export class Agent extends https.Agent {
   /** One connection of those it keeps. */
-  override createConnection(options: tls.ConnectionOptions, callback?: (error: Error | null, stream: Duplex) => void) {
+  override createConnection(options: ConnectionOptions, callback?: (error: Error | null, stream: Duplex) => void) {
     const socket = connect(options);
     callback?.(null, socket);
     return socket;
@@ -84,7 +88,7 @@ export class Agent extends https.Agent {
 
 export const globalAgent = new Agent({ keepAlive: true, timeout: 5000 });
 
-type Options = https.RequestOptions;
+type Options = node.RequestOptions;
 type Answered = (response: http.IncomingMessage) => void;
 
 export function request(options: Options, callback?: Answered): http.ClientRequest;

@@ -6,12 +6,17 @@
  * The engine is that of default-engine.ts. Connections to, and listeners on, addresses that it does not serve, and paths,
  * are the kernel's. Behaviour is that of Node (doc/api/net.md); what differs is in docs/dropins.md.
  */
-import net from "node:net";
+import type * as node from "node:net";
 import { type Callback, type ConnectOptions, normalizeArgs, type ServerOptions } from "./net/options.ts";
-import { type ConnectionListener, Server } from "./net/server.ts";
+import { type ConnectionListener, Server as NetServer } from "./net/server.ts";
 import { Socket } from "./net/socket.ts";
+import { callable, original } from "./originals.ts";
 
-export {
+export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
+export type { ConnectOptions, ListenOptions, OnRead, ServerOptions, SocketOptions } from "./net/options.ts";
+
+const net = original("node:net");
+export const {
   BlockList,
   getDefaultAutoSelectFamily,
   getDefaultAutoSelectFamilyAttemptTimeout,
@@ -21,11 +26,13 @@ export {
   SocketAddress,
   setDefaultAutoSelectFamily,
   setDefaultAutoSelectFamilyAttemptTimeout,
-} from "node:net";
-export { closeDefaultEngine, configure, defaultEngine, useEngine } from "./default-engine.ts";
-export type { ConnectOptions, ListenOptions, OnRead, ServerOptions, SocketOptions } from "./net/options.ts";
+} = net;
+export const Server = callable(NetServer);
+export type Server = NetServer;
+export type BlockList = node.BlockList;
+export type SocketAddress = node.SocketAddress;
 /** By the name it had once. */
-export { Server, Socket, Socket as Stream };
+export { Socket, Socket as Stream };
 
 /** A server; the listener hears of connections. */
 export function createServer(

@@ -1,8 +1,8 @@
 /** From what connect() is given to a connection: the name looked up, its addresses tried in turn (RFC 8305). */
 import dns from "node:dns";
-import net, { isIP } from "node:net";
 import { ERRNO } from "af-xdp-bindings";
 import { defaultEngine, runningEngine } from "../default-engine.ts";
+import { original } from "../originals.ts";
 import type { TcpEngine } from "../tcp-engine.ts";
 import { EngineHandle } from "./engine-handle.ts";
 import * as errors from "./errors.ts";
@@ -10,6 +10,8 @@ import { KernelHandle } from "./kernel-handle.ts";
 import { type ConnectOptions, checkInt32, checkPort } from "./options.ts";
 import type { StreamHandle } from "./stream-handle.ts";
 
+const net = original("node:net");
+const { isIP } = net;
 const ATTEMPT_TIMEOUT_MIN_MS = 10;
 
 /** The socket that is to be connected. */

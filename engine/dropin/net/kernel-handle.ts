@@ -1,8 +1,8 @@
 /** A connection of the kernel's under a net.Socket, by a socket of the runtime's own: paths, and what other interfaces lead to. */
 import type { Server, Socket } from "node:net";
-import net from "node:net";
 import { ERRNO } from "af-xdp-bindings";
 import type { TcpConnectOptions } from "../../../sockets/stream/tcp-open.ts";
+import { original } from "../originals.ts";
 import {
   type Done,
   type EndAddress,
@@ -12,6 +12,7 @@ import {
   type StreamOwner,
 } from "./stream-handle.ts";
 
+const net = original("node:net");
 const NOTHING = new Uint8Array(0);
 const IDLE: StreamOwner = {
   connected: () => {},

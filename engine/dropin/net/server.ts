@@ -2,11 +2,11 @@
 import dns from "node:dns";
 import { addAbortListener, EventEmitter } from "node:events";
 import type net from "node:net";
-import { isIP } from "node:net";
 import { getDefaultHighWaterMark } from "node:stream";
 import { ERRNO, SysError } from "af-xdp-bindings";
 import type { TcpListener } from "../../../sockets/stream/tcp-listener.ts";
 import { defaultEngine, runningEngine } from "../default-engine.ts";
+import { original } from "../originals.ts";
 import type { TcpEngine } from "../tcp-engine.ts";
 import { EngineHandle, STREAM_HANDLERS } from "./engine-handle.ts";
 import * as errors from "./errors.ts";
@@ -24,6 +24,8 @@ import {
 } from "./options.ts";
 import { Socket } from "./socket.ts";
 import type { EndAddress, StreamHandle } from "./stream-handle.ts";
+
+const { isIP } = original("node:net");
 
 /** As Node has it. */
 const BACKLOG = 511;
