@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import manifest from "../../package.json" with { type: "json" };
 import { observeEnvironment } from "../measure/environment.ts";
 import { Bench } from "../measure/run.ts";
-import { type SearchOptions, search } from "../measure/search.ts";
+import { checkSearch, type SearchOptions, search } from "../measure/search.ts";
 import {
   DEFAULTS,
   defaultConnections,
@@ -29,6 +29,7 @@ const SEARCH_TRIALS = 12;
 
 export async function runBench(workload: Workload, options: BenchCliOptions): Promise<void> {
   const specs = options.target.map((target) => specOf(workload, target, options));
+  if (options.search) specs.forEach(checkSearch);
   const stop = new StopRequest();
   const environment = observeEnvironment(`lcore ${process.argv.slice(2).join(" ")}`, manifest.version);
   const progress = new Progress(expectedMs(specs, options));

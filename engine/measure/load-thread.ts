@@ -41,7 +41,7 @@ export interface LoadStart<T> {
   readonly shared: SharedArrayBuffer;
 }
 
-const START_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 60_000;
 
 export class LoadThread {
   /** Resolves with the error that ended the thread, or null. Never rejects. */

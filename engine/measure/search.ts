@@ -2,7 +2,6 @@
  * The highest rate at which a target loses no more than a share of the requests: the throughput of RFC 2544, section 26.1,
  * by doubling until one is too high and halving the gap from there on. Last comes a trial at the rate that was found.
  */
-import type { Bench } from "./run.ts";
 import type { TrialSpec } from "./spec.ts";
 import type { Search, Trial } from "./trial.ts";
 
@@ -19,11 +18,23 @@ const STEPS_MAX = 20;
 const RETREATS = 3;
 const RETREAT = 0.95;
 
+/** What a search asks of a Bench. */
+export interface Searchable {
+  readonly aborted: boolean;
+  set(change: Pick<TrialSpec, "rate" | "seconds">): void;
+  trial(): Promise<Trial>;
+}
+
 type Step = Search["steps"][number];
 
-/** Begins at `spec.rate`. Throws RangeError where there is none. */
-export async function search(bench: Bench, spec: TrialSpec, { lossMax }: SearchOptions): Promise<Trial> {
-  if (spec.rate === 0) throw new RangeError("search: begins at a --rate above 0");
+/** Throws RangeError where there is no rate to begin at. */
+export function checkSearch({ rate }: TrialSpec): void {
+  if (rate === 0) throw new RangeError("search: begins at a --rate above 0");
+}
+
+/** Begins at `spec.rate`. Throws as checkSearch(). */
+export async function search(bench: Searchable, spec: TrialSpec, { lossMax }: SearchOptions): Promise<Trial> {
+  checkSearch(spec);
   const steps: Step[] = [];
   let low = 0;
   let high = Number.POSITIVE_INFINITY;

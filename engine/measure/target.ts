@@ -77,7 +77,8 @@ export interface ChildStart {
 
 const BUN_CHILD = new URL("./peers/serve-child.ts", import.meta.url).pathname;
 const NODE_CHILD = new URL("./peers/node-dgram.mjs", import.meta.url).pathname;
-const START_TIMEOUT_MS = 10_000;
+/** Far longer than a start takes: on a machine that is busy with other things it may take seconds. */
+const START_TIMEOUT_MS = 60_000;
 
 /** A program in a namespace, on one CPU. It says "ready", counts when it is asked, and ends with its standard input. */
 export async function childTarget(host: Host, start: ChildStart): Promise<Target> {
