@@ -12,6 +12,7 @@ import { filterPass, SHAPES, selectionPass } from "./bpf.ts";
 import { FRAMES, InMemory, remoteOf, remotePortOf, shuffled } from "./in-memory.ts";
 import type { Summary } from "./ratio.ts";
 import { RingPass } from "./ring.ts";
+import { TcpLcorePath } from "./tcp-lcore.ts";
 import { TcpMemory } from "./tcp-memory.ts";
 
 export interface Part {
@@ -29,6 +30,9 @@ export const RECEIVE_1M = "receive path, 1,000,000 flows";
 export const TCP_ONE = "TCP: 64 bytes in order, read in place";
 export const TCP_1K = "TCP: 64 bytes in order, 1,000 connections";
 export const TCP_1M = "TCP: 64 bytes in order, 1,000,000 connections";
+export const TCP_RR = "TCP on an lcore: request and response, 1,000 connections";
+export const TCP_RRA_1K = "… and an acknowledgment of its own";
+export const TCP_RRA_1M = "… and an acknowledgment of its own, 1,000,000 connections";
 
 export interface PartsOptions {
   /** Time spent on each part, milliseconds. */
@@ -64,6 +68,9 @@ export async function measureParts({ timeMs, flowsLarge }: PartsOptions): Promis
     () => tcpPiece(TCP_1K, 1000, 64, false),
     () => tcpPiece(TCP_1M, flowsLarge, 64, false),
     () => tcpPiece("TCP: 1,448 bytes in order, read in place", 1, 1448, false),
+    () => exchangePiece(TCP_RR, 1000, false),
+    () => exchangePiece(TCP_RRA_1K, 1000, true),
+    () => exchangePiece(TCP_RRA_1M, flowsLarge, true),
     () => shapePiece("receive path, one socket for all", "one"),
     () => shapePiece("… with a socket filter", "filtered"),
     () => shapePiece(GROUP_BY_HASH, "group"),
@@ -193,6 +200,18 @@ function tcpPiece(name: string, connections: number, payload: number, copy: bool
   return {
     name,
     count: FRAMES,
+    prepare: () => path.prepare(),
+    run: () => path.run(),
+    verify: () => path.verify(),
+  };
+}
+
+/** Requests of 64 bytes from the queue to an lcore's server, and its responses. */
+function exchangePiece(name: string, connections: number, acknowledged: boolean): Piece {
+  const path = new TcpLcorePath(connections, 64, acknowledged);
+  return {
+    name,
+    count: path.count,
     prepare: () => path.prepare(),
     run: () => path.run(),
     verify: () => path.verify(),

@@ -15,6 +15,8 @@ import {
   TCP_1K,
   TCP_1M,
   TCP_ONE,
+  TCP_RRA_1K,
+  TCP_RRA_1M,
 } from "./parts.ts";
 import { ON_LCORE, ON_MAIN } from "./provider.ts";
 import { type Rounds, ratio, type Summary } from "./ratio.ts";
@@ -174,14 +176,20 @@ export function partsGoals(parts: readonly Part[]): Goal[] {
   ];
 }
 
-/** TCP's receive path, and what many connections cost it. */
+/** TCP's receive path, and what many connections cost it and an exchange. */
 function tcpGoals(parts: readonly Part[]): Goal[] {
-  const [one, few, many] = [TCP_ONE, TCP_1K, TCP_1M].map((wanted) => parts.find(({ name }) => name === wanted));
-  if (one === undefined || few === undefined || many === undefined) return [];
-  const growth = many.ns.median / few.ns.median;
+  const of = (wanted: string): Part | undefined => parts.find(({ name }) => name === wanted);
+  const one = of(TCP_ONE);
+  if (one === undefined) return [];
+  const growth = (text: string, few?: Part, many?: Part): Goal[] => {
+    if (few === undefined || many === undefined) return [];
+    const ratio = many.ns.median / few.ns.median;
+    return [atMost(text, { median: ratio, min: ratio, max: ratio }, 2.5)];
+  };
   return [
     atMost("TCP in order to the application, ns a segment", one.ns, 120),
-    atMost("TCP, 1,000,000 connections against 1,000", { median: growth, min: growth, max: growth }, 2.5),
+    ...growth("TCP in order, 1,000,000 connections against 1,000", of(TCP_1K), of(TCP_1M)),
+    ...growth("TCP exchanges, 1,000,000 connections against 1,000", of(TCP_RRA_1K), of(TCP_RRA_1M)),
   ];
 }
 

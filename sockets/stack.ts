@@ -176,6 +176,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
     // What was attached before a frame was sent holds for it, though the turn began before.
     if (this.lookup.isStale()) this.control();
     this.handling = true;
+    this.streams.tcp?.warm(burst);
     this.in.burst(portNumber, burst);
     if (this.gathered.length > 0) this.deliverGathered();
     this.counters[C.UdpInDatagrams] += this.delivered;

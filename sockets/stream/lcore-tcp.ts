@@ -3,11 +3,13 @@
  * connections sockets of the lcore's own module, or of other threads by way of a TcpService.
  */
 import { ERRNO } from "af-xdp-bindings";
+import { BURST_MAX, type Burst } from "../../queues/driver.ts";
 import { TCP_COUNTERS_AT } from "../counters.ts";
 import type { LcoreEndpoint } from "../lcore-endpoint.ts";
 import type { Lookup } from "../lookup.ts";
 import { M_L3, M_L4, M_LENGTH, M_PORT, M_REASON } from "../message.ts";
 import { AF_INET6, FAMILY, LOCAL_PORT, LOCAL as RECORD_LOCAL } from "../table.ts";
+import { acknowledgeTurn } from "../tcp/ack-policy.ts";
 import {
   abortSocket,
   close,
@@ -53,6 +55,9 @@ import {
 } from "../tcp/tcb.ts";
 import { runTimers } from "../tcp/timers.ts";
 import { atMark } from "../tcp/urgent.ts";
+import { WARM_FROM, warm4 } from "../tcp/warm.ts";
+import { ETH_HEADER } from "../wire/ethernet.ts";
+import { IPV4_HEADER } from "../wire/ipv4.ts";
 import { TCP_ACK, TCP_SYN } from "../wire/tcp.ts";
 import { Draining } from "./draining.ts";
 import { LcoreListeners } from "./lcore-listeners.ts";
@@ -101,6 +106,7 @@ export class LcoreTcp implements TcpOpener {
   /** Sockets of this lcore by connection. */
   private readonly sockets: (TcpSocket | null)[] = [];
   private readonly address = new Int32Array(4);
+  private readonly ips = new Int32Array(BURST_MAX);
   /** True from the first call of a turn on: the clock has been read. */
   private awake = false;
   /** When timers are due, microseconds. */
@@ -127,6 +133,7 @@ export class LcoreTcp implements TcpOpener {
       chooser: this.listeners,
       ports: this.ports,
       elsewhere: () => this.passOn(),
+      turns: true,
       portUsed: (port, change) => {
         use[port] += change;
       },
@@ -158,6 +165,18 @@ export class LcoreTcp implements TcpOpener {
     this.listeners.length = length;
     if (v6) input6(this.tcp, this.sink.views, ip, tcp, length);
     else input4(this.tcp, this.sink.views, ip, tcp, length);
+  }
+
+  /** What a burst of frames is going to need, where many connections are open. */
+  warm(burst: Burst): void {
+    const { tcp, ips } = this;
+    if (tcp.open < WARM_FROM) return;
+    // What is no plain IPv4 packet loads something else for nothing.
+    for (let i = 0; i < burst.count; i++) ips[i] = burst.offset[i] + ETH_HEADER;
+    warm4(tcp, this.sink.views, ips, burst.count, IPV4_HEADER);
+    let touched = 0;
+    for (let i = 0; i < burst.count; i++) touched += this.sockets[tcp.warmIds[i]]?.id ?? 0;
+    tcp.warmed += touched;
   }
 
   /** Nobody here has the segment in hand: to another lcore with it. False: it is nobody's. */
@@ -204,7 +223,7 @@ export class LcoreTcp implements TcpOpener {
   /** The end of a turn: timers, events, segments to own addresses. A few loads where nothing has happened. */
   endTurn(): void {
     if (!this.awake) {
-      if (this.foreign?.isBehind) this.foreign.flush();
+      if (this.foreign?.isBehind) this.settle();
       return;
     }
     const { sink, tcp } = this;
@@ -214,11 +233,18 @@ export class LcoreTcp implements TcpOpener {
       sink.drain(this.takeLooped);
       this.deliver();
     }
-    this.foreign?.flush();
-    this.due = tcp.nextTimer();
+    this.settle();
     // What is left comes in the next turn.
     this.awake = sink.waiting > 0;
     if (this.awake) tcp.begin(performance.now() * 1000);
+  }
+
+  /** What other threads have read is acknowledged with the rest of the turn. */
+  private settle(): void {
+    const { foreign, tcp } = this;
+    foreign?.flush();
+    if (tcp.ackTurnCount > 0) acknowledgeTurn(tcp);
+    this.due = tcp.nextTimer();
   }
 
   private readonly takeLooped = (ip: number, tcp: number, length: number, v6: boolean): void => {

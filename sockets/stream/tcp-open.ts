@@ -176,34 +176,42 @@ function openDraft(
   const socket = opener.open(v6, handlers);
   if (socket === null)
     throw new SysError(ERRNO.ENFILE, "socket", "every record is in use: raise the engine's option 'tcp.connections'");
-  for (const [option, value] of optionsOf(options)) {
-    const result = socket.setOption(option, value);
-    if (result >= 0) continue;
+  const result = setOptions(socket, options);
+  if (result < 0) {
     socket.close();
     check(result, "setsockopt", { EINVAL: `a value out of range in ${JSON.stringify(options)}` });
   }
   return socket;
 }
 
-/** Numbers and values of the options that are given. */
-function optionsOf(options: TcpSocketOptions): [number, number][] {
-  const congestion = options.congestion === undefined ? undefined : CONGESTION_NAMES.indexOf(options.congestion);
-  const given: [number, number | boolean | undefined][] = [
-    [OPTIONS.TCP_NODELAY, options.noDelay],
-    [OPTIONS.TCP_KEEPIDLE, options.keepIdle],
-    [OPTIONS.TCP_KEEPINTVL, options.keepInterval],
-    [OPTIONS.TCP_KEEPCNT, options.keepCount],
-    [OPTIONS.SO_KEEPALIVE, options.keepAlive],
-    [OPTIONS.SO_RCVBUF, options.receiveBuffer],
-    [OPTIONS.SO_SNDBUF, options.sendBuffer],
-    [OPTIONS.TCP_CONGESTION, congestion],
-    [OPTIONS.TCP_USER_TIMEOUT, options.userTimeout],
-    [OPTIONS.TCP_DEFER_ACCEPT, options.deferAccept],
-    [OPTIONS.TCP_MAXSEG, options.maxSegment],
-    [OPTIONS.IP_TTL, options.ttl],
-    [OPTIONS.IP_TOS, options.tos],
-  ];
-  return given.flatMap(([option, value]) => (value === undefined ? [] : [[option, Number(value)]]));
+/** Numbers of the options that a socket begins with, by their names in TcpSocketOptions. */
+const OPTION_NUMBERS: readonly (readonly [name: keyof TcpSocketOptions, option: number])[] = [
+  ["noDelay", OPTIONS.TCP_NODELAY],
+  ["keepIdle", OPTIONS.TCP_KEEPIDLE],
+  ["keepInterval", OPTIONS.TCP_KEEPINTVL],
+  ["keepCount", OPTIONS.TCP_KEEPCNT],
+  ["keepAlive", OPTIONS.SO_KEEPALIVE],
+  ["receiveBuffer", OPTIONS.SO_RCVBUF],
+  ["sendBuffer", OPTIONS.SO_SNDBUF],
+  ["congestion", OPTIONS.TCP_CONGESTION],
+  ["userTimeout", OPTIONS.TCP_USER_TIMEOUT],
+  ["deferAccept", OPTIONS.TCP_DEFER_ACCEPT],
+  ["maxSegment", OPTIONS.TCP_MAXSEG],
+  ["ttl", OPTIONS.IP_TTL],
+  ["tos", OPTIONS.IP_TOS],
+];
+
+/** The first option that the socket refuses, as -errno; 0: it has taken all that are given. */
+function setOptions(socket: TcpSocket, options: TcpSocketOptions): number {
+  for (let i = 0; i < OPTION_NUMBERS.length; i++) {
+    const [name, option] = OPTION_NUMBERS[i];
+    const value = options[name];
+    if (value === undefined) continue;
+    const number = typeof value === "string" ? CONGESTION_NAMES.indexOf(value) : Number(value);
+    const result = socket.setOption(option, number);
+    if (result < 0) return result;
+  }
+  return 0;
 }
 
 function openerOf(endpoint: Endpoint): TcpOpener {

@@ -14,10 +14,14 @@ import {
   ACK_PUSHED2,
   ACK_SCHEDULED,
   ACK_TIMER,
+  ACK_TURN,
+  ACK_TURN_NOW,
   ATO_US,
+  CLOSED,
   COPIED,
   F_PINGPONG,
   FLAGS,
+  FREE,
   LAST_LENGTH,
   LAST_RCV_MS,
   MSS,
@@ -30,6 +34,8 @@ import {
   RCV_WUP,
   RTO_US,
   SRTT_US,
+  STATE,
+  TIME_WAIT,
   TIMER_DELACK,
 } from "./tcb.ts";
 import { newWindow, windowGrown } from "./window.ts";
@@ -98,8 +104,45 @@ export function ackCheck(t: Tcp, c: number): void {
   const bits = w[c + ACK];
   if ((bits & (ACK_SCHEDULED | ACK_NOW)) === 0) return;
   const quick = w[c + QUICK] > 0 && (w[c + FLAGS] & F_PINGPONG) === 0;
-  if (quick || (bits & ACK_NOW) !== 0 || w[c + OOO_HEAD] >= 0 || secondSegment(t, c)) ackNow(t, c);
-  else delayAck(t, c);
+  // What is lost, late or over is told segment by segment: the peer counts.
+  if ((bits & ACK_NOW) !== 0 || w[c + OOO_HEAD] >= 0) ackNow(t, c);
+  else if (quick || secondSegment(t, c)) ackSoon(t, c);
+  else if (!waitForTurn(t, c, 0)) delayAck(t, c);
+}
+
+/** Acknowledges with the turn: once for all that a burst brings, and with the application's answer if it gives one meanwhile. */
+function ackSoon(t: Tcp, c: number): void {
+  if (!waitForTurn(t, c, ACK_TURN_NOW)) ackNow(t, c);
+}
+
+/**
+ * Puts off to the end of the turn what is to be done about an acknowledgment: mostly an answer has taken it along by then, and
+ * no timer was touched for it. False: nobody ends turns here, or too many wait already.
+ */
+function waitForTurn(t: Tcp, c: number, now: number): boolean {
+  const { w } = t;
+  if ((w[c + ACK] & ACK_TURN) === 0) {
+    if (t.ackTurnCount === t.ackTurn.length) return false;
+    t.ackTurn[t.ackTurnCount++] = c;
+  }
+  w[c + ACK] |= ACK_TURN | now;
+  return true;
+}
+
+/** The end of a turn: what still owes an acknowledgment sends it, or sets the timer. */
+export function acknowledgeTurn(t: Tcp): void {
+  const { ackTurn, w } = t;
+  for (let i = 0; i < t.ackTurnCount; i++) {
+    const c = ackTurn[i];
+    const bits = w[c + ACK];
+    const state = w[c + STATE];
+    // Data or a FIN have taken it along, then the bit has gone; or the connection has.
+    if ((bits & ACK_TURN) === 0 || state === FREE || state === CLOSED || state === TIME_WAIT) continue;
+    w[c + ACK] = bits & ~(ACK_TURN | ACK_TURN_NOW);
+    if ((bits & ACK_TURN_NOW) !== 0) ackNow(t, c);
+    else delayAck(t, c);
+  }
+  t.ackTurnCount = 0;
 }
 
 /** More than one full segment is not acknowledged, and the window is not about to be told anyway by a reader. */
@@ -187,9 +230,9 @@ export function ackAfterRead(t: Tcp, c: number, copied: number, empty: boolean):
   if ((bits & ACK_SCHEDULED) !== 0) {
     const pushed = (bits & ACK_PUSHED2) !== 0 || ((bits & ACK_PUSHED) !== 0 && (w[c + FLAGS] & F_PINGPONG) === 0);
     if (((w[c + RCV_NXT] - w[c + RCV_WUP]) | 0) > w[c + RCV_MSS] || (copied > 0 && pushed && empty)) {
-      ackNow(t, c);
+      ackSoon(t, c);
       return;
     }
   }
-  if (copied > 0 && windowGrown(t, c)) ackNow(t, c);
+  if (copied > 0 && windowGrown(t, c)) ackSoon(t, c);
 }

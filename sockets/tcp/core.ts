@@ -55,6 +55,9 @@ import {
 /** Microseconds of a tick of the timers: a timer is at most so much late. 2^30 of them, the furthest deadline, are 19 hours. */
 const TICK_US = 64;
 
+/** Connections that acknowledge at the end of a turn; one more does so at once. */
+const ACK_TURN_MAX = 256;
+
 /** Segments that warm4() takes at a time. */
 const WARM_MAX = 64;
 
@@ -130,6 +133,8 @@ export interface TcpPlaces {
   readonly portUsed?: (port: number, change: 1 | -1) => void;
   /** TCP_COUNTERS.length of them. */
   readonly counters?: Float64Array;
+  /** Whether acknowledgments that may wait do so until the owner calls acknowledgeTurn(), after each burst. */
+  readonly turns?: boolean;
 }
 
 const nobody = (): boolean => false;
@@ -222,6 +227,10 @@ export class Tcp {
   readonly sackBlocks = new Int32Array(8);
   sackCount = 0;
 
+  /** Connections that acknowledge at the end of the turn: see acknowledgeTurn(). */
+  readonly ackTurn: Int32Array;
+  ackTurnCount = 0;
+
   /** For warm4() of warm.ts. */
   readonly warmKeys = new Int32Array(3 * WARM_MAX);
   readonly warmIds = new Int32Array(WARM_MAX);
@@ -286,6 +295,7 @@ export class Tcp {
     this.chooser = places.chooser ?? new ListenersByPort();
     this.ports = places.ports ?? new PortRange(this.config.portFirst, this.config.portLast);
     this.elsewhere = places.elsewhere ?? nobody;
+    this.ackTurn = new Int32Array(places.turns ? ACK_TURN_MAX : 0);
     this.portUsed = places.portUsed ?? nothing;
     this.free = new Int32Array(connections);
     this.ready = new Int32Array(connections);

@@ -82,6 +82,7 @@ import {
   SYN_SENT,
   TCB_WORDS,
   TIME_WAIT,
+  TIMER_RETX,
   TS_RECENT,
   TS_RECENT_MS,
   URGENT,
@@ -218,6 +219,8 @@ function predicted(t: Tcp, c: number, views: FrameViews): boolean {
     w[c + TS_RECENT_MS] = t.ms;
   }
   if (length === 0) {
+    // Whoever has been answered rests, mostly: out of the wheel while that is in the cache.
+    t.stopTimer(c, TIMER_RETX);
     t.counters[N.TCPHPAcks]++;
     return true;
   }

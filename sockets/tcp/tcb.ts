@@ -377,6 +377,9 @@ export const ACK_NOW = 4;
 /** The peer has pushed since the last acknowledgment. */
 export const ACK_PUSHED = 8;
 export const ACK_PUSHED2 = 16;
+/** It is among those that see to it at the end of the turn; and then it is to go out at once. */
+export const ACK_TURN = 32;
+export const ACK_TURN_NOW = 64;
 
 /** Bits of URGENT above the byte: it is there to be read; its place is known and the byte has not come; it has been read. */
 export const URG_VALID = 0x100;

@@ -3,12 +3,14 @@ import { IPV4_DST, IPV4_SRC } from "../wire/ipv4.ts";
 import { TCP_DST, TCP_SRC } from "../wire/tcp.ts";
 import { type FrameViews, readInt32, readUint16 } from "../wire/views.ts";
 import type { Tcp } from "./core.ts";
-import { SEGS_IN, TCB_WORDS } from "./tcb.ts";
+import { SEGS_IN, TCB_WORDS, TIMERS } from "./tcb.ts";
 
 /** Connections above which a burst's are touched beforehand: their records no longer lie in the caches. */
 export const WARM_FROM = 2048;
 /** Int32 words of a line of the cache. */
 const LINE_WORDS = 16;
+/** Lines of a record that a request, its answer and the acknowledgment of that need, but for the counts behind them (tcb.ts). */
+const HOT_LINES = 6;
 
 /**
  * Loads what a burst of segments over IPv4 is going to need of the table and of its connections' records, so that their
@@ -21,7 +23,7 @@ const LINE_WORDS = 16;
  */
 export function warm4(t: Tcp, views: FrameViews, ips: Int32Array, count: number, header: number): void {
   const { bytes } = views;
-  const { w, warmKeys: keys, warmIds: ids } = t;
+  const { timers, w, warmKeys: keys, warmIds: ids } = t;
   for (let i = 0, at = 0; i < count; i++, at += 3) {
     const ip = ips[i];
     const tcp = ip + header;
@@ -33,7 +35,8 @@ export function warm4(t: Tcp, views: FrameViews, ips: Int32Array, count: number,
   let sum = 0;
   for (let i = 0; i < count; i++) {
     const c = ids[i] * TCB_WORDS;
-    sum += w[c] + w[c + LINE_WORDS] + w[c + 2 * LINE_WORDS] + w[c + SEGS_IN];
+    for (let line = 0; line < HOT_LINES; line++) sum += w[c + line * LINE_WORDS];
+    sum += w[c + SEGS_IN] + timers.touch(ids[i] * TIMERS);
   }
   // So that the loads are made.
   t.warmed = sum;

@@ -1,6 +1,7 @@
 /** Two TCPs over a bad wire in virtual time, everything from one seed: what each writes must come out of the other. */
 import { ERRNO } from "af-xdp-bindings";
 import { Random } from "../../queues/random.ts";
+import { acknowledgeTurn } from "../../sockets/tcp/ack-policy.ts";
 import {
   bind,
   close,
@@ -116,7 +117,7 @@ class End {
   /** When the application acts next. */
   nextUs = 0;
 
-  constructor(config: Partial<TcpConfig>, seed: number, now: number) {
+  constructor(config: Partial<TcpConfig>, seed: number, now: number, turns: boolean) {
     const limits = {
       connections: 16,
       bufferBytes: 2 << 20,
@@ -127,7 +128,7 @@ class End {
     };
     const random = new Random(seed);
     const secret = Int32Array.of(random.int32(), random.int32(), random.int32(), random.int32());
-    this.t = new Tcp(limits, this.sink, secret, seed, now);
+    this.t = new Tcp(limits, this.sink, secret, seed, now, { turns });
   }
 }
 
@@ -152,7 +153,9 @@ export class Simulation {
     this.conditions = given;
     this.random = new Random(~seed);
     this.now = this.random.unit() * 2 ** 34;
-    this.ends = [new End(given.config, seed ^ 0x1111, this.now), new End(given.config, seed ^ 0x2222, this.now)];
+    // Every other run acknowledges by turns, as an lcore does.
+    const end = (key: number): End => new End(given.config, seed ^ key, this.now, seed % 2 === 0);
+    this.ends = [end(0x1111), end(0x2222)];
     this.ends.forEach((end, i) => {
       end.sink.linkMtu = given.mtu;
       end.sink.refuses = () => given.noFramePercent > 0 && this.random.below(100) < given.noFramePercent;
@@ -266,6 +269,7 @@ export class Simulation {
     ends.forEach((one, i) => {
       if (one.id >= 0 && !one.closed && one.nextUs <= this.now) this.act(one, ends[1 - i], this.conditions.bytes[i]);
     });
+    for (const { t } of ends) acknowledgeTurn(t);
     return ends[0].closed && ends[1].closed;
   }
 
