@@ -72,7 +72,8 @@ export function benchCommand(program: Command): void {
     });
 }
 
-function workload(text: string): Workload {
+/** One of WORKLOADS. */
+export function workload(text: string): Workload {
   const found = WORKLOADS.find((name) => name === text);
   if (found === undefined) throw new InvalidArgumentError(`One of ${WORKLOADS.join(", ")}.`);
   return found;

@@ -12,12 +12,14 @@ import { doctorCommand } from "./doctor.ts";
 import { echoCommand } from "./echo.ts";
 import { EXIT_USAGE, exitCodeOf, oneLine } from "./failure.ts";
 import { httpCommand } from "./http.ts";
+import { EXIT_REGRESS_USAGE, regressCommand } from "./regress.ts";
 import { statsCommand } from "./stats.ts";
 import { tuneCommand } from "./tune.ts";
 
 const COMMANDS = [
   demoCommand,
   benchCommand,
+  regressCommand,
   echoCommand,
   httpCommand,
   statsCommand,
@@ -48,8 +50,9 @@ async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync(argv, { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    // commander has printed its line, or the help that was asked for.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+    // commander has printed its line, or the help that was asked for. A gate's 2 means that it cannot tell.
+    if (error instanceof CommanderError)
+      return error.exitCode === 0 ? 0 : argv[0] === "regress" ? EXIT_REGRESS_USAGE : EXIT_USAGE;
     process.stderr.write(`lcore: ${oneLine(error)}\n`);
     if (process.env.LCORE_STACK && error instanceof Error) process.stderr.write(`${error.stack}\n`);
     return exitCodeOf(error);

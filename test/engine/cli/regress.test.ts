@@ -1,0 +1,150 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  checkOut,
+  provideDependencies,
+  repositoryAround,
+  workingTree,
+} from "../../../engine/measure/compare/worktree.ts";
+import type { ComparisonReport } from "../../../engine/measure/report/data.ts";
+
+setDefaultTimeout(60_000);
+
+const MAIN = join(import.meta.dir, "../../../engine/cli/main.ts");
+const ROOT = join(import.meta.dir, "../../..");
+const directory = mkdtempSync(join(tmpdir(), "lcore-gate-"));
+const repository = join(directory, "repository");
+
+function git(...words: string[]): string {
+  const { stdout, stderr, exitCode } = Bun.spawnSync([
+    "git",
+    "-c",
+    "user.name=t",
+    "-c",
+    "user.email=t@example.com",
+    "-C",
+    repository,
+    ...words,
+  ]);
+  if (exitCode !== 0) throw new Error(stderr.toString());
+  return stdout.toString().trim();
+}
+
+function commit(message: string): string {
+  git("add", "-A");
+  git("commit", "--quiet", "-m", message);
+  return git("rev-parse", "HEAD");
+}
+
+async function regress(cwd: string, ...words: string[]): Promise<{ code: number; out: string; error: string }> {
+  const child = Bun.spawn([process.execPath, MAIN, "regress", ...words], { cwd, stdout: "pipe", stderr: "pipe" });
+  const [out, error, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { code, out, error };
+}
+
+const worktrees = (): string[] =>
+  readdirSync(tmpdir()).filter((name) => name.startsWith(`lcore-regress-${process.pid}-`));
+
+/** A repository with the engine of this one, whose second commit changes nothing but a text. */
+beforeAll(() => {
+  mkdirSync(repository);
+  git("init", "--quiet");
+  for (const name of ["engine", "queues", "sockets", "package.json", "package-lock.json"])
+    Bun.spawnSync(["cp", "-r", join(ROOT, name), repository]);
+  symlinkSync(join(ROOT, "node_modules"), join(repository, "node_modules"));
+  writeFileSync(join(repository, ".gitignore"), "node_modules\n");
+  commit("first");
+  writeFileSync(join(repository, "notes"), "nothing");
+  commit("second");
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+describe("checkouts", () => {
+  test("a commit in a worktree of its own, with the dependencies that are there, and gone afterwards", async () => {
+    const base = await checkOut(await repositoryAround(repository), "HEAD~1");
+    expect(base).toMatchObject({ ref: "HEAD~1", subject: "first", changed: false });
+    expect(existsSync(join(base.root, "notes"))).toBe(false);
+    expect(await provideDependencies(base, repository)).toBe("linked");
+    expect(existsSync(join(base.root, "node_modules/commander/package.json"))).toBe(true);
+    // A workspace leads into the worktree, not to the version that is installed elsewhere.
+    const bindings = Bun.resolveSync("af-xdp-bindings", join(base.root, "engine"));
+    expect(bindings).toStartWith(base.root);
+    await base.close();
+    expect(existsSync(base.root)).toBe(false);
+    expect(git("worktree", "list").split("\n").length).toBe(1);
+  });
+
+  test("the working tree is itself, and says whether it was changed", async () => {
+    expect(await workingTree(repository)).toMatchObject({ root: repository, changed: false });
+    writeFileSync(join(repository, "notes"), "something");
+    expect(await workingTree(repository)).toMatchObject({ changed: true });
+    git("checkout", "--quiet", "notes");
+  });
+
+  test("what a killed process left is taken away by the next", async () => {
+    const gone = Bun.spawnSync(["sh", "-c", "echo $$"]).stdout.toString().trim();
+    const left = join(tmpdir(), `lcore-regress-${gone}-abc`);
+    git("worktree", "add", "--quiet", "--detach", left, "HEAD");
+    await (await checkOut(repository, "HEAD")).close();
+    expect(existsSync(left)).toBe(false);
+  });
+});
+
+describe("bad usage ends with 3", () => {
+  test.each([
+    [[], /compared with\?/],
+    [["--base", "no-such-ref"], /no-such-ref: no commit/],
+    [["--base", "HEAD", "--metrics", "p51"], /p51/],
+    [["--base", "HEAD", "--min-effect", "p50"], /p50=3/],
+    [["--base-command", "true"], /go together/],
+    [["--base", "HEAD", "--workload", "tcp-rr"], /inline/],
+    [["--seconds", "0"], /Seconds above 0/],
+  ])("%p", async (words, message) => {
+    const { code, error } = await regress(repository, ...words);
+    expect(error).toMatch(message);
+    expect(code).toBe(/no-such-ref/.test(words.join(" ")) ? 2 : 3);
+    expect(error.trim().split("\n").length).toBeLessThan(4);
+  });
+});
+
+test("a base without the program that makes trials is told, with 2", async () => {
+  const other = join(directory, "other");
+  mkdirSync(other);
+  const run = (...words: string[]) =>
+    Bun.spawnSync(["git", "-c", "user.name=t", "-c", "user.email=t@example.com", ...words], { cwd: other });
+  run("init", "--quiet");
+  run("commit", "--quiet", "--allow-empty", "-m", "empty");
+  const { code, error } = await regress(other, "--base", "HEAD");
+  expect(error).toMatch(/older than lcore regress/);
+  expect(code).toBe(2);
+});
+
+test("two commits are compared: every report, the verdict's status, and no trace", async () => {
+  const file = (name: string): string => join(directory, name);
+  const reports = ["json", "html", "junit", "markdown"].flatMap((kind) => [`--${kind}`, file(kind)]);
+  const { code, out, error } = await regress(
+    repository,
+    ...["--base", "HEAD~1", "--head", "HEAD", "--seconds", "4", "--trials", "2", "--warmup", "0.1", "--seed", "1"],
+    ...reports,
+  );
+  expect(error).not.toMatch(/lcore:/);
+  const report = JSON.parse(readFileSync(file("json"), "utf8")) as ComparisonReport;
+  expect(code).toBe({ pass: 0, improved: 0, regressed: 1, inconclusive: 2 }[report.outcome]);
+  expect(out).toContain("HEAD~1");
+  expect(report.trials.length).toBeGreaterThanOrEqual(4);
+  expect(new Set(report.trials.map(({ side }) => side))).toEqual(new Set(["base", "head"]));
+  for (const kind of ["html", "junit", "markdown"]) expect(readFileSync(file(kind), "utf8")).toContain("second");
+  expect(worktrees()).toEqual([]);
+  expect(git("worktree", "list").split("\n").length).toBe(1);
+});
