@@ -3,21 +3,11 @@
  * machine does meanwhile falls on all of them alike.
  */
 
-import type { GeneratorOptions, GeneratorResult } from "./generator.ts";
+import { cpuTime } from "../engine/measure/environment.ts";
+import type { EchoLoadOptions, EchoLoadResult } from "./load.ts";
 import type { Peer, XdpMode } from "./peers.ts";
 import { Rounds } from "./ratio.ts";
-import {
-  type Child,
-  cpuTime,
-  drain,
-  GENERATOR_CPU,
-  int32Of,
-  linesOf,
-  PEER_CPU,
-  PORT,
-  processTimes,
-  Testbed,
-} from "./testbed.ts";
+import { type Child, drain, GENERATOR_CPU, linesOf, PEER_CPU, PORT, processTimes, Testbed } from "./testbed.ts";
 
 export interface EchoOptions {
   modes: readonly XdpMode[];
@@ -134,17 +124,16 @@ async function readErrors(child: Child, last: string[], watch: EchoWatch): Promi
   }
 }
 
-/** The generator's command line against whatever answers in `b`. */
-function generatorOptions(testbed: Testbed, options: EchoOptions): GeneratorOptions {
+/** The load's command line against whatever answers in `b`. */
+function loadOptions(testbed: Testbed, options: EchoOptions): EchoLoadOptions {
   const { a, b } = testbed.hosts;
   return {
     interface: a.name,
-    // The peer's mode is what is compared; the generator stays the same.
-    mode: "skb",
+    cpu: GENERATOR_CPU,
     sourceMac: a.mac.toHex(),
     destinationMac: b.mac.toHex(),
-    source: int32Of(a.ipv4),
-    destination: int32Of(b.ipv4),
+    source: [...a.ipv4],
+    destination: [...b.ipv4],
     port: PORT,
     size: options.size,
     flows: options.flows,
@@ -156,22 +145,19 @@ function generatorOptions(testbed: Testbed, options: EchoOptions): GeneratorOpti
   };
 }
 
-function startGenerator(testbed: Testbed, options: EchoOptions): Child {
-  const command = [
-    process.execPath,
-    new URL("./generator.ts", import.meta.url).pathname,
-    JSON.stringify(generatorOptions(testbed, options)),
-  ];
+function startLoad(testbed: Testbed, options: EchoOptions): Child {
+  const program = new URL("./load.ts", import.meta.url).pathname;
+  const command = [process.execPath, program, JSON.stringify(loadOptions(testbed, options))];
   return testbed.spawn(testbed.hosts.a, command, GENERATOR_CPU);
 }
 
 async function loadPeer(testbed: Testbed, peer: Child, options: EchoOptions, watch: EchoWatch): Promise<EchoRun> {
-  const generator = startGenerator(testbed, options);
+  const generator = startLoad(testbed, options);
   try {
     let before = cpuTime(PEER_CPU);
     let waitedBefore = 0;
     let waited = 0;
-    let result: GeneratorResult | null = null;
+    let result: EchoLoadResult | null = null;
     let after = before;
     for await (const line of linesOf(generator.stdout)) {
       if (line === "measuring") {
@@ -182,11 +168,11 @@ async function loadPeer(testbed: Testbed, peer: Child, options: EchoOptions, wat
         after = cpuTime(PEER_CPU);
         waited = processTimes(peer.pid).waitNs - waitedBefore;
         watch.measured?.();
-        result = JSON.parse(line) as GeneratorResult;
+        result = JSON.parse(line) as EchoLoadResult;
       }
     }
     if (result === null) throw new Error((await new Response(generator.stderr).text()).trim());
-    if (result.bad > 0) throw new Error(`${result.bad} of ${result.sampled} sampled echoes are not what was sent`);
+    if (result.wrong > 0) throw new Error(`${result.wrong} echoes are not what was sent`);
     const perSecond = (result.received * 1000) / result.elapsedMs;
     // Busy as part of the time the CPU was ours: what the host stole is in neither.
     const busyPart = (after.busy - before.busy) / (after.total - before.total - (after.steal - before.steal));

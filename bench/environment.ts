@@ -1,7 +1,7 @@
 /** What a figure must carry to mean anything: runtime, kernel, machine, time, command, and how much the host took away. */
 import { readFileSync } from "node:fs";
 import { cpus, release } from "node:os";
-import { cpuTime } from "./testbed.ts";
+import { cpuTime } from "../engine/measure/environment.ts";
 
 export interface Environment {
   readonly date: string;

@@ -83,28 +83,6 @@ export async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerat
   if (rest !== "") yield rest;
 }
 
-/** Time a CPU has spent since boot, seconds, from /proc/stat. */
-export interface CpuTime {
-  readonly busy: number;
-  readonly steal: number;
-  readonly total: number;
-}
-
-/** USER_HZ: the unit of /proc/stat, 100 on every architecture that Bun runs on. */
-const USER_HZ = 100;
-
-/** One CPU's time, or that of all (`cpu` null). */
-export function cpuTime(cpu: number | null): CpuTime {
-  const name = cpu === null ? "cpu" : `cpu${cpu}`;
-  const line = readFileSync("/proc/stat", "utf8")
-    .split("\n")
-    .find((text) => text.startsWith(`${name} `));
-  if (line === undefined) throw new Error(`/proc/stat knows no ${name}`);
-  const [user, nice, system, idle, iowait, irq, softirq, steal] = line.trim().split(/\s+/).slice(1).map(Number);
-  const busy = (user + nice + system + irq + softirq) / USER_HZ;
-  return { busy, steal: steal / USER_HZ, total: busy + (idle + iowait + steal) / USER_HZ };
-}
-
 /**
  * Time the threads of a process ran so far, and time they waited for a CPU although they could have run, nanoseconds.
  * Source: /proc/PID/task/TID/schedstat.

@@ -32,8 +32,10 @@ export const G = {
   idleTurns: 11,
   /** Bytes that arrived, where they are what counts. */
   bytes: 12,
+  /** Nanoseconds of the turns in which there was something to do. */
+  busyNs: 13,
 } as const;
-export const G_COUNT = 13;
+export const G_COUNT = 14;
 const NAMES = Object.keys(G) as (keyof typeof G)[];
 export type Counters = Record<keyof typeof G, number>;
 
@@ -60,8 +62,9 @@ export interface Snapshot {
   readonly at: number;
   readonly counters: Counters;
   readonly latency: Float64Array;
-  /** CPU time of the load's thread, nanoseconds. */
+  /** CPU time of the load's thread, and time it waited for a CPU although it could have run, nanoseconds. */
   readonly cpuNs: number;
+  readonly waitNs: number;
 }
 
 /** What happened between two snapshots. */
@@ -76,8 +79,9 @@ export interface Difference {
   readonly latency: ReturnType<typeof toHistogram>;
   /** The latencies as counts of the buckets of LatencyCounts. */
   readonly latencyCounts: Float64Array;
-  /** CPU time of the load's thread. */
+  /** CPU time of the load's thread, and time it waited for a CPU. */
   readonly cpuNs: number;
+  readonly waitNs: number;
 }
 
 export class LoadBoard {
@@ -138,7 +142,7 @@ export class LoadBoard {
   snapshot(): Snapshot {
     const times = threadTimes(Atomics.load(this.words, TID));
     const [counters, latency] = [this.count(), this.latency.counts.slice()];
-    return { at: performance.now(), counters, latency, cpuNs: times?.runNs ?? 0 };
+    return { at: performance.now(), counters, latency, cpuNs: times?.runNs ?? 0, waitNs: times?.waitNs ?? 0 };
   }
 }
 
@@ -157,5 +161,6 @@ export function difference(before: Snapshot, after: Snapshot): Difference {
     latency: toHistogram(latencyCounts),
     latencyCounts,
     cpuNs: after.cpuNs - before.cpuNs,
+    waitNs: after.waitNs - before.waitNs,
   };
 }

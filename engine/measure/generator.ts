@@ -89,6 +89,8 @@ export class Generator {
   private intervalNs = 0;
   private flow = 0;
   private looked = 0;
+  /** When the clock was last read. */
+  private now = nowNs();
   /** When the next datagram of the open loop is due. */
   private dueNs = 0;
   /** Sink: the number of the datagram that should come next; -1 before the first. */
@@ -124,7 +126,8 @@ export class Generator {
   /** Starts or stops sending; a start begins a schedule of `rate` datagrams a second, or a closed loop (0). */
   send(on: boolean, rate: number): void {
     if (on && !this.sending) {
-      this.dueNs = nowNs();
+      this.now = nowNs();
+      this.dueNs = this.now;
       this.intervalNs = rate === 0 ? 0 : 1e9 / rate;
     }
     this.sending = on;
@@ -133,6 +136,7 @@ export class Generator {
   /** One turn: takes what has come, sends what is to be sent, tells the kernel once. Returns the frames it moved. */
   turn(): number {
     const { counters, ports } = this;
+    const from = this.now;
     let work = 0;
     for (let p = 0; p < ports.length; p++) {
       if (ports[p].rxBurst(this.burst, 0) > 0) work += this.receive(ports[p]);
@@ -145,7 +149,13 @@ export class Generator {
       if (work === 0) ports[p].busyPoll();
     }
     counters[G.turns]++;
-    if (work === 0) counters[G.idleTurns]++;
+    if (work === 0) {
+      counters[G.idleTurns]++;
+    } else {
+      // From when the clock was last read, in the turn before: an idle turn reads it once.
+      this.now = nowNs();
+      counters[G.busyNs] += this.now - from;
+    }
     return work;
   }
 
@@ -201,6 +211,7 @@ export class Generator {
 
   private transmit(): number {
     const now = nowNs();
+    this.now = now;
     this.slots.expire(now);
     if (!this.sending) return 0;
     let count = 0;
