@@ -286,7 +286,7 @@ function verdict(
   const share = (part: number): string => `${((part / due) * 100).toFixed(1)} %`;
   if (behind > due * BEHIND_SHARE)
     return {
-      reason: `the generator could not keep its schedule: it was too late for ${share(behind)} of the requests (others had its CPU?)`,
+      reason: `the generator could not keep its schedule: it was too late for ${share(behind)} of the requests: lower --rate, or keep other programs off its CPU`,
     };
   if (skipped > due * SPOILT_SHARE) {
     const full =
