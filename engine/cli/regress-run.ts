@@ -165,7 +165,7 @@ async function prepare(
     return servicesHere(baseCommand, headCommand, spec, options);
   }
   if (options.base === undefined)
-    throw new RangeError("what is it to be compared with? --base REF, --baseline FILE or --base-command CMD");
+    throw new RangeError("what is it to be compared with? --base REF or --base-command CMD");
   const repository = await repositoryAround(process.cwd());
   const base = await checkOut(repository, options.base);
   checkouts.push(base);

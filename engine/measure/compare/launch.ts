@@ -43,7 +43,9 @@ class Group {
     });
     const complaint = new Response(this.child.stderr).text();
     this.ended = this.child.exited.then(async (status) => {
-      const last = (await complaint).trim().split("\n").at(-1) ?? "";
+      const lines = (await complaint).trim().split("\n");
+      // What a runtime prints last of an error that nobody caught is its own version.
+      const last = lines.findLast((line) => /error/i.test(line)) ?? lines.at(-1) ?? "";
       return `ended with ${this.child.signalCode ?? `status ${status}`}${last === "" ? "" : `: ${last}`}`;
     });
   }
@@ -185,12 +187,19 @@ export const serviceSource = ({ command, cwd, target, root, spec }: ServiceOptio
   },
 });
 
+/** Ports that services of this process were given: two that start at once must not get the same. */
+const given = new Set<number>();
+
 /** A port of loopback that nobody has at the moment. */
 function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
+  for (;;) {
+    const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
+    const { port } = listener;
+    listener.stop(true);
+    if (given.has(port)) continue;
+    given.add(port);
+    return port;
+  }
 }
 
 /** Time between two attempts to connect. */

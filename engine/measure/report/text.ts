@@ -65,14 +65,15 @@ function open({ metrics, pairs, pairsInvalid }: Said): string {
   return `${spoken(unsettled.map((m) => `${m.metric} may have changed by ${interval(m)} (${percent(m.minimum)} matters)`))}`;
 }
 
-/** How much more time would settle what is open. */
+/** How much more time would settle what is open: one metric that is worse decides, and a pass needs all. */
 function advice(metrics: readonly MetricRecord[]): string {
   const unsettled = metrics.filter(({ outcome, watched }) => outcome === "inconclusive" && !watched);
+  const seconds = (list: readonly MetricRecord[]): number[] => list.map((m) => m.moreSeconds ?? Infinity);
+  const worse = unsettled.filter((m) => (m.better === "lower" ? m.change : 1 / (1 + m.change) - 1) >= m.minimum);
+  const most = worse.length > 0 ? Math.min(...seconds(worse)) : Math.max(0, ...seconds(unsettled));
+  if (Number.isFinite(most)) return `about ${duration(most)} more would probably settle it`;
   const never = unsettled.filter((metric) => metric.moreSeconds === null);
-  if (never.length > 0)
-    return `${spoken(never.map((m) => m.metric))} lies so near to the minimum that no sensible time would settle it`;
-  const most = Math.max(0, ...unsettled.map((metric) => metric.moreSeconds ?? 0));
-  return `about ${duration(most)} more would probably settle it`;
+  return `${spoken(never.map((m) => m.metric))} lies so near to the minimum that no sensible time would settle it`;
 }
 
 export const TITLES: Record<Outcome, string> = {
