@@ -11,6 +11,7 @@ import type { TcpConnectOptions, TcpListenOptions } from "../sockets/stream/tcp-
 import type { TcpHandlers, TcpSocket } from "../sockets/stream/tcp-socket.ts";
 import type { Sysctl } from "../sockets/sysctl.ts";
 import { SocketTable } from "../sockets/table.ts";
+import { checkConfig, type TcpConfig } from "../sockets/tcp/config.ts";
 import type { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { openCalls } from "./calls.ts";
@@ -224,7 +225,7 @@ export class Engine extends EngineThread {
     try {
       config.interface ??= defaultInterface(config.netns);
       reason = config.provider === "auto" && config.addresses.length === 0 ? obstacle(config) : "";
-      if (reason === "") return await Engine.startOnFrames(config, cpus, notice);
+      if (reason === "") return await Engine.startOnFrames(config, options.tcp ?? {}, cpus, notice);
     } catch (error) {
       const refused = config.provider === "auto" ? refusal(error, config, named) : null;
       if (refused === null) throw error;
@@ -235,14 +236,18 @@ export class Engine extends EngineThread {
     return await Engine.startOnSockets(config, cpus, reason, notice);
   }
 
+  /** @param tcp what was asked for: the rest follows the host */
   private static async startOnFrames(
     config: EngineConfig,
+    tcp: Partial<TcpConfig>,
     cpus: readonly number[],
     notice: (text: string) => void,
   ): Promise<Engine> {
     if (config.interface === null) throw new RangeError("engine: no default route leads over an interface: name one");
     const kernel = KernelSide.open(config);
     try {
+      config.tcp = { ...config.tcp, ...kernel.tcp(config), ...tcp };
+      checkConfig(config.tcp);
       return await Engine.startThreads(config, cpus, kernel, null, notice);
     } catch (error) {
       kernel.close();

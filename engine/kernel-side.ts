@@ -1,9 +1,11 @@
 /** An engine's part in the kernel: see KernelSide. */
 import { readFileSync } from "node:fs";
 import { check, sys } from "af-xdp-bindings";
+import type { TcpConfig } from "../sockets/tcp/config.ts";
 import type { EngineConfig } from "./config.ts";
 import { queueNapiIds } from "./host/napi.ts";
 import type { NetNs } from "./host/netns.ts";
+import { hostTcp } from "./host/tcp-sysctls.ts";
 import { attachSteering, chooseMode, findInterface, mayBePartial } from "./interface.ts";
 import { endLink, putLink } from "./link-word.ts";
 import { Steering } from "./steering/program.ts";
@@ -58,6 +60,11 @@ export class KernelSide {
     this.frags = this.attached === "skb" && hasMultiBuffer();
     this.steering = Steering.load({ mac: found.link.mac, queues: this.queueCount, dedicated, frags: this.frags });
     this.epoll = check(sys.sys3(sys.SYS.epoll_create1, EPOLL_CLOEXEC, 0, 0), "epoll_create1");
+  }
+
+  /** What the host's TCP begins with. */
+  tcp(config: EngineConfig): Partial<TcpConfig> {
+    return this.netns.run(() => hostTcp(config.tcp));
   }
 
   queues(config: EngineConfig): number[] {

@@ -51,7 +51,7 @@ export class AsyncCalls {
     const file = this.process.descriptors.get(fd);
     if (result !== -ERRNO.EINPROGRESS || file === null) return result;
     const done = (): number => (isConnecting(file) ? -ERRNO.EAGAIN : 0);
-    return (await this.retry(fd, () => file.sendTimeoutMs, done)) < 0 ? -ERRNO.EINPROGRESS : 0 - file.takeError();
+    return (await this.retry(fd, () => file.sendTimeoutMs, done)) < 0 ? -ERRNO.EINPROGRESS : file.connected();
   }
 
   /** Resolves with the events of poll(2) as soon as there are any of those asked for, with 0 when the time is over. */

@@ -128,9 +128,14 @@ export abstract class File {
     return -ERRNO.ENOTSOCK;
   }
 
-  /** -EINPROGRESS where it goes on: poll() then tells POLLOUT when it is done, and takeError() how. */
+  /** -EINPROGRESS where it goes on: poll() then tells POLLOUT when it is done, and connected() how. */
   connect(_address: Uint8Array, _waits: boolean): number {
     return -ERRNO.ENOTSOCK;
+  }
+
+  /** How a connect() that went on has ended: 0 or -errno. */
+  connected(): number {
+    return 0 - this.takeError();
   }
 
   /** SO_ERROR, and clears it: a positive errno, or 0. */

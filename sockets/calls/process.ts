@@ -149,7 +149,7 @@ export class SocketProcess implements SocketCalls {
       const result = this.waitFor(file, waits ? POLLOUT : 0, file.sendTimeoutMs, () => file.connect(address, waits));
       if (result !== -ERRNO.EINPROGRESS || !waits) return result;
       const done = (): number => (isConnecting(file) ? -ERRNO.EAGAIN : 0);
-      return this.waitFor(file, POLLOUT, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : 0 - file.takeError();
+      return this.waitFor(file, POLLOUT, file.sendTimeoutMs, done) < 0 ? -ERRNO.EINPROGRESS : file.connected();
     });
   }
 
@@ -248,7 +248,7 @@ export class SocketProcess implements SocketCalls {
   }
 
   write(fd: number, data: Uint8Array): number {
-    return this.writev(fd, [data]);
+    return this.writeParts(fd, [data]);
   }
 
   readv(fd: number, iov: readonly Uint8Array[]): number {
@@ -259,7 +259,12 @@ export class SocketProcess implements SocketCalls {
     });
   }
 
+  /** No bytes at all: no file is asked (vfs_writev). */
   writev(fd: number, iov: readonly Uint8Array[]): number {
+    return lengthOf(iov) === 0 ? this.with(fd, () => 0) : this.writeParts(fd, iov);
+  }
+
+  private writeParts(fd: number, iov: readonly Uint8Array[]): number {
     return this.with(fd, (file) => {
       if (file.isSocket) return this.send(file, messageOf(...iov), 0);
       const waits = !isNonBlocking(file, 0);

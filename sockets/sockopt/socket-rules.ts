@@ -178,7 +178,9 @@ const linger: OptionPart = {
     const before = Math.floor(target.value(this) / 2);
     const given = view.getInt32(4, true);
     const longest = Number(BigInt.asUintN(32, LONG_MAX / BigInt(MICROSECONDS / target.limits.tickUs)));
-    target.store(this, on ? (given < 0 ? longest : given) * 2 + 1 : before * 2);
+    const value = on ? (given < 0 ? longest : given) * 2 + 1 : before * 2;
+    target.store(this, value);
+    this.effect(target, value, LINGER_BYTES);
     return 0;
   },
   get(this: Option, target, out) {

@@ -2,8 +2,9 @@
 import { ERRNO } from "af-xdp-bindings";
 import * as numbers from "../options.ts";
 import { PMTUDISC_OMIT, PMTUDISC_WANT } from "../send-word.ts";
-import { AF_INET } from "../table.ts";
+import { AF_INET, DEVICE } from "../table.ts";
 import { OPTIONS } from "../tcp/sockopts.ts";
+import { interfaceName } from "./devices.ts";
 import { flag, number, ranged, readInt, readOnly, strictFlag, writeBytes, writeInt } from "./rules.ts";
 import { asInitial, streamOption, toCore } from "./stream-rules.ts";
 import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
@@ -11,6 +12,8 @@ import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts"
 const { IPPROTO_IP, SO_PRIORITY, SOL_SOCKET } = numbers;
 /** What was told of the last packet: nothing of a stream. */
 const IP_PKTOPTIONS = 9;
+const IP_PASSSEC = 18;
+const IP_RECVERR_RFC4884 = 26;
 const TTL_DEFAULT = 64;
 const INT_BYTES = 4;
 const ECN_MASK = 3;
@@ -69,6 +72,23 @@ const mtu: StreamPart = {
   get: (target, out) => (target.pathMtu === 0 ? -ERRNO.ENOTCONN : writeInt(IPPROTO_IP, out, target.pathMtu)),
 };
 
+/** Of datagrams without a route; kept for streams, too. An interface index in network byte order. */
+export const unicastInterface: StreamPart = {
+  ...number<StreamTarget>(),
+  set(this: StreamOption, target, bytes) {
+    if (bytes.length !== INT_BYTES) return -ERRNO.EINVAL;
+    const index = new DataView(bytes.buffer, bytes.byteOffset).getInt32(0);
+    if (index !== 0) {
+      const fd = target.needPlaceholder();
+      if (fd < 0 || typeof interfaceName(fd, index) === "number") return -ERRNO.EADDRNOTAVAIL;
+      const device = target.recordWord(DEVICE);
+      if (device !== 0 && device !== index) return -ERRNO.EINVAL;
+    }
+    target.store(this, readInt(bytes, this.level));
+    return 0;
+  },
+};
+
 /** A flag that says what recvmsg(2) tells beside a datagram: beside bytes of a stream there is nothing to tell. */
 const told = (name: number, label: string): StreamOption => ip(name, label, flag());
 const never = (name: number, label: string, least = 0): StreamOption =>
@@ -103,6 +123,7 @@ export const STREAM_IP_LEVEL: readonly StreamOption[] = [
   told(numbers.IP_PKTINFO, "IP_PKTINFO"),
   ip(numbers.IP_MTU_DISCOVER, "IP_MTU_DISCOVER", mtuDiscover),
   never(numbers.IP_RECVERR, "IP_RECVERR"),
+  told(IP_PASSSEC, "IP_PASSSEC"),
   told(numbers.IP_RECVTTL, "IP_RECVTTL"),
   told(numbers.IP_RECVTOS, "IP_RECVTOS"),
   ip(numbers.IP_MTU, "IP_MTU", mtu),
@@ -135,8 +156,9 @@ export const STREAM_IP_LEVEL: readonly StreamOption[] = [
   ip(numbers.IP_MULTICAST_ALL, "IP_MULTICAST_ALL", strictFlag({ least: 1 }), {
     initial: ({ domain }) => (domain === AF_INET ? 1 : 0),
   }),
-  ip(numbers.IP_UNICAST_IF, "IP_UNICAST_IF", asInitial({})),
+  ip(numbers.IP_UNICAST_IF, "IP_UNICAST_IF", unicastInterface),
   ip(numbers.IP_LOCAL_PORT_RANGE, "IP_LOCAL_PORT_RANGE", portRange),
+  ip(IP_RECVERR_RFC4884, "IP_RECVERR_RFC4884", strictFlag()),
   told(numbers.IP_CHECKSUM, "IP_CHECKSUM"),
   ip(numbers.IP_RECVFRAGSIZE, "IP_RECVFRAGSIZE", {
     set: () => -ERRNO.EINVAL,

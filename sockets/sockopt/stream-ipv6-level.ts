@@ -2,9 +2,11 @@
 import { ERRNO } from "af-xdp-bindings";
 import * as numbers from "../options.ts";
 import { PMTUDISC_OMIT, PMTUDISC_WANT } from "../send-word.ts";
+import { F_V6ONLY, FLAGS } from "../table.ts";
 import { OPTIONS } from "../tcp/sockopts.ts";
+import { interfaceName } from "./devices.ts";
 import { flag, number, ranged, readInt, strictFlag, writeBytes, writeInt } from "./rules.ts";
-import { priorityOf } from "./stream-ip-level.ts";
+import { priorityOf, unicastInterface } from "./stream-ip-level.ts";
 import { asInitial, neverOn, streamOption, toCore, untaken } from "./stream-rules.ts";
 import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
 
@@ -16,6 +18,21 @@ const ADDR_PREFERENCES_DEFAULT = 0x500;
 
 const ipv6 = streamOption(IPPROTO_IPV6);
 const told = (name: number, label: string): StreamOption => ipv6(name, label, flag());
+
+/** Older names of what is told beside a datagram, and what is not told of one either: of streams all are kept, and none is told. */
+const UNTOLD: readonly (readonly [name: number, label: string])[] = [
+  [3, "IPV6_2292HOPOPTS"],
+  [4, "IPV6_2292DSTOPTS"],
+  [5, "IPV6_2292RTHDR"],
+  [53, "IPV6_RECVHOPOPTS"],
+  [56, "IPV6_RECVRTHDR"],
+  [58, "IPV6_RECVDSTOPTS"],
+  [60, "IPV6_RECVPATHMTU"],
+];
+const IPV6_2292PKTOPTIONS = 6;
+const IPV6_RECVERR_RFC4884 = 31;
+/** struct cmsghdr: less than one is no option. */
+const CMSG_BYTES = 16;
 
 /** A byte, or -1 for the default. */
 const byteOr = (initial: number, mask = 0xff): StreamPart =>
@@ -41,6 +58,11 @@ const mtu: StreamPart = {
 const v6only: StreamPart = {
   ...flag<StreamTarget>({ check: (_value, target) => (target.isBound || target.localPort !== 0 ? -ERRNO.EINVAL : 0) }),
   effect: (target) => target.portRulesChanged(),
+  // A socket that is bound to an address of IPv6 speaks that alone (__inet6_bind).
+  get(this: StreamOption, target, out) {
+    const isBoundSo = (target.recordWord(FLAGS) & F_V6ONLY) !== 0;
+    return writeInt(IPPROTO_IPV6, out, isBoundSo ? 1 : target.value(this));
+  },
 };
 
 const trafficClass: StreamPart = {
@@ -60,19 +82,40 @@ const group = (name: number, label: string, least: number, errno: number): Strea
     get: () => -ERRNO.ENOPROTOOPT,
   });
 
+/** struct ipv6_mreq: the interface is looked at first. */
+const joinAnycast: StreamPart = {
+  set(target, bytes) {
+    if (bytes.length < 20) return -ERRNO.EINVAL;
+    const index = readInt(bytes.subarray(16), IPPROTO_IPV6);
+    if (index === 0) return -ERRNO.EADDRNOTAVAIL;
+    const fd = target.needPlaceholder();
+    return fd < 0 || typeof interfaceName(fd, index) === "number" ? -ERRNO.ENODEV : -ERRNO.EPROTO;
+  },
+};
+
 export const STREAM_IPV6_LEVEL: readonly StreamOption[] = [
   told(numbers.IPV6_2292PKTINFO, "IPV6_2292PKTINFO"),
   told(numbers.IPV6_2292HOPLIMIT, "IPV6_2292HOPLIMIT"),
   told(numbers.IPV6_FLOWINFO, "IPV6_FLOWINFO"),
+  ...UNTOLD.map(([name, label]) => told(name, label)),
+  ipv6(IPV6_RECVERR_RFC4884, "IPV6_RECVERR_RFC4884", strictFlag()),
+  // Options of every packet, as control messages.
+  ipv6(IPV6_2292PKTOPTIONS, "IPV6_2292PKTOPTIONS", {
+    set: (_target, bytes) => (bytes.length < CMSG_BYTES ? 0 : -ERRNO.EOPNOTSUPP),
+    get: () => 0,
+  }),
   ipv6(numbers.IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS", hops),
   ipv6(numbers.IPV6_MULTICAST_IF, "IPV6_MULTICAST_IF", { ...untaken(ERRNO.ENOPROTOOPT, 0), get: readable(0) }),
   ipv6(numbers.IPV6_MULTICAST_HOPS, "IPV6_MULTICAST_HOPS", { ...untaken(ERRNO.ENOPROTOOPT, 0), get: readable(1) }),
   ipv6(numbers.IPV6_MULTICAST_LOOP, "IPV6_MULTICAST_LOOP", strictFlag(), { initial: 1 }),
   group(numbers.IPV6_ADD_MEMBERSHIP, "IPV6_ADD_MEMBERSHIP", 20, ERRNO.EPROTO),
   group(numbers.IPV6_DROP_MEMBERSHIP, "IPV6_DROP_MEMBERSHIP", 20, ERRNO.EPROTO),
-  group(numbers.IPV6_JOIN_ANYCAST, "IPV6_JOIN_ANYCAST", 20, ERRNO.EPROTO),
-  group(numbers.IPV6_LEAVE_ANYCAST, "IPV6_LEAVE_ANYCAST", 20, ERRNO.EPROTO),
-  ipv6(numbers.IPV6_ROUTER_ALERT, "IPV6_ROUTER_ALERT", { ...untaken(ERRNO.ENOPROTOOPT, 0), get: readable(0) }),
+  ipv6(numbers.IPV6_JOIN_ANYCAST, "IPV6_JOIN_ANYCAST", joinAnycast),
+  group(numbers.IPV6_LEAVE_ANYCAST, "IPV6_LEAVE_ANYCAST", 20, ERRNO.ENOENT),
+  ipv6(numbers.IPV6_ROUTER_ALERT, "IPV6_ROUTER_ALERT", {
+    set: (_target, bytes) => (bytes.length < INT_BYTES ? -ERRNO.EINVAL : -ERRNO.ENOPROTOOPT),
+    get: readable(0),
+  }),
   ipv6(numbers.IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", ranged(0, PMTUDISC_OMIT), toCore(OPTIONS.IP_MTU_DISCOVER), {
     initial: PMTUDISC_WANT,
   }),
@@ -107,9 +150,8 @@ export const STREAM_IPV6_LEVEL: readonly StreamOption[] = [
   ipv6(numbers.IPV6_DONTFRAG, "IPV6_DONTFRAG", flag({ least: 0 })),
   told(numbers.IPV6_RECVTCLASS, "IPV6_RECVTCLASS"),
   ipv6(numbers.IPV6_TCLASS, "IPV6_TCLASS", trafficClass),
-  ipv6(numbers.IPV6_AUTOFLOWLABEL, "IPV6_AUTOFLOWLABEL", asInitial({ normal: (value) => (value === 0 ? 0 : 1) }), {
-    initial: 1,
-  }),
+  // A label that the stack may choose: none is 0, which is one of them.
+  ipv6(numbers.IPV6_AUTOFLOWLABEL, "IPV6_AUTOFLOWLABEL", flag({ least: 0 }), { initial: 1 }),
   ipv6(numbers.IPV6_ADDR_PREFERENCES, "IPV6_ADDR_PREFERENCES", {
     set: (_target, bytes) =>
       bytes.length < INT_BYTES
@@ -126,7 +168,7 @@ export const STREAM_IPV6_LEVEL: readonly StreamOption[] = [
   ),
   told(numbers.IPV6_RECVORIGDSTADDR, "IPV6_RECVORIGDSTADDR"),
   ipv6(numbers.IPV6_TRANSPARENT, "IPV6_TRANSPARENT", neverOn),
-  ipv6(numbers.IPV6_UNICAST_IF, "IPV6_UNICAST_IF", asInitial({})),
-  told(numbers.IPV6_RECVFRAGSIZE, "IPV6_RECVFRAGSIZE"),
+  ipv6(numbers.IPV6_UNICAST_IF, "IPV6_UNICAST_IF", unicastInterface),
+  ipv6(numbers.IPV6_RECVFRAGSIZE, "IPV6_RECVFRAGSIZE", flag({ least: 0 })),
   ipv6(numbers.IPV6_FREEBIND, "IPV6_FREEBIND", flag(), { effect: (target) => target.portRulesChanged() }),
 ];

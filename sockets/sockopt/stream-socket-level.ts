@@ -1,6 +1,7 @@
 /** SOL_SOCKET of TCP sockets. socket(7). */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { attachGroupClassic, attachGroupHandle, detachGroupProgram } from "../bpf/attach.ts";
+import { decodeClassic, faultOf } from "../bpf/classic.ts";
 import * as numbers from "../options.ts";
 import { DEVICE, INCOMING_CPU } from "../table.ts";
 import { OPTIONS } from "../tcp/sockopts.ts";
@@ -13,6 +14,11 @@ import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts"
 
 const { SOL_SOCKET } = numbers;
 const INT_BYTES = 4;
+const LONG_BYTES = 8;
+const SOCK_RCVBUF_LOCK = 2;
+/** struct dmabuf_token, and MAX_DONTNEED_TOKENS of them. */
+const TOKEN_BYTES = 8;
+const TOKENS_MAX = 128;
 /** struct ucred: nobody. */
 const NO_CREDENTIALS = new Uint8Array(Int32Array.of(0, -1, -1).buffer);
 
@@ -30,6 +36,29 @@ const linger = (value: number): number => (value % 2 === 1 ? Math.min(Math.floor
 const lingering: StreamPart = {
   effect(target, value) {
     target.setCore(OPTIONS.SO_LINGER, linger(value));
+  },
+};
+
+/** Bytes a second, an unsigned int or long; all bits set for no bound. A bound of more than an int is none here. */
+const pacingRate: StreamPart = {
+  initial: -1,
+  set(this: StreamOption, target, bytes) {
+    if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    const isLong = bytes.length >= LONG_BYTES;
+    const given = isLong ? Number(view.getBigUint64(0, true)) : view.getUint32(0, true);
+    const value = given >= (isLong ? 2 ** 64 : 2 ** 32 - 1) ? -1 : given;
+    target.store(this, value);
+    target.setCore(OPTIONS.SO_MAX_PACING_RATE, value < 0 || value > 0x7fffffff ? 0 : value);
+    return 0;
+  },
+  get(this: StreamOption, target, out) {
+    const value = target.value(this);
+    if (out.length < LONG_BYTES) {
+      const word = value < 0 ? 2 ** 32 - 1 : Math.min(value, 2 ** 32 - 1);
+      return writeBytes(out, new Uint8Array(Uint32Array.of(word).buffer));
+    }
+    return writeBytes(out, new Uint8Array(BigInt64Array.of(BigInt(value)).buffer));
   },
 };
 
@@ -55,6 +84,39 @@ const groupProgram = (attach: typeof attachGroupClassic, classic: boolean): Stre
 function handleIn(bytes: Uint8Array): number {
   return bytes.length === INT_BYTES ? readInt(bytes, SOL_SOCKET) : -ERRNO.EINVAL;
 }
+
+/** Once locked, always locked. */
+const lockFilter: StreamPart = flag({
+  check: (value, target) => (value === 0 && isLocked(target) ? -ERRNO.EPERM : 0),
+});
+
+const isLocked = (target: StreamTarget): boolean => target.valueOf(SOL_SOCKET, numbers.SO_LOCK_FILTER) !== 0;
+
+/** No filter is run over segments: one that the kernel would take is refused. */
+const attachFilter: StreamPart = {
+  set(target, bytes) {
+    const code = readProgram(bytes, isLocked(target));
+    if (typeof code === "number") return code;
+    return faultOf(decodeClassic(code)) === null ? -ERRNO.EOPNOTSUPP : -ERRNO.EINVAL;
+  },
+  get: () => 0,
+};
+
+const attachHandle: StreamPart = {
+  set(target, bytes) {
+    if (bytes.length !== INT_BYTES) return -ERRNO.EINVAL;
+    if (isLocked(target)) return -ERRNO.EPERM;
+    const slot = target.endpoint.table.bpf.programOf(readInt(bytes, SOL_SOCKET));
+    return slot < 0 ? slot : -ERRNO.EOPNOTSUPP;
+  },
+};
+
+const detachFilter: StreamPart = {
+  set(target, bytes) {
+    if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
+    return isLocked(target) ? -ERRNO.EPERM : -ERRNO.ENOENT;
+  },
+};
 
 const detachGroup: StreamPart = {
   set(target, bytes) {
@@ -101,13 +163,14 @@ const cookie: StreamPart = {
 const deviceByName: StreamPart = {
   set(target, bytes) {
     const text = new TextDecoder().decode(bytes).replace(/\0.*$/s, "");
-    const index = text === "" ? 0 : interfaceIndex(target.needRecord(), text);
+    const fd = target.needPlaceholder();
+    const index = text === "" ? 0 : fd < 0 ? -ERRNO.ENODEV : interfaceIndex(fd, text);
     return index < 0 ? index : target.bindDevice(index);
   },
   get(target, out) {
     const index = target.recordWord(DEVICE);
     if (index === 0) return 0;
-    const name = interfaceName(target.needRecord(), index);
+    const name = interfaceName(target.needPlaceholder(), index);
     return typeof name === "number" ? name : writeBytes(out, new TextEncoder().encode(`${name}\0`));
   },
 };
@@ -126,20 +189,37 @@ export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTa
     [numbers.SO_REUSEADDR]: portRules,
     [numbers.SO_KEEPALIVE]: toCore(OPTIONS.SO_KEEPALIVE),
     [numbers.SO_OOBINLINE]: toCore(OPTIONS.SO_OOBINLINE),
-    [numbers.SO_RCVLOWAT]: toCore(OPTIONS.SO_RCVLOWAT),
+    // At most half of the buffer, which grows with it unless it was set (tcp_set_rcvlowat).
+    [numbers.SO_RCVLOWAT]: {
+      ...number({
+        normal(value, target) {
+          const isSet = (target.valueOf(SOL_SOCKET, numbers.SO_BUF_LOCK) & SOCK_RCVBUF_LOCK) !== 0;
+          const most = (isSet ? target.receiveBuffer : target.endpoint.shared.tcp.receiveBufferMax) >> 1;
+          return Math.min(value < 0 ? 0x7fffffff : value, most) || 1;
+        },
+      }),
+      ...toCore(OPTIONS.SO_RCVLOWAT),
+    },
     [numbers.SO_LINGER]: lingering,
     // Marks and priorities are of the kernel's queues and policy routes, which a segment made here never meets.
     [numbers.SO_PRIORITY]: asInitial({
       check: (value, target) => (value >= 0 && value <= PRIORITY_MAX ? 0 : adminOrRaw(target)),
     }),
     [numbers.SO_MARK]: asInitial({ check: (_, target) => adminOrRaw(target) }),
+    // No timeout of ours changes what a flow is hashed by: off or on, it is as it is.
     [numbers.SO_TXREHASH]: {
-      ...asInitial({
-        // As it is by default, and the default itself (-1).
+      ...number({
         normal: (value) => (value === -1 ? 1 : value),
         check: (value) => (value < -1 || value > 1 ? -ERRNO.EINVAL : 0),
       }),
       initial: 1,
+    },
+    // Tokens of memory of a device, of which no socket here has any: as many as are told are given back, none.
+    [numbers.SO_DEVMEM_DONTNEED]: {
+      set: (_target, bytes) =>
+        bytes.length % TOKEN_BYTES !== 0 || bytes.length > TOKENS_MAX * TOKEN_BYTES || bytes.length === 0
+          ? -ERRNO.EINVAL
+          : 0,
     },
   },
   so(numbers.SO_DONTROUTE, "SO_DONTROUTE", neverOn),
@@ -166,11 +246,7 @@ export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTa
   so(numbers.SO_BUSY_POLL, "SO_BUSY_POLL", number({ check: (value) => (value < 0 ? -ERRNO.EINVAL : 0) }), {
     initial: ({ limits }) => limits.busyRead,
   }),
-  so(numbers.SO_MAX_PACING_RATE, "SO_MAX_PACING_RATE", number(), {
-    initial: -1,
-    // A rate of more than an int, and none at all, are none here.
-    effect: (target, value) => void target.setCore(OPTIONS.SO_MAX_PACING_RATE, Math.max(value, 0)),
-  }),
+  so(numbers.SO_MAX_PACING_RATE, "SO_MAX_PACING_RATE", pacingRate),
   so(numbers.SO_INCOMING_CPU, "SO_INCOMING_CPU", number(), {
     initial: (target) => target.recordWord(INCOMING_CPU),
     effect: (target) => target.portRulesChanged(),
@@ -184,12 +260,20 @@ export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTa
   so(numbers.SO_COOKIE, "SO_COOKIE", cookie),
   so(numbers.SO_NETNS_COOKIE, "SO_NETNS_COOKIE", {
     ...refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT),
-    get: (_target, out) => (out.length < 8 ? -ERRNO.EINVAL : -ERRNO.ENOPROTOOPT),
+    get(target, out) {
+      if (out.length !== LONG_BYTES) return -ERRNO.EINVAL;
+      const fd = target.needPlaceholder();
+      return fd < 0 ? -ERRNO.ENOPROTOOPT : sys.getsockopt(fd, SOL_SOCKET, numbers.SO_NETNS_COOKIE, out);
+    },
   }),
   so(numbers.SO_PEERNAME, "SO_PEERNAME", peerName),
   so(numbers.SO_PEERCRED, "SO_PEERCRED", told(NO_CREDENTIALS)),
   so(numbers.SO_PEERGROUPS, "SO_PEERGROUPS", refused(ERRNO.ENOPROTOOPT, ERRNO.ENODATA)),
   so(numbers.SO_PEERSEC, "SO_PEERSEC", refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT)),
+  so(numbers.SO_ATTACH_FILTER, "SO_ATTACH_FILTER", attachFilter),
+  so(numbers.SO_DETACH_FILTER, "SO_DETACH_FILTER", detachFilter),
+  so(numbers.SO_LOCK_FILTER, "SO_LOCK_FILTER", lockFilter),
+  so(numbers.SO_ATTACH_BPF, "SO_ATTACH_BPF", attachHandle),
   so(numbers.SO_ATTACH_REUSEPORT_CBPF, "SO_ATTACH_REUSEPORT_CBPF", groupProgram(attachGroupClassic, true)),
   so(numbers.SO_ATTACH_REUSEPORT_EBPF, "SO_ATTACH_REUSEPORT_EBPF", groupProgram(attachGroupClassic, false)),
   so(numbers.SO_DETACH_REUSEPORT_BPF, "SO_DETACH_REUSEPORT_BPF", detachGroup),

@@ -6,6 +6,8 @@ export interface StreamTarget extends OptionTarget {
   readonly endpoint: Endpoint;
   /** State of the connection, of sockets/tcp/tcb.ts; LISTEN of a listener, CLOSED of what is not connected. */
   readonly state: number;
+  /** It is a connection, has been one, or has tried, and was not disconnected since. */
+  readonly hasLived: boolean;
   /** It has a port that bind(2) has given it, or listen(2). */
   readonly isBound: boolean;
   /** A number that no other socket of the engine has had, eight bytes. */
@@ -13,12 +15,16 @@ export interface StreamTarget extends OptionTarget {
   /** Sets an option of the connection, or of the connections to come, by its number in OPTIONS of sockets/tcp/sockopts.ts. 0 or -errno. */
   setCore(option: number, value: number): number;
   getCore(option: number): number;
+  /** The number that is kept of an option. */
+  valueOf(level: number, name: number): number;
   /** Keeps a value of another option than the one that is set. */
   storeOther(level: number, name: number, value: number): void;
   /** Whether addresses and ports have changed that decide over who may have a port: the record in the socket table is brought up to date. */
   portRulesChanged(): void;
   /** The record in the socket table, which is made when it has none yet; or -errno. */
   needRecord(): number;
+  /** The kernel's socket that stands for the record, which is made when there is none yet: a descriptor, or -errno. */
+  needPlaceholder(): number;
   /** Words of the record as they are, 0 where there is none. */
   recordWord(field: number): number;
   /** SO_BINDTOIFINDEX: 0, or -errno. */

@@ -5,7 +5,7 @@ import { CONGESTION_NAMES } from "../tcp/config.ts";
 import { OPTIONS } from "../tcp/sockopts.ts";
 import { CLOSED, LISTEN } from "../tcp/tcb.ts";
 import { flag, number, ranged, readInt, readOnly, strictFlag, writeBytes } from "./rules.ts";
-import { asInitial, neverOn, streamOption, toCore, untaken } from "./stream-rules.ts";
+import { asInitial, streamOption, toCore } from "./stream-rules.ts";
 import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
 
 const { SOL_TCP } = numbers;
@@ -19,13 +19,14 @@ const LINGER2_MAX_S = 120;
 const FIN_TIMEOUT_S = 60;
 const MSS_LEAST = 88;
 const MSS_MOST = 32_767;
-const MSS_DEFAULT = 536;
 /** SOCK_MIN_RCVBUF / 2. */
 const CLAMP_LEAST = 1152;
-const CC_INFO_BYTES = 20;
 const RTO_MAX_LEAST_MS = 1000;
 const RTO_MAX_MOST_MS = 120_000;
 const JIFFY_RTO_US = 200_000;
+const TX_DELAY_END = 1 << 28;
+/** TCP_FASTOPEN_KEY_LENGTH: one key, or two. */
+const KEY_BYTES = 16;
 
 const tcp = streamOption(SOL_TCP);
 const isIdle = ({ state }: StreamTarget): boolean => state === CLOSED || state === LISTEN;
@@ -36,25 +37,25 @@ const maxSegment: StreamPart = {
   }),
   ...toCore(OPTIONS.TCP_MAXSEG),
   get(this: StreamOption, target, out) {
-    const set = target.value(this);
-    const value = isIdle(target) ? set || target.getCore(OPTIONS.TCP_MAXSEG) || MSS_DEFAULT : target.segment;
+    const value = (isIdle(target) && target.value(this)) || target.segment;
     return writeBytes(out, intBytes(value));
   },
 };
 
 const windowClamp: StreamPart = {
+  initial: (target) => (target.hasLived ? target.getCore(OPTIONS.TCP_WINDOW_CLAMP) : 0),
   set(this: StreamOption, target, bytes) {
     if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
     const value = readInt(bytes, SOL_TCP);
     if (value === 0 && target.state !== CLOSED) return -ERRNO.EINVAL;
-    const clamp = value === 0 ? 0 : Math.max(value >>> 0, CLAMP_LEAST);
-    target.store(this, clamp | 0);
-    target.setCore(OPTIONS.TCP_WINDOW_CLAMP, Math.min(clamp, 0x7fffffff));
+    const clamp = value === 0 ? 0 : Math.max(value, CLAMP_LEAST);
+    target.store(this, clamp);
+    target.setCore(OPTIONS.TCP_WINDOW_CLAMP, clamp);
     return 0;
   },
   get(this: StreamOption, target, out) {
-    const set = target.value(this);
-    return writeBytes(out, intBytes(set !== 0 || isIdle(target) ? set : target.getCore(OPTIONS.TCP_WINDOW_CLAMP)));
+    const isOpen = target.hasLived && target.state !== CLOSED;
+    return writeBytes(out, intBytes(isOpen ? target.getCore(OPTIONS.TCP_WINDOW_CLAMP) : target.value(this)));
   },
 };
 
@@ -69,7 +70,6 @@ const congestion: StreamPart = {
   set(target, bytes) {
     if (bytes.length < 1) return -ERRNO.EINVAL;
     const name = textOf(bytes.subarray(0, NAME_BYTES - 1));
-    if (name === "") return -ERRNO.EINVAL;
     const index = (CONGESTION_NAMES as readonly string[]).indexOf(name);
     return index < 0 ? -ERRNO.ENOENT : target.setCore(OPTIONS.TCP_CONGESTION, index);
   },
@@ -100,11 +100,9 @@ const info: StreamPart = {
   get: (target, out) => writeBytes(out, target.tcpInfo()),
 };
 
-/** What a congestion control tells of itself: these two tell nothing, which the kernel says as zeroes. */
-const ccInfo: StreamPart = {
-  ...readOnly<StreamTarget>(() => 0),
-  get: (_target, out) => writeBytes(out, new Uint8Array(CC_INFO_BYTES)),
-};
+/** tcp_can_repair_sock() first, and then there are no such keys. */
+const aoRepair = ({ limits, listening }: StreamTarget): number =>
+  limits.netAdmin && !listening ? -ERRNO.ENOPROTOOPT : -ERRNO.EPERM;
 
 /** Empty, and not to be set. */
 const nothing: StreamPart = { ...readOnly<StreamTarget>(() => 0), get: () => 0 };
@@ -119,6 +117,10 @@ const range =
   (low: number, high: number) =>
   (value: number): number =>
     value < low || value > high ? -ERRNO.EINVAL : 0;
+
+/** From two of the kernel's ticks on. */
+const shortTime = (value: number, { limits }: StreamTarget): number =>
+  value <= limits.tickUs || value > JIFFY_RTO_US ? -ERRNO.EINVAL : 0;
 
 export const TCP_LEVEL: readonly StreamOption[] = [
   tcp(numbers.TCP_NODELAY, "TCP_NODELAY", flag(), toCore(OPTIONS.TCP_NODELAY)),
@@ -174,7 +176,8 @@ export const TCP_LEVEL: readonly StreamOption[] = [
     whole(ERRNO.EPERM, (out) => writeBytes(out, intBytes(0))),
   ),
   tcp(numbers.TCP_NOTSENT_LOWAT, "TCP_NOTSENT_LOWAT", number(), toCore(OPTIONS.TCP_NOTSENT_LOWAT)),
-  tcp(numbers.TCP_CC_INFO, "TCP_CC_INFO", ccInfo),
+  // Reno and CUBIC tell nothing of themselves.
+  tcp(numbers.TCP_CC_INFO, "TCP_CC_INFO", nothing),
   tcp(numbers.TCP_SAVE_SYN, "TCP_SAVE_SYN", asInitial({ check: range(0, 2) })),
   tcp(numbers.TCP_SAVED_SYN, "TCP_SAVED_SYN", nothing),
   tcp(
@@ -186,7 +189,11 @@ export const TCP_LEVEL: readonly StreamOption[] = [
     set: (_target, bytes) => (bytes.length < 1 ? -ERRNO.EINVAL : -ERRNO.ENOENT),
     get: () => 0,
   }),
-  tcp(numbers.TCP_FASTOPEN_KEY, "TCP_FASTOPEN_KEY", { set: () => -ERRNO.EINVAL, get: () => 0 }),
+  tcp(numbers.TCP_FASTOPEN_KEY, "TCP_FASTOPEN_KEY", {
+    set: (_target, bytes) =>
+      bytes.length === KEY_BYTES || bytes.length === 2 * KEY_BYTES ? -ERRNO.EOPNOTSUPP : -ERRNO.EINVAL,
+    get: () => 0,
+  }),
   tcp(
     numbers.TCP_FASTOPEN_NO_COOKIE,
     "TCP_FASTOPEN_NO_COOKIE",
@@ -198,7 +205,7 @@ export const TCP_LEVEL: readonly StreamOption[] = [
     whole(ERRNO.ENOPROTOOPT, () => -ERRNO.EINVAL),
   ),
   tcp(numbers.TCP_INQ, "TCP_INQ", strictFlag()),
-  tcp(numbers.TCP_TX_DELAY, "TCP_TX_DELAY", neverOn),
+  tcp(numbers.TCP_TX_DELAY, "TCP_TX_DELAY", asInitial({ check: range(0, TX_DELAY_END - 1) })),
   tcp(
     numbers.TCP_IS_MPTCP,
     "TCP_IS_MPTCP",
@@ -207,10 +214,10 @@ export const TCP_LEVEL: readonly StreamOption[] = [
   tcp(numbers.TCP_RTO_MAX_MS, "TCP_RTO_MAX_MS", asInitial({ check: range(RTO_MAX_LEAST_MS, RTO_MAX_MOST_MS) }), {
     initial: RTO_MAX_MOST_MS,
   }),
-  tcp(numbers.TCP_RTO_MIN_US, "TCP_RTO_MIN_US", asInitial({ check: range(5000, JIFFY_RTO_US) }), {
+  tcp(numbers.TCP_RTO_MIN_US, "TCP_RTO_MIN_US", asInitial({ check: shortTime }), {
     initial: JIFFY_RTO_US,
   }),
-  tcp(numbers.TCP_DELACK_MAX_US, "TCP_DELACK_MAX_US", asInitial({ check: range(5000, JIFFY_RTO_US) }), {
+  tcp(numbers.TCP_DELACK_MAX_US, "TCP_DELACK_MAX_US", asInitial({ check: shortTime }), {
     initial: JIFFY_RTO_US,
   }),
   ...[
@@ -218,8 +225,17 @@ export const TCP_LEVEL: readonly StreamOption[] = [
     [numbers.TCP_AO_DEL_KEY, "TCP_AO_DEL_KEY"],
     [numbers.TCP_AO_INFO, "TCP_AO_INFO"],
     [numbers.TCP_AO_GET_KEYS, "TCP_AO_GET_KEYS"],
-    [numbers.TCP_AO_REPAIR, "TCP_AO_REPAIR"],
-  ].map(([name, label]) => tcp(name as number, label as string, untaken(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT))),
+  ].map(([name, label]) =>
+    tcp(
+      name as number,
+      label as string,
+      whole(ERRNO.ENOPROTOOPT, () => -ERRNO.ENOPROTOOPT),
+    ),
+  ),
+  tcp(numbers.TCP_AO_REPAIR, "TCP_AO_REPAIR", {
+    set: (target, bytes) => (bytes.length < INT_BYTES ? -ERRNO.EINVAL : aoRepair(target)),
+    get: aoRepair,
+  }),
 ];
 
 function intBytes(value: number): Uint8Array {

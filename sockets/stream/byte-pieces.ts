@@ -51,15 +51,17 @@ export class BytePieces {
     }
   }
 
-  /** Copies the first bytes out of `memory`, at most all. */
-  copy(memory: Uint8Array, into: Uint8Array, at: number, count: number): void {
+  /** Copies the first bytes out of `memory`, at most all. @param passed bytes before them */
+  copy(memory: Uint8Array, into: Uint8Array, at: number, count: number, passed = 0): void {
     let done = 0;
+    let skip = passed;
     for (let i = 0; done < count; i++) {
       const piece = this.place(i);
-      const from = this.words[piece];
-      const length = Math.min(this.words[piece + 1], count - done);
-      copyOut(memory, from, into, at + done, length);
+      const skipped = Math.min(skip, this.words[piece + 1]);
+      const length = Math.min(this.words[piece + 1] - skipped, count - done);
+      copyOut(memory, this.words[piece] + skipped, into, at + done, length);
       done += length;
+      skip -= skipped;
     }
   }
 

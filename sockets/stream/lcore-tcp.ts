@@ -30,7 +30,7 @@ import { TCP_COUNTERS } from "../tcp/counters.ts";
 import { input4, input6 } from "../tcp/input.ts";
 import { accept } from "../tcp/listen.ts";
 import { tellOrigin } from "../tcp/records.ts";
-import { queuedBytes } from "../tcp/send-queue.ts";
+import { outstanding } from "../tcp/send-queue.ts";
 import { getOption, setOption } from "../tcp/sockopts.ts";
 import {
   CLOSED,
@@ -527,7 +527,7 @@ export class LcoreTcp implements TcpOpener {
   }
 
   queued(socket: TcpSocket, unsent: boolean): number {
-    return queuedBytes(this.tcp.w, socket.id * TCB_WORDS, unsent);
+    return outstanding(this.tcp.w, socket.id * TCB_WORDS, unsent);
   }
 
   state(socket: TcpSocket): number {

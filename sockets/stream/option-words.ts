@@ -1,9 +1,9 @@
 /** Options of a socket as words of its record (sockets/tcp/tcb.ts): what is carried over when a draft becomes a connection. */
 import { INHERITED, INHERITED_FLAGS, INHERITED_LOCKS } from "../tcp/inherited.ts";
-import { F_CORK, F_PINGPONG, FLAGS, LOCKS } from "../tcp/tcb.ts";
+import { F_CORK, FLAGS, LOCKS } from "../tcp/tcb.ts";
 
-/** Bits of FLAGS that options set: those that a listener's connections begin with, and two more. */
-const FLAGS_MASK = INHERITED_FLAGS | F_CORK | F_PINGPONG;
+/** Bits of FLAGS that options set: those that a listener's connections begin with, and one more. */
+const FLAGS_MASK = INHERITED_FLAGS | F_CORK;
 
 /** The two words of which options have bits, and those that are an option as a whole. */
 const OPTION_WORDS = [FLAGS, LOCKS, ...INHERITED] as const;

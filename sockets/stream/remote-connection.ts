@@ -7,18 +7,23 @@
  * came before it. Only what the order does not matter for is read from the record: room to write, options, addresses.
  */
 import {
+  CLOSE_WAIT,
   COPIED,
+  ESTABLISHED,
   EV_CLOSED,
   EV_CONNECTED,
   EV_ERROR,
   EV_URGENT,
   EV_WRITABLE,
   F_OOBINLINE,
+  FIN_WAIT_2,
   FLAGS,
+  LAST_ACK,
   NOTSENT_LOWAT,
   SND_BUF,
   SND_NXT,
   SND_UNA,
+  SYN_SENT,
   TCB_WORDS,
   URG_READ,
   WRITE_SEQ,
@@ -77,6 +82,8 @@ export class RemoteConnection {
   urgent = 0;
   mark = 0;
   oobInline = false;
+  /** TCP_NOTSENT_LOWAT, as it was set last. */
+  notSentLow = 0;
   /** The slot of the last write, and its number in the ring: while it is not published more may be put into its frame. */
   slot = -1;
   slotNumber = 0;
@@ -110,6 +117,7 @@ export class RemoteConnection {
     this.readSeq = w[c + COPIED];
     this.writeSeq = w[c + WRITE_SEQ];
     this.oobInline = (w[c + FLAGS] & F_OOBINLINE) !== 0;
+    this.notSentLow = w[c + NOTSENT_LOWAT];
   }
 
   /** A MSG_TCP_TELL. */
@@ -138,9 +146,14 @@ export class RemoteConnection {
 
   // ---- receiving ----
 
+  /** The next byte is the urgent one, and is not to be read among the others. */
+  get isMarkAhead(): boolean {
+    return this.urgent !== 0 && !this.oobInline && this.mark === this.readSeq && this.pieces.bytes > 0;
+  }
+
   /** Takes the urgent byte out of the way, where it is next and is not to be read among the others. */
   stepOverMark(): void {
-    if (this.urgent === 0 || this.oobInline || this.mark !== this.readSeq || this.pieces.bytes === 0) return;
+    if (!this.isMarkAhead) return;
     this.urgent = 0;
     this.take(1);
   }
@@ -165,6 +178,13 @@ export class RemoteConnection {
     return this.isEnded || this.receiveShut || this.phase === OVER;
   }
 
+  /** The state it was in before it ended, as far as the thread has been told. */
+  get stateBefore(): number {
+    if (this.phase === CONNECTING) return SYN_SENT;
+    if (this.isEnded) return this.sendShut ? LAST_ACK : CLOSE_WAIT;
+    return this.sendShut ? FIN_WAIT_2 : ESTABLISHED;
+  }
+
   // ---- sending ----
 
   private get queued(): number {
@@ -179,9 +199,8 @@ export class RemoteConnection {
 
   /** As isWritable() of the core. */
   get isWritable(): boolean {
-    const { w, c } = this;
-    const low = w[c + NOTSENT_LOWAT];
-    if (low > 0 && ((this.writeSeq - w[c + SND_NXT]) | 0) >= low) return false;
+    const { c, notSentLow: low, w } = this;
+    if (low > 0 && 2 * ((this.writeSeq - w[c + SND_NXT]) | 0) >= low) return false;
     return this.space >= this.queued >> 1;
   }
 

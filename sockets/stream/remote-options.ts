@@ -22,6 +22,7 @@ export class RemoteOptions {
     const result = setOption(tcp, trial, option, value);
     if (result < 0) return result;
     if (option === OPTIONS.SO_OOBINLINE) connection.oobInline = value !== 0;
+    if (option === OPTIONS.TCP_NOTSENT_LOWAT) connection.notSentLow = value;
     // The segment size is what both ends and the path make of it.
     if (option === OPTIONS.TCP_MAXSEG) return 0;
     connection.options ??= new Map();

@@ -27,7 +27,7 @@ import {
   SHUT_WR,
 } from "../tcp/calls.ts";
 import type { Tcp } from "../tcp/core.ts";
-import { queuedBytes } from "../tcp/send-queue.ts";
+import { outstanding } from "../tcp/send-queue.ts";
 import { getOption, OPTIONS, setOption } from "../tcp/sockopts.ts";
 import {
   CLOSED,
@@ -38,6 +38,8 @@ import {
   EV_READABLE,
   EV_URGENT,
   EV_WRITABLE,
+  F_SND_SHUT,
+  FLAGS,
   LOCAL,
   PORTS,
   REMOTE,
@@ -344,15 +346,19 @@ export class RemoteTcp implements TcpOpener {
     if (connection === null) return -ERRNO.EBADF;
     if (connection.phase === DRAFT)
       return coreReceive(this.core, connection.draft, this.core.chunks.views, 0, length, 0);
-    if ((flags & MSG_OOB) !== 0) return readUrgent(connection, into, offset, length);
-    connection.stepOverMark();
-    const count = connection.upToMark(Math.min(connection.pieces.bytes, length));
+    const peeks = (flags & MSG_PEEK) !== 0;
+    if ((flags & MSG_OOB) !== 0) return readUrgent(connection, into, offset, length, peeks);
+    // Who only looks passes over the urgent byte, and leaves it.
+    const passed = peeks && connection.isMarkAhead ? 1 : 0;
+    if (!peeks) connection.stepOverMark();
+    const there = Math.min(connection.pieces.bytes - passed, length);
+    const count = passed === 1 ? there : connection.upToMark(there);
     if (count === 0) {
       this.returnSoon(connection);
       return length === 0 ? 0 : nothingToRead(connection);
     }
-    connection.pieces.copy(this.memoryOf(connection), into, offset, count);
-    if ((flags & MSG_PEEK) === 0) connection.take(count);
+    connection.pieces.copy(this.memoryOf(connection), into, offset, count, passed);
+    if (!peeks) connection.take(count);
     this.returnSoon(connection);
     return count;
   }
@@ -424,7 +430,9 @@ export class RemoteTcp implements TcpOpener {
     let bits = connection.error !== 0 ? EV_ERROR : 0;
     if (phase === CONNECTING) return bits;
     const { isDone, sendShut } = connection;
-    if (isDone || connection.pieces.bytes >= this.getOption(socket, OPTIONS.SO_RCVLOWAT)) bits |= EV_READABLE;
+    // An urgent byte that is next is not to be read among the others.
+    const readable = connection.pieces.bytes - (connection.isMarkAhead ? 1 : 0);
+    if (isDone || readable >= this.getOption(socket, OPTIONS.SO_RCVLOWAT)) bits |= EV_READABLE;
     if (phase === OVER || (isDone && sendShut)) bits |= EV_HANGUP;
     if (sendShut || phase === OVER) bits |= EV_WRITABLE;
     else if (!connection.isWritable) this.writer.wantRoom(connection);
@@ -449,16 +457,20 @@ export class RemoteTcp implements TcpOpener {
     const connection = this.of(socket);
     if (connection === null || connection.id < 0) return 0;
     const { c, w } = connection;
-    // What the lcore has not taken yet is written all the same.
-    const untaken = connection.sendShut ? 0 : Math.max((connection.writeSeq - Atomics.load(w, c + WRITE_SEQ)) | 0, 0);
-    return queuedBytes(w, c, unsent) + untaken;
+    const known = outstanding(w, c, unsent);
+    if (connection.phase !== OPEN) return known;
+    // What the lcore has not taken yet is written all the same, and so is the FIN.
+    const fin = connection.sendShut && (Atomics.load(w, c + FLAGS) & F_SND_SHUT) === 0 ? 1 : 0;
+    return known + fin + Math.max((connection.writeSeq - Atomics.load(w, c + WRITE_SEQ)) | 0, 0);
   }
 
   state(socket: TcpSocket): number {
     const connection = this.of(socket);
     if (connection === null || socket.closed || connection.phase === DRAFT) return CLOSED;
     if (connection.id < 0) return connection.phase === CONNECTING ? SYN_SENT : CLOSED;
-    return Atomics.load(connection.w, connection.c + STATE);
+    const state = Atomics.load(connection.w, connection.c + STATE);
+    // That it is over counts once it has been told how.
+    return state === CLOSED && connection.phase !== OVER ? connection.stateBefore : state;
   }
 
   word(socket: TcpSocket, field: number): number {
@@ -545,6 +557,7 @@ export class RemoteTcp implements TcpOpener {
     }
     const errno = words[at + X_RESULT];
     if (errno !== 0) {
+      socket.refusal = errno;
       connection.fail(errno);
       connection.phase = OVER;
       connection.events |= EV_ERROR | EV_HANGUP | EV_CLOSED;
@@ -602,17 +615,25 @@ export class RemoteTcp implements TcpOpener {
   }
 }
 
-function readUrgent(connection: RemoteConnection, into: Uint8Array, offset: number, length: number): number {
+function readUrgent(
+  connection: RemoteConnection,
+  into: Uint8Array,
+  offset: number,
+  length: number,
+  peeks: boolean,
+): number {
   const { urgent } = connection;
   if (length === 0 || urgent === 0 || (urgent & URG_READ) !== 0 || connection.oobInline) return -ERRNO.EINVAL;
   if ((urgent & URG_VALID) === 0) return -ERRNO.EAGAIN;
-  connection.urgent = URG_READ;
+  if (!peeks) connection.urgent = URG_READ;
   into[offset] = urgent & 0xff;
   return 1;
 }
 
 /** Whether there is nothing to read for now, or no more: 0, -EAGAIN, or the connection's error. */
 function nothingToRead(connection: RemoteConnection): number {
+  // The end of the stream comes before whatever has happened since (SOCK_DONE).
+  if (connection.isEnded) return 0;
   const error = connection.takeError();
   if (error !== 0) return -error;
   return connection.isDone ? 0 : -ERRNO.EAGAIN;

@@ -42,6 +42,8 @@ export class TcpSocket {
   record = -1;
   /** handlers.ended was called. */
   endTold = false;
+  /** errno of a connect() that has failed where the lcore was asked for it: nothing was sent. */
+  refusal = 0;
   /** True once close() or abort() was called. */
   closed = false;
 

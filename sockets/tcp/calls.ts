@@ -12,6 +12,7 @@ import { openWithSyn } from "./emit.ts";
 import { prepare } from "./establish.ts";
 import { initialSequence } from "./isn.ts";
 import { startListening, stopListening } from "./listen.ts";
+import { MSS_DEFAULT_4, MSS_DEFAULT_6 } from "./mss.ts";
 import { push, tellUrgent } from "./output.ts";
 import { choosePort } from "./ports.ts";
 import { consume } from "./reassembly.ts";
@@ -73,11 +74,12 @@ import {
   TIME_WAIT,
   URG_VALID,
   URGENT,
+  USER_MSS,
   WINDOW_CLAMP,
   WRITE_SEQ,
 } from "./tcb.ts";
 import { isUnicast } from "./unicast.ts";
-import { atMark, takeByte, upToMark } from "./urgent.ts";
+import { atMark, isMarkAhead, takeByte, upToMark } from "./urgent.ts";
 import { adjustSpace } from "./window.ts";
 
 /** Flags of send() and receive() (include/linux/socket.h). */
@@ -156,8 +158,8 @@ export function connect(t: Tcp, id: number, address: Int32Array, port: number): 
   w[c + ISS] = initialSequence(t, c);
   w[c + RCV_NXT] = 0;
   w[c + IRS] = 0;
-  // Until its SYN says more, the peer takes what the link takes.
-  w[c + PEER_MSS] = 65_535;
+  // Until its SYN says more (tcp_connect_init).
+  w[c + PEER_MSS] = w[c + USER_MSS] || ((w[c + FLAGS] & F_V6) !== 0 ? MSS_DEFAULT_6 : MSS_DEFAULT_4);
   prepare(t, c);
   if (!t.insertFlow(c) || !openWithSyn(t, c)) {
     t.removeFlow(c);
@@ -227,28 +229,35 @@ export function takeError(w: Int32Array, c: number): number {
 export function receive(t: Tcp, id: number, views: FrameViews, offset: number, length: number, flags: number): number {
   const { w, chunks } = t;
   const c = id * TCB_WORDS;
-  if ((flags & MSG_OOB) !== 0) return receiveUrgent(t, c, views, offset, length);
-  if (atMark(w, c)) stepOverMark(t, c);
-  const count = upToMark(w, c, Math.min(readable(w, c), length));
+  const peeks = (flags & MSG_PEEK) !== 0;
+  if ((flags & MSG_OOB) !== 0) return receiveUrgent(t, c, views, offset, length, peeks);
+  // Who only looks passes over the urgent byte, and leaves it.
+  let passed = peeks && isMarkAhead(w, c) ? 1 : 0;
+  if (!peeks && atMark(w, c)) stepOverMark(t, c);
+  const there = Math.min(readable(w, c) - passed, length);
+  const count = passed === 1 ? there : upToMark(w, c, there);
   if (count <= 0) return length === 0 ? 0 : nothingToRead(w, c);
   let left = count;
   let to = offset;
   for (let chunk = w[c + RCV_HEAD]; left > 0; chunk = chunks.next[chunk]) {
-    const here = Math.min(left, chunks.end[chunk] - chunks.begin[chunk]);
-    copy(views, to, chunks.views, chunks.begin[chunk], here);
+    const here = Math.min(left, chunks.end[chunk] - chunks.begin[chunk] - passed);
+    copy(views, to, chunks.views, chunks.begin[chunk] + passed, here);
     to += here;
     left -= here;
+    passed = 0;
   }
-  if ((flags & MSG_PEEK) === 0) taken(t, c, count);
+  if (!peeks) taken(t, c, count);
   return count;
 }
 
 /** Whether a socket has nothing to read for now, or no more: 0, -EAGAIN, or its error. */
 function nothingToRead(w: Int32Array, c: number): number {
+  // The end of the stream comes before whatever has happened since (SOCK_DONE).
+  if ((w[c + FLAGS] & F_FIN_RCVD) !== 0) return 0;
   const error = takeError(w, c);
   if (error !== 0) return error;
   const state = w[c + STATE];
-  if ((w[c + FLAGS] & (F_FIN_RCVD | F_RCV_SHUT)) !== 0 || state === TIME_WAIT) return 0;
+  if ((w[c + FLAGS] & F_RCV_SHUT) !== 0 || state === TIME_WAIT) return 0;
   if (state === CLOSED) return w[c + IRS] === 0 && w[c + ISS] === 0 ? -ERRNO.ENOTCONN : 0;
   return state === LISTEN ? -ERRNO.ENOTCONN : -ERRNO.EAGAIN;
 }
@@ -293,10 +302,10 @@ function stepOverMark(t: Tcp, c: number): void {
   consume(t, c, 1);
 }
 
-function receiveUrgent(t: Tcp, c: number, views: FrameViews, offset: number, length: number): number {
+function receiveUrgent(t: Tcp, c: number, views: FrameViews, offset: number, length: number, peeks: boolean): number {
   const { w } = t;
   if (length === 0) return -ERRNO.EINVAL;
-  const byte = takeByte(w, c);
+  const byte = takeByte(w, c, peeks);
   if (byte === -1) return -ERRNO.EINVAL;
   if (byte === -2) return -ERRNO.EAGAIN;
   views.bytes[offset] = byte;
@@ -319,7 +328,6 @@ export function shutdown(t: Tcp, id: number, how: number): number {
   }
   if (how !== SHUT_WR) {
     w[c + FLAGS] |= F_RCV_SHUT;
-    t.event(c, EV_READABLE | EV_HANGUP);
   }
   if (how !== SHUT_RD) sendFin(t, c);
   return 0;
@@ -397,7 +405,8 @@ export function poll(t: Tcp, id: number): number {
   if ((w[c + ERROR] & 0xffff) !== 0) bits |= EV_ERROR;
   if (state === LISTEN || state === SYN_SENT || state === SYN_RECEIVED) return bits;
   const ended = (w[c + FLAGS] & (F_FIN_RCVD | F_RCV_SHUT)) !== 0 || state === CLOSED || state === TIME_WAIT;
-  if (ended || readable(w, c) >= w[c + RCV_LOWAT]) bits |= EV_READABLE;
+  const bytes = readable(w, c) - (isMarkAhead(w, c) ? 1 : 0);
+  if (ended || bytes >= w[c + RCV_LOWAT]) bits |= EV_READABLE;
   if (state === CLOSED || state === TIME_WAIT || (ended && (w[c + FLAGS] & F_SND_SHUT) !== 0)) bits |= EV_HANGUP;
   if ((w[c + FLAGS] & F_SND_SHUT) !== 0 || isWritable(w, c)) bits |= EV_WRITABLE;
   else w[c + FLAGS] |= F_NOSPACE;

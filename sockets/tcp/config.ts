@@ -38,7 +38,7 @@ export interface TcpConfig {
   /** Bytes of a receive buffer: at the start, at most (net.ipv4.tcp_rmem). Half of it is window. */
   receiveBuffer: number;
   receiveBufferMax: number;
-  /** Bytes of a send buffer: at the start, at most (net.ipv4.tcp_wmem). */
+  /** Bytes of a send buffer: of a new socket, at most (net.ipv4.tcp_wmem). A connection begins with what its first window needs. */
   sendBuffer: number;
   sendBufferMax: number;
   windowScaling: boolean;
@@ -109,7 +109,7 @@ export const TCP_DEFAULTS: TcpConfig = {
   timeWaitReuse: true,
   receiveBuffer: 131_072,
   receiveBufferMax: 6 << 20,
-  sendBuffer: 87_040,
+  sendBuffer: 16_384,
   sendBufferMax: 4 << 20,
   windowScaling: true,
   timestamps: true,

@@ -9,7 +9,9 @@ import { startKeepalive } from "./keepalive.ts";
 import { queueAccept } from "./listen.ts";
 import { syncMss } from "./mss.ts";
 import { updatePacing } from "./pacing.ts";
+import { beginSendBuffer } from "./send-queue.ts";
 import {
+  DEFER_COUNT,
   ESTABLISHED,
   EV_CONNECTED,
   EV_WRITABLE,
@@ -43,7 +45,7 @@ import {
   STATE,
   TS_OFFSET,
 } from "./tcb.ts";
-import { initWindow } from "./window.ts";
+import { beginWindow, initWindow } from "./window.ts";
 
 /** Duplicate acknowledgments, or segments of reordering, to begin with (net.ipv4.tcp_reordering). */
 const REORDERING_DEFAULT = 3;
@@ -80,11 +82,15 @@ export function becomeEstablished(t: Tcp, c: number): void {
   syncMss(t, c);
   initAckPolicy(w, c);
   initControl(t, c);
+  beginSendBuffer(t, c);
+  beginWindow(t, c);
   w[c + LAST_RCV_MS] = t.ms;
   w[c + LAST_ACK_MS] = t.ms;
   w[c + LAST_SND_MS] = t.ms;
   startKeepalive(t, c);
   if ((w[c + FLAGS] & F_PASSIVE) !== 0) {
+    // That was the listener's, for the handshake.
+    w[c + DEFER_COUNT] = 0;
     queueAccept(t, c);
     t.event(c, EV_WRITABLE);
   } else t.event(c, EV_CONNECTED | EV_WRITABLE);

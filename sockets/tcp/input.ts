@@ -3,6 +3,7 @@
  * RFC 9293, section 3.10.7.4, with the checks of RFC 5961 and RFC 7323. A segment that continues an established
  * connection as expected takes a short way (header prediction).
  */
+import { ERRNO } from "af-xdp-bindings";
 import { IPPROTO_TCP, IPV4_DST, IPV4_SRC, IPV4_TOS } from "../wire/ipv4.ts";
 import { IPV6_DST, IPV6_SRC, ipv6TrafficClass } from "../wire/ipv6.ts";
 import {
@@ -391,15 +392,16 @@ function afterAck(t: Tcp, c: number): boolean {
   return true;
 }
 
-/** Data for an application that has closed: the peer is told that nobody reads it (RFC 9293, section 3.6.1). */
+/** Data for an application that has closed, or reads no more: the peer is told that nobody does (RFC 9293, section 3.6.1). */
 function closedForData(t: Tcp, c: number): boolean {
   const { w } = t;
   const state = w[c + STATE];
   if (t.segLength === 0 || (state !== FIN_WAIT_1 && state !== FIN_WAIT_2)) return false;
-  if ((w[c + FLAGS] & F_ORPHAN) === 0) return false;
+  const isOrphan = (w[c + FLAGS] & F_ORPHAN) !== 0;
+  if (!isOrphan && (w[c + FLAGS] & F_RCV_SHUT) === 0) return false;
   if (((t.segSeq + t.segLength - w[c + RCV_NXT]) | 0) <= 0) return false;
   t.counters[N.TCPAbortOnData]++;
   answerReset(t, c);
-  finish(t, c, 0);
+  finish(t, c, isOrphan ? 0 : ERRNO.ECONNRESET);
   return true;
 }

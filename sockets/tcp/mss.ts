@@ -6,8 +6,8 @@ import type { Tcp } from "./core.ts";
 import { F_V6, FLAGS, LOCAL, MSS, PEER_MSS, PMTU, USER_MSS } from "./tcb.ts";
 
 /** What a peer takes that does not say (RFC 9293, MUST-15). */
-const MSS_DEFAULT_4 = 536;
-const MSS_DEFAULT_6 = 1220;
+export const MSS_DEFAULT_4 = 536;
+export const MSS_DEFAULT_6 = 1220;
 
 /** Bytes of the headers before a segment's data. */
 export function headerBytes(w: Int32Array, c: number): number {
@@ -21,15 +21,15 @@ export function advertisedMss(t: Tcp, c: number): number {
   return Math.max(Math.min(link, w[c + USER_MSS] === 0 ? link : w[c + USER_MSS], 65_535), t.config.mssFloor);
 }
 
-/** Takes note of the peer's MSS option, 0 for none. */
+/** Takes note of the peer's MSS option, 0 for none, or of the user's, where that is less. */
 export function setPeerMss(w: Int32Array, c: number, option: number): void {
-  w[c + PEER_MSS] = option !== 0 ? option : (w[c + FLAGS] & F_V6) !== 0 ? MSS_DEFAULT_6 : MSS_DEFAULT_4;
+  const peer = option !== 0 ? option : (w[c + FLAGS] & F_V6) !== 0 ? MSS_DEFAULT_6 : MSS_DEFAULT_4;
+  w[c + PEER_MSS] = w[c + USER_MSS] === 0 ? peer : Math.min(peer, w[c + USER_MSS]);
 }
 
-/** Works out MSS anew: the peer's, the path's, the user's, whichever is least (tcp_sync_mss). */
+/** Works out MSS anew: the peer's, or the path's, whichever is less (tcp_sync_mss). */
 export function syncMss(t: Tcp, c: number): void {
   const { w } = t;
-  let mss = Math.min(w[c + PMTU] - headerBytes(w, c), w[c + PEER_MSS]);
-  if (w[c + USER_MSS] !== 0) mss = Math.min(mss, w[c + USER_MSS]);
+  const mss = Math.min(w[c + PMTU] - headerBytes(w, c), w[c + PEER_MSS]);
   w[c + MSS] = Math.max(mss, t.config.mssFloor);
 }

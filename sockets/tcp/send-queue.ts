@@ -22,6 +22,19 @@ import {
   WRITE_SEQ,
 } from "./tcb.ts";
 
+/**
+ * What Linux charges a segment in flight besides its bytes: headers and struct skb_shared_info, the whole rounded up to a power of
+ * two, and struct sk_buff (tcp_sndbuf_expand, on x86-64 with the drivers of a distribution).
+ */
+const SEGMENT_HEAD = 640;
+const SEGMENT_NOTE = 256;
+
+/** SIOCOUTQ and SIOCOUTQNSD: queuedBytes(), and our FIN counts as a byte. Another thread may ask. */
+export function outstanding(w: Int32Array, c: number, unsent: boolean): number {
+  const fin = (w[c + FLAGS] & F_SND_SHUT) !== 0 ? 1 : 0;
+  return Math.max((w[c + WRITE_SEQ] + fin - w[c + (unsent ? SND_NXT : SND_UNA)]) | 0, 0);
+}
+
 /** Bytes written and not acknowledged, or with `unsent` those not sent. Another thread may ask. */
 export function queuedBytes(w: Int32Array, c: number, unsent = false): number {
   // SND.UNA is beyond WRITE_SEQ once our FIN is acknowledged, and behind it by the SYN at the start.
@@ -39,8 +52,18 @@ export function sendSpace(w: Int32Array, c: number): number {
 export function isWritable(w: Int32Array, c: number): boolean {
   const unsent = (w[c + WRITE_SEQ] - w[c + SND_NXT]) | 0;
   const low = w[c + NOTSENT_LOWAT];
-  if (low > 0 && unsent >= low) return false;
+  // Half of it, so that a writer is woken for more than a byte (__tcp_stream_memory_free).
+  if (low > 0 && 2 * unsent >= low) return false;
   return sendSpace(w, c) >= queuedBytes(w, c) >> 1;
+}
+
+/** The handshake is over: room for the first window, as Linux counts it. */
+export function beginSendBuffer(t: Tcp, c: number): void {
+  const { w, config } = t;
+  if ((w[c + LOCKS] & L_SNDBUF) !== 0) return;
+  const charge = 2 ** Math.ceil(Math.log2(w[c + MSS] + SEGMENT_HEAD)) + SEGMENT_NOTE;
+  const wanted = 2 * Math.max(config.initialWindow, w[c + REORDERING] + 1) * charge;
+  w[c + SND_BUF] = Math.max(w[c + SND_BUF], Math.min(wanted, config.sendBufferMax));
 }
 
 /** Bytes have been acknowledged: the buffer grows with the window (tcp_sndbuf_expand), and who waits for room hears of it. */

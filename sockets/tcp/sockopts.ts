@@ -5,7 +5,6 @@ import { CONGESTION_NAMES } from "./config.ts";
 import { initControl } from "./congestion/control.ts";
 import type { Tcp } from "./core.ts";
 import { startKeepalive } from "./keepalive.ts";
-import { syncMss } from "./mss.ts";
 import { push } from "./output.ts";
 import { updatePacing } from "./pacing.ts";
 import { readable } from "./receive.ts";
@@ -41,7 +40,6 @@ import {
   NOTSENT_LOWAT,
   PACING_MAX,
   PACING_RATE,
-  PEER_MSS,
   RCV_BUF,
   RCV_LOWAT,
   SND_BUF,
@@ -100,6 +98,8 @@ const MSS_MOST = 32_767;
 /** SOCK_MIN_RCVBUF / 2: the least clamp. */
 const CLAMP_LEAST = 1152;
 const RCVBUF_LEAST = 2304;
+/** What an int holds twice; memory for all of it there need not be (tcp_mem). */
+const BUFFER_MOST = 0x3fffffff;
 const SNDBUF_LEAST = 4608;
 
 /**
@@ -137,7 +137,7 @@ function setTcp(t: Tcp, c: number, option: number, value: number): number {
     case OPTIONS.TCP_MAXSEG:
       if (value !== 0 && !within(value, MSS_LEAST, MSS_MOST)) return bad;
       w[c + USER_MSS] = value;
-      if (w[c + PEER_MSS] !== 0) syncMss(t, c);
+      // For the next handshake: this one's is over.
       return 0;
     case OPTIONS.TCP_KEEPIDLE:
       if (!within(value, 1, KEEPIDLE_MAX)) return bad;
@@ -222,11 +222,11 @@ function setOther(t: Tcp, c: number, option: number, value: number): number {
   const { w, config } = t;
   switch (option) {
     case OPTIONS.SO_SNDBUF:
-      w[c + SND_BUF] = Math.max(Math.min(value, config.sendBufferMax >> 1) * 2, SNDBUF_LEAST);
+      w[c + SND_BUF] = Math.max(Math.min(value, BUFFER_MOST) * 2, SNDBUF_LEAST);
       w[c + LOCKS] |= L_SNDBUF;
       return 0;
     case OPTIONS.SO_RCVBUF:
-      w[c + RCV_BUF] = Math.max(Math.min(value, config.receiveBufferMax >> 1) * 2, RCVBUF_LEAST);
+      w[c + RCV_BUF] = Math.max(Math.min(value, BUFFER_MOST) * 2, RCVBUF_LEAST);
       w[c + LOCKS] |= L_RCVBUF;
       if ((w[c + LOCKS] & L_CLAMP) === 0) w[c + WINDOW_CLAMP] = w[c + RCV_BUF] >> 1;
       return 0;
@@ -244,6 +244,11 @@ function setOther(t: Tcp, c: number, option: number, value: number): number {
     case OPTIONS.SO_RCVLOWAT:
       if (value < 0) return -ERRNO.EINVAL;
       w[c + RCV_LOWAT] = Math.max(value, 1);
+      // So much has to find room (tcp_set_rcvlowat).
+      if ((w[c + LOCKS] & L_RCVBUF) === 0 && 2 * value > w[c + RCV_BUF]) {
+        w[c + RCV_BUF] = Math.min(2 * value, config.receiveBufferMax);
+        w[c + WINDOW_CLAMP] = w[c + RCV_BUF] >> 1;
+      }
       return 0;
     case OPTIONS.SO_MAX_PACING_RATE:
       w[c + PACING_MAX] = Math.max(value, 0);

@@ -45,6 +45,11 @@ export function atMark(w: Int32Array, c: number): boolean {
   return w[c + URGENT] !== 0 && w[c + COPIED] === w[c + RCV_UP];
 }
 
+/** The next byte is the urgent one, and is not to be read among the others. */
+export function isMarkAhead(w: Int32Array, c: number): boolean {
+  return atMark(w, c) && (w[c + FLAGS] & F_OOBINLINE) === 0;
+}
+
 /**
  * How far a read may go: not beyond the urgent byte.
  * @returns bytes of `count`; 0: the urgent byte is next, and is to be stepped over
@@ -60,11 +65,11 @@ export function upToMark(w: Int32Array, c: number, count: number): number {
   return Math.min(ahead, count);
 }
 
-/** Takes the urgent byte (MSG_OOB): 0..255, -1: there is none or it was read, -2: it has not come. */
-export function takeByte(w: Int32Array, c: number): number {
+/** Takes the urgent byte (MSG_OOB), or looks at it: 0..255, -1: there is none or it was read, -2: it has not come. */
+export function takeByte(w: Int32Array, c: number, peeks: boolean): number {
   const urgent = w[c + URGENT];
   if (urgent === 0 || (urgent & URG_READ) !== 0 || (w[c + FLAGS] & F_OOBINLINE) !== 0) return -1;
   if ((urgent & URG_VALID) === 0) return -2;
-  w[c + URGENT] = URG_READ;
+  if (!peeks) w[c + URGENT] = URG_READ;
   return urgent & 0xff;
 }

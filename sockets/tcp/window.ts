@@ -54,11 +54,13 @@ export function scaleFor(bufferMax: number): number {
   return scale;
 }
 
-/** Sets a new connection's window; the first one told is never scaled. */
+/** Sets a new connection's window; the first one told is never scaled. Its bound is that of what can be told (tcp_select_initial_window). */
 export function initWindow(t: Tcp, c: number): void {
-  const { w } = t;
+  const { w, config } = t;
   w[c + ADV_MSS] = advertisedMss(t, c);
   const mss = w[c + ADV_MSS] - ((w[c + FLAGS] & F_TS) !== 0 && (w[c + FLAGS] & F_PASSIVE) !== 0 ? TS_LENGTH : 0);
+  const scale = config.windowScaling ? scaleFor(config.receiveBufferMax) : 0;
+  if ((w[c + LOCKS] & L_CLAMP) === 0) w[c + WINDOW_CLAMP] = WINDOW_FIELD_MAX << scale;
   let space = Math.min(w[c + RCV_BUF] >> 1, w[c + WINDOW_CLAMP]);
   if (space > mss) space -= space % mss;
   w[c + RCV_WND] = Math.min(space, WINDOW_FIELD_MAX);
@@ -68,6 +70,17 @@ export function initWindow(t: Tcp, c: number): void {
   w[c + SPACE_SEQ] = w[c + RCV_NXT];
   w[c + SPACE_US] = t.us;
   w[c + SPACE] = Math.min(w[c + RCV_WND], 10 * mss);
+}
+
+/** The handshake is over: the buffer bounds the window, but for a segment (tcp_init_buffer_space). */
+export function beginWindow(t: Tcp, c: number): void {
+  const { w } = t;
+  const most = w[c + RCV_BUF] >> 1;
+  const mss = advertisedMss(t, c) - ((w[c + FLAGS] & F_TS) !== 0 ? TS_LENGTH : 0);
+  let clamp = Math.min(w[c + WINDOW_CLAMP], most);
+  if (clamp > 2 * mss && clamp + mss > most) clamp = Math.max(2 * mss, most - mss);
+  w[c + WINDOW_CLAMP] = clamp;
+  w[c + RCV_SSTHRESH] = Math.min(w[c + RCV_SSTHRESH], clamp);
 }
 
 /** Bytes of what has been told that are still open: RCV.WND of RFC 9293. */

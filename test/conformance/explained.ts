@@ -1,5 +1,7 @@
 /** Differences from the kernel that have a reason. A reason that no difference needs any more fails the run. */
 
+import { EXPLAINED_STREAMS } from "./explained-streams.ts";
+
 export interface Explanation {
   /** Sides it holds for. */
   readonly sides: readonly string[];
@@ -87,6 +89,7 @@ export const WITH_KERNEL_ALONE =
   /with a kernel|TIMESTAMP|everything at once|hears IPv4|SIOCGSTAMP: not|MSG_MORE|UDP_CORK|flags that change|error queue|SO_SELECT_ERR|nobody listens/;
 
 export const EXPLAINED: readonly Explanation[] = [
+  ...EXPLAINED_STREAMS,
   {
     sides: ["kernel files"],
     scenario: /: a queued signal$/,

@@ -39,7 +39,7 @@ export interface Generated {
   play(calls: SocketCalls, places: Places): void;
 }
 
-const VALUES = [
+export const VALUES = [
   -(2 ** 31),
   -1000,
   -1,
@@ -134,7 +134,8 @@ const bytesOf = (value: number, length: number): Uint8Array => {
   return bytes.subarray(0, length);
 };
 
-function play(calls: SocketCalls, fd: number, level: number, name: number): void {
+/** An option asked for at every length, set to every value and length, and asked for again. */
+export function playOption(calls: SocketCalls, fd: number, level: number, name: number): void {
   const get = (length: number): number => calls.getsockopt(fd, level, name, new Uint8Array(length));
   for (const length of LENGTHS) get(length);
   const whole = Math.max(get(136), 4);
@@ -157,7 +158,7 @@ function ofLevel(kind: Kind, state: State, level: number, names: readonly number
     inet: kind.family !== AF_UNIX,
     play(calls, places) {
       const fds = socketsIn(calls, places, kind, state);
-      play(calls, fds[0], level, name);
+      playOption(calls, fds[0], level, name);
       for (const fd of fds) calls.close(fd);
     },
   }));

@@ -8,7 +8,7 @@ import { table } from "../../engine/cli/output.ts";
 import { writeTable } from "./document.ts";
 import { EXPLAINED, WITH_KERNEL_ALONE, WITHOUT_KERNEL } from "./explained.ts";
 import { type Playable, playOn, Results } from "./run.ts";
-import { MADE, WRITTEN } from "./scenarios.ts";
+import { MADE, STREAMS, STREAMS_MADE, WRITTEN } from "./scenarios.ts";
 import { kernelHere, kernelSide, SIDES, type SideName } from "./sides.ts";
 
 /** Of the scenarios made by the dozen, one in so many is played unless --long is given, a different one of each dozen. */
@@ -21,6 +21,7 @@ interface Flags {
   readonly write: boolean;
   readonly only?: RegExp;
   readonly side: readonly SideName[];
+  readonly sparse: number;
 }
 
 const regex = (text: string): RegExp => {
@@ -30,6 +31,16 @@ const regex = (text: string): RegExp => {
     throw new InvalidArgumentError((error as Error).message);
   }
 };
+
+/** One in so many, a different one of each dozen or so. */
+const oneIn = (count: number, scenarios: readonly Playable[]): Playable[] =>
+  scenarios.filter((_, i) => i % count === Math.floor(i / count) % count);
+
+function whole(text: string): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError("a whole number from 1");
+  return number;
+}
 
 function sideName(text: string, before: readonly SideName[]): SideName[] {
   if (!(text in SIDES)) throw new InvalidArgumentError(`one of ${Object.keys(SIDES).join(", ")}`);
@@ -42,17 +53,23 @@ async function main(): Promise<number> {
     .option("--long", "all generated scenarios, not one in four", false)
     .option("--write", "write the table of docs/socket7.md: with --long alone", false)
     .option("--only <regex>", "scenarios whose names match", regex)
+    .option("--sparse <n>", "of the scenarios of TCP one in so many", whole, 1)
     .option("--side <name>", `play on this one alone: ${Object.keys(SIDES).join(", ")}; may be repeated`, sideName, [])
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
     .parse();
-  const { long, only, side, write } = command.opts<Flags>();
-  const complete = long && only === undefined && side.length === 0;
+  const { long, only, side, sparse, write } = command.opts<Flags>();
+  const complete = long && only === undefined && side.length === 0 && sparse === 1;
   if (write && !complete) {
-    console.error("conformance: --write needs --long, and neither --only nor --side: the table is of every scenario");
+    console.error(
+      "conformance: --write needs --long, and no --only, --side or --sparse: the table is of every scenario",
+    );
     return 2;
   }
-  const made = long ? MADE : MADE.filter((_, i) => i % SAMPLE === Math.floor(i / SAMPLE) % SAMPLE);
-  const wanted = [...WRITTEN, ...made].filter(({ name }) => only === undefined || only.test(name));
+  const share = long ? 1 : SAMPLE;
+  const streams = [...oneIn(sparse, STREAMS), ...oneIn(sparse * share, STREAMS_MADE)];
+  const wanted = [...WRITTEN, ...streams, ...oneIn(share, MADE)].filter(
+    ({ name }) => only === undefined || only.test(name),
+  );
   if (wanted.length === 0) {
     console.error(`conformance: no scenario matches ${only}: try --only .`);
     return 2;

@@ -4,9 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EVENT_SCENARIOS, type LocalScenario } from "../calls/event-scenarios.ts";
 import { INET_SCENARIOS } from "../calls/inet/scenarios.ts";
+import { TCP_SCENARIOS } from "../calls/inet/tcp-scenarios.ts";
 import { SIGNAL_SCENARIOS } from "../calls/signal-scenarios.ts";
 import { UNIX_SCENARIOS } from "../calls/unix/scenarios.ts";
 import { GENERATED } from "./generate.ts";
+import { STREAM_OPTIONS, STREAM_SEQUENCES } from "./generate-streams.ts";
 import type { Playable } from "./run.ts";
 
 /** Scenarios of one host. What they record goes into the trace. */
@@ -32,6 +34,15 @@ const unix: readonly Playable[] = UNIX_SCENARIOS.map(({ name, play }) => ({
 }));
 
 const inet: readonly Playable[] = INET_SCENARIOS.map((scenario) => ({ ...scenario, inet: true }));
+
+/** Those of TCP: many, for each call is made in each state. */
+export const STREAMS: readonly Playable[] = TCP_SCENARIOS.map((scenario) => ({ ...scenario, inet: true }));
+
+/** Those of TCP that are made by the dozen. */
+export const STREAMS_MADE: readonly Playable[] = [...STREAM_OPTIONS, ...STREAM_SEQUENCES].map((scenario) => ({
+  ...scenario,
+  inet: true,
+}));
 
 /** Which signals a scenario is about: what it records of them has no calls of its own. */
 const SIGNALS: readonly (readonly [RegExp, string])[] = [

@@ -15,6 +15,7 @@ import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
 import { UnixFamily } from "../../sockets/calls/unix/family.ts";
 import { addressWords } from "../../sockets/fib.ts";
 import { writeSockaddr } from "../../sockets/sockaddr.ts";
+import { NEWRENO } from "../../sockets/tcp/config.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { type Host, VethPair } from "../support/hosts.ts";
 import type { Places } from "./generate.ts";
@@ -56,12 +57,22 @@ export interface OpenSide extends Side {
   close(): Promise<void>;
 }
 
-/** Two hosts whose kernels report every error, and not a few a second as by default. */
-function talkative(): VethPair {
+/** net.*: every error is reported, and not a few a second as by default; the rest is what Linux has by default. */
+const SYSCTLS = {
+  "ipv4/icmp_ratelimit": "0",
+  "ipv6/icmp/ratelimit": "0",
+  // In a namespace of its own the one that is always allowed.
+  "ipv4/tcp_congestion_control": "reno",
+  "ipv4/tcp_rmem": "4096 131072 6291456",
+  "ipv4/tcp_wmem": "4096 16384 4194304",
+};
+
+/** Two hosts whose kernels are set up alike, whatever the machine has. */
+function hosts(): VethPair {
   const pair = new VethPair();
   for (const { ns } of [pair.a, pair.b]) {
     ns.run(() => {
-      for (const path of ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"]) writeFileSync(`/proc/sys/net/${path}`, "0");
+      for (const [path, value] of Object.entries(SYSCTLS)) writeFileSync(`/proc/sys/net/${path}`, value);
     });
   }
   return pair;
@@ -108,7 +119,7 @@ function settling({ calls, peer, places }: Pick<Side, "calls" | "peer" | "places
 
 /** Sockets of the kernel on two hosts. */
 export function kernelSide(): OpenSide {
-  const pair = talkative();
+  const pair = hosts();
   return {
     name: "kernel",
     calls: new KernelCalls((body) => pair.a.ns.run(body)),
@@ -173,7 +184,7 @@ export const engineSide = (): Promise<OpenSide> => besideKernel((host) => ({ int
 export const providerSide = (): Promise<OpenSide> => besideKernel(() => ({ provider: "kernel" }));
 
 async function besideKernel(options: (host: Host) => EngineOptions): Promise<OpenSide> {
-  const pair = talkative();
+  const pair = hosts();
   const engine = await Engine.start({ ...options(pair.a), netns: pair.a.ns.path });
   const parties = {
     calls: engine.calls(),
@@ -197,7 +208,8 @@ export async function memorySide(): Promise<OpenSide> {
   const wire = createMemoryWire();
   const start = (side: End): Promise<Engine> => {
     const addresses = [`198.18.0.${side + 1}/24`, `2001:db8::${side + 1}/64`];
-    return Engine.start({ memory: { wire, side, mac: Uint8Array.of(2, 0, 0, 0, 0, side + 1), addresses }, dad: false });
+    const mac = Uint8Array.of(2, 0, 0, 0, 0, side + 1);
+    return Engine.start({ memory: { wire, side, mac, addresses }, dad: false, tcp: { congestion: NEWRENO } });
   };
   const a = await start(0);
   const b = await start(1);

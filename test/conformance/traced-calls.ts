@@ -12,6 +12,7 @@ import {
   SO_INCOMING_NAPI_ID,
   SO_MEMINFO,
   SO_NETNS_COOKIE,
+  SO_PEERNAME,
   SOL_SOCKET,
   SOL_TCP,
   TCP_CC_INFO,
@@ -30,7 +31,8 @@ const stableInfo = (info: Uint8Array): Uint8Array =>
 const eventText = ({ events, data }: EpollEvent): string => `${pollNames(events)} ${data}`;
 
 export class TracedCalls implements SocketCalls {
-  private readonly inner: SocketCalls;
+  /** The same calls without a trace. */
+  readonly inner: SocketCalls;
   private readonly trace: Trace;
   private readonly party: string;
 
@@ -167,9 +169,11 @@ export class TracedCalls implements SocketCalls {
   /** The value of an option, as far as it is the same in each run. */
   private told(level: number, name: number, value: Uint8Array): string {
     if (level === SOL_SOCKET && VARYING.has(name)) return "";
+    if (level === SOL_SOCKET && name === SO_PEERNAME) return ` ${this.trace.address(value)}`;
     if (level === SOL_TCP && (name === TCP_TIMESTAMP || name === TCP_CC_INFO)) return "";
     // A port, strange as it is.
-    if (level === IPPROTO_IP && name === IP_PROTOCOL && value.length === 4) {
+    if (level === IPPROTO_IP && name === IP_PROTOCOL) {
+      if (value.length < 4) return "";
       return ` ${this.trace.port(value[0] | (value[1] << 8))}`;
     }
     return ` ${this.trace.bytes(level === SOL_TCP && name === TCP_INFO ? stableInfo(value) : value)}`;

@@ -103,6 +103,12 @@ export class SendControls {
   }
 }
 
+/** Control messages of bytes that a stream sends: 0 or -EINVAL, as tcp_sendmsg_locked. */
+export function checkControls({ control, controlLength }: Message): number {
+  if (control === null || controlLength === 0) return 0;
+  return visitControl(control, controlLength, (message) => (message.level === SOL_SOCKET ? ofSocket(message) : 0));
+}
+
 /** A mark and a priority have no effect where the options have none; descriptors and credentials are for AF_UNIX. */
 function ofSocket({ type, data }: ControlMessage): number {
   if (type === SCM_RIGHTS || type === SCM_CREDENTIALS) return 0;

@@ -2,7 +2,7 @@
  * A TCP socket as a file: inet_stream_ops (net/ipv4/af_inet.c) over a socket of the engine. It has one from socket(2) on, another one
  * each time it begins anew, a listener beside it while it listens, and a record in the socket table once it has a port of its own.
  */
-import { ERRNO, sys } from "af-xdp-bindings";
+import { ERRNO } from "af-xdp-bindings";
 import type { Endpoint } from "../../endpoint.ts";
 import * as numbers from "../../options.ts";
 import { readSockaddr, SOCKADDR_IN_BYTES, SOCKADDR_IN6_BYTES, SOCKADDR_IN6_MIN } from "../../sockaddr.ts";
@@ -11,9 +11,7 @@ import { TcpListener } from "../../stream/tcp-listener.ts";
 import type { TcpOpener } from "../../stream/tcp-open.ts";
 import {
   bindTcpRecord,
-  closeTcpRecord,
   listenTcpRecord,
-  openTcpRecord,
   steerTcpRecord,
   tellTcpRecord,
   unlistenTcpRecord,
@@ -24,13 +22,16 @@ import { tcpInfo, tcpInfoBytes } from "../../tcp/info.ts";
 import { recordsTime } from "../../tcp/records.ts";
 import { OPTIONS } from "../../tcp/sockopts.ts";
 import * as tcb from "../../tcp/tcb.ts";
-import { addressAt, wordsAt } from "../../text-address.ts";
+import { addressAt } from "../../text-address.ts";
 import * as c from "../constants.ts";
 import { File } from "../file.ts";
 import { type AddressBuffer, gather, type Message, putAddress } from "../message.ts";
 import { addressOfWords } from "./address.ts";
+import { checkControls } from "./controls.ts";
 import { StreamOptions, type StreamOwner } from "./stream-options.ts";
+import { RESET_BY_LEAVING, StreamPast } from "./stream-past.ts";
 import { receiveStream, receiveUrgent } from "./stream-receive.ts";
+import { StreamRecord } from "./stream-record.ts";
 
 const READABLE = c.POLLIN | c.POLLRDNORM;
 const WRITABLE = c.POLLOUT | c.POLLWRNORM;
@@ -60,15 +61,14 @@ export class InetStreamFile extends File implements StreamOwner {
   private readonly opener: TcpOpener;
   private readonly handlers: TcpHandlers = { changed: (socket, events) => this.changed(socket, events) };
   private listener: TcpListener | null = null;
-  /** In the socket table, -1: none. */
-  private record = -1;
+  private readonly record: StreamRecord;
   private phase = UNCONNECTED;
   /** The socket has been a connection, or has tried. */
-  private hasLived = false;
+  hasLived = false;
   /** shutdown(2) of what is no connection. */
   private shut = 0;
-  /** The port of the connection before. */
-  private lastPort = 0;
+  /** What it tells of the connection before. */
+  private readonly past = new StreamPast();
   /** errno of a connection that was dissolved. */
   private error = 0;
 
@@ -81,9 +81,14 @@ export class InetStreamFile extends File implements StreamOwner {
     this.socket = socket;
     socket.handlers = this.handlers;
     this.options = new StreamOptions(this, from?.options ?? null);
+    this.record = new StreamRecord(endpoint, family, this.options);
     if (from === null) return;
     this.phase = CONNECTED;
     this.hasLived = true;
+    this.past.address = from.record.boundAddress;
+    // sk_ipv6only, which bind(2) may have set.
+    if ((from.recordWord(table.FLAGS) & table.F_V6ONLY) !== 0)
+      this.options.storeOther(numbers.IPPROTO_IPV6, numbers.IPV6_V6ONLY, 1);
   }
 
   // ---- what happens ----
@@ -100,6 +105,9 @@ export class InetStreamFile extends File implements StreamOwner {
     if ((events & tcb.EV_HANGUP) !== 0 && this.state === tcb.CLOSED) bits |= c.POLLHUP;
     if ((events & tcb.EV_ERROR) !== 0) bits |= c.POLLERR;
     this.queue.wake(bits);
+    // A FIN that ends both directions is told as an end, and as something to read (tcp_fin, tcp_data_ready).
+    const isEnd = (bits & c.POLLHUP) !== 0 && (bits & c.POLLERR) === 0 && (events & tcb.EV_READABLE) !== 0;
+    if (isEnd) this.queue.wake(READABLE);
   }
 
   override refresh(): void {
@@ -116,7 +124,9 @@ export class InetStreamFile extends File implements StreamOwner {
   get state(): number {
     if (this.listener !== null) return tcb.LISTEN;
     if (!this.hasLived) return tcb.CLOSED;
-    const state = this.socket.state;
+    // The record says that all is over before it has been told how.
+    if (this.word(tcb.STATE) === tcb.CLOSED && this.socket.state !== tcb.CLOSED) this.endpoint.poll();
+    const { state } = this.socket;
     return state === tcb.TIME_WAIT || state === tcb.FREE ? tcb.CLOSED : state;
   }
 
@@ -153,8 +163,6 @@ export class InetStreamFile extends File implements StreamOwner {
     if (listener !== null) return listener.waiting > 0 ? READABLE : 0;
     const { shutdowns, state } = this;
     const bits = this.hasLived ? this.socket.poll() : tcb.EV_WRITABLE;
-    // The record may say that all is over before it has been told how.
-    if (this.hasLived && state === tcb.CLOSED && (bits & tcb.EV_HANGUP) === 0) return 0;
     let events = (bits & tcb.EV_ERROR) !== 0 || this.error !== 0 ? c.POLLERR : 0;
     if (shutdowns === SHUT_BOTH || state === tcb.CLOSED) events |= c.POLLHUP;
     if ((shutdowns & SHUT_RECEIVE) !== 0) events |= READABLE | c.POLLRDHUP;
@@ -178,9 +186,10 @@ export class InetStreamFile extends File implements StreamOwner {
   }
 
   override takeError(): number {
-    const { error } = this;
+    // One word (sk_err): what comes later takes its place.
+    const error = (this.hasLived && this.socket.takeError()) || this.error;
     this.error = 0;
-    return error !== 0 || !this.hasLived ? error : this.socket.takeError();
+    return error;
   }
 
   // ---- names ----
@@ -195,104 +204,49 @@ export class InetStreamFile extends File implements StreamOwner {
   }
 
   get pathMtu(): number {
-    return this.hasLived && this.state !== tcb.CLOSED ? this.word(tcb.PMTU) : 0;
+    return this.hasLived ? this.word(tcb.PMTU) : 0;
   }
 
   recordWord(field: number): number {
-    if (this.record >= 0) return this.endpoint.table.get(this.record, field);
-    return field === table.INCOMING_CPU ? -1 : 0;
+    return this.record.word(field);
   }
 
   needRecord(): number {
-    if (this.record >= 0) return this.record;
-    const { options } = this;
-    const is = (level: number, name: number): boolean => options.valueOf(level, name) !== 0;
-    const record = openTcpRecord(this.endpoint, this.family, {
-      reuseAddress: is(numbers.SOL_SOCKET, numbers.SO_REUSEADDR),
-      reusePort: is(numbers.SOL_SOCKET, numbers.SO_REUSEPORT),
-      ipv6Only: this.family === AF_INET6 ? is(numbers.IPPROTO_IPV6, numbers.IPV6_V6ONLY) : undefined,
-      incomingCpu: options.valueOf(numbers.SOL_SOCKET, numbers.SO_INCOMING_CPU),
-    });
-    if (record < 0) return record;
-    this.record = record;
-    this.portRulesChanged();
-    return record;
+    return this.record.need();
   }
 
-  /** The kernel judges, by its own socket; a connection cannot be moved to an interface that the engine does not serve. */
+  needPlaceholder(): number {
+    const record = this.needRecord();
+    return record < 0 ? record : this.record.placeholder;
+  }
+
+  /** A connection cannot be moved to an interface that the engine does not serve. */
   bindDevice(index: number): number {
     const record = this.needRecord();
     if (record < 0) return record;
-    if (this.hasLived && this.isElsewhere(index)) return -ERRNO.EOPNOTSUPP;
-    const { endpoint } = this;
-    const t = endpoint.table;
-    const result = t.mutex.hold(() => {
-      const placeholder = t.get(record, table.PLACEHOLDER);
-      const told =
-        placeholder < 0 ? 0 : sys.setsockoptInt(placeholder, numbers.SOL_SOCKET, numbers.SO_BINDTOIFINDEX, index);
-      if (told < 0) return told;
-      t.set(record, table.DEVICE, index);
-      t.changed(record);
-      return 0;
-    });
-    endpoint.tableChanged();
-    return result;
-  }
-
-  private isElsewhere(device: number): boolean {
-    return device !== 0 && device !== this.endpoint.shared.ifindex;
+    return this.hasLived && this.record.isElsewhere(index) ? -ERRNO.EOPNOTSUPP : this.record.bindDevice(index);
   }
 
   portRulesChanged(): void {
-    const { endpoint, options, record } = this;
-    if (record < 0) return;
-    const { SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6 } = numbers;
-    const value = (level: number, name: number): number => options.valueOf(level, name);
-    const freebind = value(IPPROTO_IP, numbers.IP_FREEBIND) | value(IPPROTO_IPV6, numbers.IPV6_FREEBIND);
-    const late = value(IPPROTO_IP, numbers.IP_BIND_ADDRESS_NO_PORT);
-    const flags: readonly (readonly [bit: number, level: number, name: number, value: number])[] = [
-      [table.F_REUSEADDR, SOL_SOCKET, numbers.SO_REUSEADDR, value(SOL_SOCKET, numbers.SO_REUSEADDR)],
-      [table.F_REUSEPORT, SOL_SOCKET, numbers.SO_REUSEPORT, value(SOL_SOCKET, numbers.SO_REUSEPORT)],
-      [table.F_ANY_ADDRESS, IPPROTO_IP, numbers.IP_FREEBIND, freebind],
-      [table.F_LATE_PORT, IPPROTO_IP, numbers.IP_BIND_ADDRESS_NO_PORT, late],
-    ];
-    const t = endpoint.table;
-    t.mutex.hold(() => {
-      const placeholder = t.get(record, table.PLACEHOLDER);
-      let word = t.get(record, table.FLAGS);
-      for (const [bit, level, name, on] of flags) {
-        word = on !== 0 ? word | bit : word & ~bit;
-        if (placeholder >= 0) sys.setsockoptInt(placeholder, level, name, on);
-      }
-      const v6only = value(IPPROTO_IPV6, numbers.IPV6_V6ONLY);
-      if (this.family === AF_INET6 && t.get(record, table.LOCAL_PORT) === 0) {
-        word = v6only !== 0 ? word | table.F_V6ONLY : word & ~table.F_V6ONLY;
-        if (placeholder >= 0) sys.setsockoptInt(placeholder, IPPROTO_IPV6, numbers.IPV6_V6ONLY, v6only);
-      }
-      t.set(record, table.FLAGS, word);
-      t.set(record, table.PORT_RANGE, value(IPPROTO_IP, numbers.IP_LOCAL_PORT_RANGE));
-      t.set(record, table.INCOMING_CPU, value(SOL_SOCKET, numbers.SO_INCOMING_CPU));
-      t.changed(record);
-    });
-    endpoint.tableChanged();
+    this.record.rulesChanged();
   }
 
   optionsChanged(): void {
     if (this.listener === null) return;
     this.storeOptions();
-    tellTcpRecord(this.endpoint, this.record);
+    tellTcpRecord(this.endpoint, this.record.id);
   }
 
   private storeOptions(): void {
     const fields = [tcb.FLAGS, tcb.LOCKS, ...STREAM_OPTIONS];
     const words = new Int32Array(Math.max(...fields) + 1);
     for (const field of fields) words[field] = this.word(field);
-    storeStream(this.endpoint.table.stream, this.record, words, 0);
+    storeStream(this.endpoint.table.stream, this.record.id, words, 0);
   }
 
   override bind(address: Uint8Array): number {
     const idle = this.state === tcb.CLOSED;
-    const had = this.record;
+    const had = this.record.id;
     const record = this.needRecord();
     if (record < 0) return record;
     const result = bindTcpRecord(this.endpoint, record, address);
@@ -303,8 +257,7 @@ export class InetStreamFile extends File implements StreamOwner {
   }
 
   private closeRecord(): void {
-    if (this.record >= 0) closeTcpRecord(this.endpoint, this.record);
-    this.record = -1;
+    this.record.close();
     this.socket.record = -1;
   }
 
@@ -321,14 +274,10 @@ export class InetStreamFile extends File implements StreamOwner {
   override getsockname(address: AddressBuffer): number {
     if (address.length < 0) return -ERRNO.EINVAL;
     if (this.isConnected) putAddress(address, this.nameOf(this.words(tcb.LOCAL), this.word(tcb.PORTS) >>> 16));
-    else if (this.record >= 0) {
-      putAddress(
-        address,
-        this.nameOf(wordsAt(this.endpoint.table, this.record, table.LOCAL), this.recordWord(table.LOCAL_PORT)),
-      );
-    } else if (this.hasLived) putAddress(address, this.nameOf(this.words(tcb.LOCAL), this.word(tcb.PORTS) >>> 16));
-    // It goes on telling the port that it had (inet_sport), which is another's by now.
-    else putAddress(address, this.nameOf([0, 0, 0, 0], this.lastPort));
+    else if (this.record.id >= 0)
+      putAddress(address, this.nameOf(this.record.address, this.recordWord(table.LOCAL_PORT)));
+    else if (this.hasLived) putAddress(address, this.nameOf(this.words(tcb.LOCAL), this.word(tcb.PORTS) >>> 16));
+    else putAddress(address, this.nameOf(this.past.address, this.past.port));
     return 0;
   }
 
@@ -336,13 +285,14 @@ export class InetStreamFile extends File implements StreamOwner {
     return [0, 1, 2, 3].map((i) => this.word(field + i));
   }
 
+  /** SO_PEERNAME tells it in every state, as long as there was one. */
   peerName(): Uint8Array | null {
-    if (!this.isConnected || this.state === tcb.SYN_SENT) return null;
+    if (!this.hasLived || this.listener !== null) return null;
     return this.nameOf(this.words(tcb.REMOTE), this.word(tcb.PORTS) & 0xffff);
   }
 
   override getpeername(address: AddressBuffer): number {
-    const name = this.peerName();
+    const name = this.isConnected && this.state !== tcb.SYN_SENT ? this.peerName() : null;
     if (name === null) return -ERRNO.ENOTCONN;
     putAddress(address, name);
     return 0;
@@ -377,8 +327,12 @@ export class InetStreamFile extends File implements StreamOwner {
       return 0;
     }
     const error = this.takeError();
-    this.renew();
+    this.dissolve();
     return -(error || ERRNO.ECONNABORTED);
+  }
+
+  override connected(): number {
+    return this.phase === CONNECTING ? this.connectAgain() : 0 - this.takeError();
   }
 
   private begin(address: Uint8Array): number {
@@ -393,11 +347,12 @@ export class InetStreamFile extends File implements StreamOwner {
     if (this.family === AF_INET6 && mapped && this.options.valueOf(numbers.IPPROTO_IPV6, numbers.IPV6_V6ONLY) !== 0) {
       return -ERRNO.ENETUNREACH;
     }
-    if (this.isElsewhere(this.recordWord(table.DEVICE))) return -ERRNO.ENETUNREACH;
+    if (this.record.isElsewhere(this.recordWord(table.DEVICE))) return -ERRNO.ENETUNREACH;
     if (this.hasLived) this.renew();
+    this.past.begin();
     if (this.isBound) {
-      this.socket.record = this.record;
-      steerTcpRecord(this.endpoint, this.record);
+      this.socket.record = this.record.id;
+      steerTcpRecord(this.endpoint, this.record.id);
     }
     const result = this.socket.end.connect(this.socket, words, port);
     if (result !== -ERRNO.EINPROGRESS) return result;
@@ -414,29 +369,41 @@ export class InetStreamFile extends File implements StreamOwner {
       endpoint.block(1);
       endpoint.poll();
     }
-    if (socket.id >= 0 || socket.state !== tcb.CLOSED) return -ERRNO.EINPROGRESS;
-    const error = this.takeError();
+    if (socket.refusal === 0) return -ERRNO.EINPROGRESS;
+    const { port } = this.past;
     this.renew();
-    return -(error || ERRNO.ECONNABORTED);
+    this.past.port = port;
+    return -socket.refusal;
+  }
+
+  /** connect(2) to AF_UNSPEC, and shutdown(2) of what has no connection yet. An error that nobody has taken stays. */
+  private disconnect(): number {
+    const isReset = RESET_BY_LEAVING.has(this.state);
+    const error = this.takeError();
+    this.stopListening();
+    this.dissolve();
+    this.error = isReset ? ERRNO.ECONNRESET : error;
+    this.queue.wake(READABLE | c.POLLHUP);
+    return 0;
   }
 
   /** tcp_disconnect(): a port that was asked for is kept. */
-  private disconnect(): number {
-    if (this.listener !== null) this.stopListening();
-    else if (this.hasLived) {
-      if (this.state !== tcb.CLOSED) this.error = ERRNO.ECONNRESET;
+  private dissolve(): void {
+    this.options.forget(!this.hasLived);
+    if (this.hasLived) {
+      this.past.dissolve(this.socket, this.segment);
       this.renew();
-    }
+    } else this.past.dissolvedIdle();
     this.shut = 0;
     this.phase = UNCONNECTED;
-    return 0;
   }
 
   /** Another socket of the engine in place of the one that has had its life. */
   private renew(): void {
-    this.lastPort = this.word(tcb.PORTS) >>> 16;
+    this.past.port = this.word(tcb.PORTS) >>> 16;
     this.socket.record = -1;
     this.socket.abort();
+    this.endpoint.sendNow();
     this.phase = UNCONNECTED;
     this.hasLived = false;
     const next = this.opener.open(this.family === AF_INET6, this.handlers);
@@ -456,6 +423,7 @@ export class InetStreamFile extends File implements StreamOwner {
     const { endpoint, opener } = this;
     const generation = endpoint.table.get(record, table.GENERATION);
     const where = () => addressAt(endpoint.table, record, table.LOCAL, table.LOCAL_PORT);
+    this.options.forgetQuickAck();
     const listener = new TcpListener(record, generation, this.handlers, opener, where, (closing) => {
       opener.unregister(closing);
       endpoint.retain(-1);
@@ -475,8 +443,9 @@ export class InetStreamFile extends File implements StreamOwner {
     const { listener } = this;
     if (listener === null) return;
     this.listener = null;
-    unlistenTcpRecord(this.endpoint, this.record);
+    unlistenTcpRecord(this.endpoint, this.record.id);
     listener.close();
+    this.endpoint.sendNow();
   }
 
   override accept(address: AddressBuffer | null): InetStreamFile | number {
@@ -494,15 +463,15 @@ export class InetStreamFile extends File implements StreamOwner {
   /** inet_shutdown(). */
   override shutdown(how: number): number {
     if (how !== c.SHUT_RD && how !== c.SHUT_WR && how !== c.SHUT_RDWR) return -ERRNO.EINVAL;
+    this.refresh();
     const { state } = this;
     if (this.phase === CONNECTING) {
       const opens = state === tcb.SYN_SENT || state === tcb.SYN_RECEIVED || state === tcb.CLOSED;
       this.phase = opens ? DISCONNECTING : CONNECTED;
     }
     if (state === tcb.LISTEN) {
-      if (how === c.SHUT_WR) return 0;
-      this.stopListening();
-      this.queue.wake(READABLE | c.POLLHUP);
+      if (how !== c.SHUT_WR) this.disconnect();
+      this.queue.wake(0, 0);
       return 0;
     }
     if (state === tcb.SYN_SENT) return this.disconnect();
@@ -521,7 +490,9 @@ export class InetStreamFile extends File implements StreamOwner {
   // ---- bytes ----
 
   override send(message: Message, flags: number): number {
-    if (this.state === tcb.LISTEN || !this.hasLived) return -ERRNO.EPIPE;
+    if (this.state === tcb.LISTEN || !this.hasLived) return -(this.takeError() || ERRNO.EPIPE);
+    const isOpen = this.state === tcb.ESTABLISHED || this.state === tcb.CLOSE_WAIT;
+    if (isOpen && checkControls(message) < 0) return -ERRNO.EINVAL;
     if (this.phase === CONNECTING && this.state !== tcb.SYN_SENT && this.state !== tcb.CLOSED) this.phase = CONNECTED;
     const bytes = gather(message.iov);
     const result = this.socket.write(bytes, 0, bytes.length, flags & (c.MSG_OOB | c.MSG_MORE));
@@ -538,7 +509,8 @@ export class InetStreamFile extends File implements StreamOwner {
     if (state === tcb.LISTEN) return -ERRNO.ENOTCONN;
     if (!this.hasLived) {
       if ((flags & c.MSG_OOB) !== 0) return -ERRNO.EINVAL;
-      return (this.shut & SHUT_RECEIVE) !== 0 ? 0 : -ERRNO.ENOTCONN;
+      const error = this.takeError();
+      return error !== 0 ? -error : (this.shut & SHUT_RECEIVE) !== 0 ? 0 : -ERRNO.ENOTCONN;
     }
     if ((flags & c.MSG_OOB) !== 0) return receiveUrgent(socket, message, flags);
     return receiveStream(socket, this.options, message, flags);
@@ -552,10 +524,12 @@ export class InetStreamFile extends File implements StreamOwner {
   }
 
   override getsockopt(level: number, name: number, out: Uint8Array): number {
+    this.refresh();
     return this.options.get(level, name, out);
   }
 
   override ioctl(request: number, argument: Uint8Array): number {
+    this.refresh();
     const { socket, state } = this;
     const opening = !this.hasLived || state === tcb.SYN_SENT || state === tcb.SYN_RECEIVED;
     switch (request) {
@@ -567,8 +541,7 @@ export class InetStreamFile extends File implements StreamOwner {
       case c.SIOCOUTQ:
       case c.SIOCOUTQNSD:
         if (state === tcb.LISTEN) return -ERRNO.EINVAL;
-        if (opening || state === tcb.CLOSED) return putInt(argument, 0);
-        return putInt(argument, socket.end.queued(socket, request === c.SIOCOUTQNSD));
+        return putInt(argument, this.queued(request === c.SIOCOUTQNSD));
       case c.SIOCGSTAMP:
       case c.SIOCGSTAMPNS:
         return -ERRNO.ENOENT;
@@ -593,8 +566,17 @@ export class InetStreamFile extends File implements StreamOwner {
     return ahead < 0 || ahead >= bytes ? bytes : ahead;
   }
 
+  /** In a state in which nobody sends it tells of the numbers that a connection has left. */
+  private queued(unsent: boolean): number {
+    const { past, socket, state } = this;
+    if (state === tcb.SYN_SENT || state === tcb.SYN_RECEIVED) return 0;
+    if (!this.hasLived) return unsent ? past.unsent : past.queued;
+    return socket.end.queued(socket, unsent);
+  }
+
   /** Bytes of a whole segment, its timestamps taken off. */
   get segment(): number {
+    if (!this.hasLived) return this.past.segment;
     const stamps = (this.word(tcb.FLAGS) & tcb.F_TS) !== 0 ? TIMESTAMP_BYTES : 0;
     return this.word(tcb.MSS) - stamps;
   }
@@ -607,12 +589,10 @@ export class InetStreamFile extends File implements StreamOwner {
     this.listener = null;
     listener?.close();
     this.linger();
-    const { record } = this;
     socket.record = -1;
     socket.close();
     endpoint.sendNow();
-    if (record >= 0) closeTcpRecord(endpoint, record);
-    this.record = -1;
+    this.record.close();
   }
 
   /** SO_LINGER: until all is sent and acknowledged, or the time is over (sk_stream_wait_close). */

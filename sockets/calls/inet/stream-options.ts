@@ -1,7 +1,18 @@
 /** The options of one TCP socket: values that the file keeps, and what the connection has to know of them. */
 import { ERRNO } from "af-xdp-bindings";
 import type { Endpoint } from "../../endpoint.ts";
-import { IPPROTO_IP, IPPROTO_IPV6, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET } from "../../options.ts";
+import {
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  SO_RCVLOWAT,
+  SO_RCVTIMEO,
+  SO_SNDTIMEO,
+  SOL_SOCKET,
+  SOL_TCP,
+  TCP_MAXSEG,
+  TCP_QUICKACK,
+  TCP_WINDOW_CLAMP,
+} from "../../options.ts";
 import { hostLimits, type Limits } from "../../sockopt/limits.ts";
 import { timeoutMs } from "../../sockopt/socket-rules.ts";
 import { STREAM_IP_LEVEL } from "../../sockopt/stream-ip-level.ts";
@@ -16,6 +27,18 @@ import { LISTEN } from "../../tcp/tcb.ts";
 import { SOCK_STREAM } from "../constants.ts";
 
 const INT_BYTES = 4;
+/** Options that end with the connection: by name, by number of OPTIONS, and what they begin with. */
+interface Forgotten {
+  readonly name: number;
+  readonly core: number;
+  readonly initial: number;
+}
+const QUICKACK: Forgotten = { name: TCP_QUICKACK, core: OPTIONS.TCP_QUICKACK, initial: 1 };
+const FORGOTTEN: readonly Forgotten[] = [
+  { name: TCP_MAXSEG, core: OPTIONS.TCP_MAXSEG, initial: 0 },
+  { name: TCP_WINDOW_CLAMP, core: OPTIONS.TCP_WINDOW_CLAMP, initial: 0 },
+  QUICKACK,
+];
 const byNumber = new Map(
   [...STREAM_SOCKET_LEVEL, ...TCP_LEVEL, ...STREAM_IP_LEVEL, ...STREAM_IPV6_LEVEL].map(
     (entry) => [`${entry.level}/${entry.name}`, entry] as const,
@@ -28,6 +51,7 @@ export interface StreamOwner {
   readonly family: number;
   readonly socket: TcpSocket;
   readonly state: number;
+  readonly hasLived: boolean;
   readonly isBound: boolean;
   readonly localPort: number;
   readonly pathMtu: number;
@@ -36,6 +60,7 @@ export interface StreamOwner {
   readonly cookie: Uint8Array;
   takeError(): number;
   needRecord(): number;
+  needPlaceholder(): number;
   recordWord(field: number): number;
   portRulesChanged(): void;
   /** Options of a listener have changed, which its connections begin with. */
@@ -60,6 +85,8 @@ export class StreamOptions implements StreamTarget {
     this.values = new Map(from?.values);
     this.core = new Map(from?.core);
     this.peekOffset = from?.peekOffset ?? -1;
+    // It is the listener's alone.
+    this.core.delete(OPTIONS.TCP_DEFER_ACCEPT);
   }
 
   get endpoint(): Endpoint {
@@ -82,6 +109,10 @@ export class StreamOptions implements StreamTarget {
 
   get state(): number {
     return this.owner.state;
+  }
+
+  get hasLived(): boolean {
+    return this.owner.hasLived;
   }
 
   get isBound(): boolean {
@@ -128,6 +159,10 @@ export class StreamOptions implements StreamTarget {
     return this.owner.needRecord();
   }
 
+  needPlaceholder(): number {
+    return this.owner.needPlaceholder();
+  }
+
   recordWord(field: number): number {
     return this.owner.recordWord(field);
   }
@@ -163,6 +198,23 @@ export class StreamOptions implements StreamTarget {
   /** Another socket of the engine stands for this one now: it is told all that the one before was. */
   replay(): void {
     for (const [option, value] of this.core) this.owner.socket.setOption(option, value);
+  }
+
+  /** tcp_disconnect(): what it forgets of what was set. @param isIdle the socket of the engine stays the same */
+  forget(isIdle: boolean): void {
+    this.peekOffset = -1;
+    for (const each of FORGOTTEN) this.forgetOne(each, isIdle);
+  }
+
+  /** inet_csk_delack_init(), when it begins to listen. */
+  forgetQuickAck(): void {
+    this.forgetOne(QUICKACK, true);
+  }
+
+  private forgetOne({ name, core, initial }: Forgotten, isIdle: boolean): void {
+    const option = byNumber.get(`${SOL_TCP}/${name}`);
+    if (option !== undefined) this.values.delete(option);
+    if (this.core.delete(core) && isIdle) this.owner.socket.setOption(core, initial);
   }
 
   value(option: StreamOption): number {

@@ -12,6 +12,7 @@ import {
 } from "../../options.ts";
 import type { TcpSocket } from "../../stream/tcp-socket.ts";
 import { OPTIONS } from "../../tcp/sockopts.ts";
+import { CLOSED, F_FIN_RCVD, F_RCV_SHUT, FLAGS } from "../../tcp/tcb.ts";
 import { MSG_CMSG_CLOEXEC, MSG_OOB, MSG_PEEK, MSG_TRUNC } from "../constants.ts";
 import { ControlWriter, controlInt } from "../control.ts";
 import { lengthOf, type Message, scatter } from "../message.ts";
@@ -78,6 +79,11 @@ function pass(socket: TcpSocket, length: number): number {
   return count;
 }
 
+/** No more will come. */
+function hasEnded(socket: TcpSocket): boolean {
+  return socket.state === CLOSED || (socket.end.word(socket, FLAGS) & (F_FIN_RCVD | F_RCV_SHUT)) !== 0;
+}
+
 function peek(socket: TcpSocket, options: StreamOptions, { iov }: Message, flags: number): number {
   const length = lengthOf(iov);
   const skip = Math.max(options.peekOffset, 0);
@@ -87,7 +93,7 @@ function peek(socket: TcpSocket, options: StreamOptions, { iov }: Message, flags
   const bytes = new Uint8Array(Math.max(there, 1));
   const result = socket.read(bytes, 0, bytes.length, MSG_PEEK);
   if (result <= 0) return result;
-  if (result <= skip) return -ERRNO.EAGAIN;
+  if (result <= skip) return hasEnded(socket) ? 0 : -ERRNO.EAGAIN;
   const count = Math.min(result - skip, length);
   if ((flags & MSG_TRUNC) === 0) scatter(iov, bytes.subarray(skip, skip + count));
   if (options.peekOffset >= 0) options.peekOffset += count;

@@ -1,4 +1,5 @@
 /** Every call in every state of a stream socket: what it answers, and what has become of the socket. */
+import { ERRNO } from "af-xdp-bindings";
 import {
   AF_UNIX,
   FIONBIO,
@@ -11,6 +12,7 @@ import {
   MSG_PEEK,
   MSG_TRUNC,
   MSG_WAITALL,
+  POLLERR,
   SHUT_RD,
   SHUT_RDWR,
   SHUT_WR,
@@ -27,13 +29,14 @@ import { addressBuffer, messageOf } from "../../../sockets/calls/message.ts";
 import { SO_TYPE, SOL_SOCKET } from "../../../sockets/options.ts";
 import {
   acknowledged,
+  CLOSE,
   describe,
   type Ends,
   EVERYTHING,
   eachTcp,
   here,
   look,
-  pause,
+  reaches,
   recv,
   type Scene,
   STATES,
@@ -44,6 +47,11 @@ import {
 import { afOf, any, getInt, type InetScenario, mapped, names, own, room, text, until } from "./tools.ts";
 
 type Deed = (scene: Scene, fd: number, ends: Ends) => void;
+
+/** Connects to where nobody listens, and waits for the answer. */
+function dial(scene: Scene, fd: number): void {
+  if (scene.calls.connect(fd, there(scene)) === -ERRNO.EINPROGRESS) reaches(scene, fd, CLOSE);
+}
 
 const AFTER_A_WHILE: ReadonlySet<string> = new Set([
   "send",
@@ -62,15 +70,10 @@ const DEEDS: Readonly<Record<string, Deed>> = {
   "listen: less than none": ({ calls }, fd) => void calls.listen(fd, -1),
   accept: ({ calls }, fd) => void calls.accept4(fd, addressBuffer(), 0),
   "accept: flags": ({ calls }, fd) => void calls.accept4(fd, addressBuffer(), 1),
-  connect: (scene, fd) => {
-    scene.calls.connect(fd, there(scene));
-    pause();
-  },
+  connect: (scene, fd) => dial(scene, fd),
   "connect twice": (scene, fd) => {
-    scene.calls.connect(fd, there(scene));
-    pause();
-    scene.calls.connect(fd, there(scene));
-    pause();
+    dial(scene, fd);
+    dial(scene, fd);
   },
   "connect to AF_UNSPEC": ({ calls }, fd) => {
     calls.connect(fd, new Uint8Array(16));
@@ -237,13 +240,11 @@ const opening: readonly InetScenario[] = [
   }),
   ...eachTcp("connect: addresses that are nobody's", (scene) => {
     const { calls, family } = scene;
-    for (const address of [any(family, scene.port), there(scene, 0)]) {
-      const fd = streamOf(calls, family);
-      calls.connect(fd, address);
-      pause();
-      describe(calls, fd);
-      calls.close(fd);
-    }
+    const port0 = streamOf(calls, family);
+    calls.connect(port0, there(scene, 0));
+    until(calls, port0, POLLERR);
+    describe(calls, port0);
+    calls.close(port0);
     const group = there(scene);
     if (family === 4) group.set([224, 0, 0, 9], 4);
     else group.set([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9], 8);
@@ -256,6 +257,12 @@ const opening: readonly InetScenario[] = [
       describe(calls, fd);
       calls.close(fd);
     }
+  }),
+  ...eachTcp("connect: to any address", (scene) => {
+    const { calls, family } = scene;
+    const fd = streamOf(calls, family);
+    calls.connect(fd, any(family, scene.port));
+    calls.close(fd);
   }),
   ...eachTcp("connect again after a refusal", (scene) => {
     const { calls, peer, family } = scene;

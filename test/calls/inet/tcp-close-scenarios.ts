@@ -1,4 +1,5 @@
 /** Ends of connections: close in every order, SO_LINGER, resets, SIGPIPE, and ports that are in TIME_WAIT. */
+import { ERRNO } from "af-xdp-bindings";
 import {
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
@@ -17,6 +18,7 @@ import { SO_ERROR, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_SOCKET } from "../
 import { HeldSignals } from "../signals.ts";
 import {
   accepted,
+  CLOSE,
   connected,
   describe,
   drop,
@@ -27,6 +29,7 @@ import {
   listening,
   look,
   pause,
+  reaches,
   recv,
   type Scene,
   STATES,
@@ -97,8 +100,9 @@ const orders: readonly InetScenario[] = [
     recv(peer, other);
     drop(peer, other);
   }),
-  ...both("SO_LINGER of a second: nobody reads", (scene, { fd, other }) => {
+  ...eachTcp("SO_LINGER of a second: nobody reads", (scene) => {
     const { calls, peer, trace, untraced } = scene;
+    const { fd, other } = connected(scene);
     setInt(calls, fd, SOL_SOCKET, SO_SNDBUF, 200_000);
     setInt(peer, other, SOL_SOCKET, 8, 2304);
     for (let full = 0; full < 2; ) {
@@ -114,11 +118,13 @@ const orders: readonly InetScenario[] = [
     trace.add(`as long as it was to: ${took > 900 && took < 2500}`);
     drop(peer, other);
   }),
-  ...both("shutdown, then close", ({ calls, peer }, { fd, other }) => {
+  ...both("shutdown, then close", (scene, { fd, other }) => {
+    const { calls, peer, untraced } = scene;
     calls.shutdown(fd, SHUT_WR);
     until(peer, other, POLLRDHUP);
     peer.shutdown(other, SHUT_WR);
     until(calls, fd, POLLHUP);
+    reaches(scene, other, CLOSE, untraced.peer);
     describe(calls, fd);
     describe(peer, other);
     calls.close(fd);
@@ -278,7 +284,9 @@ const errors: readonly InetScenario[] = [
       (fd) => getInt(calls, fd, SOL_SOCKET, SO_ERROR),
       (fd) => recv(calls, fd),
       (fd) => send(calls, fd, "x", MSG_NOSIGNAL),
-      (fd) => calls.connect(fd, there(scene, 9)),
+      (fd) => {
+        if (calls.connect(fd, there(scene, 9)) === -ERRNO.EINPROGRESS) until(calls, fd, POLLERR);
+      },
       (fd) => calls.shutdown(fd, SHUT_WR),
     ];
     for (const way of ways) {

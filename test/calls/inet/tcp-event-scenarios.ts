@@ -33,6 +33,8 @@ import type { SocketCalls } from "../../../sockets/calls/socket-calls.ts";
 import { HeldSignals } from "../signals.ts";
 import {
   acknowledged,
+  closePeer,
+  come,
   connected,
   drop,
   type Ends,
@@ -120,9 +122,9 @@ const DEEDS: readonly (readonly [string, (scene: Scene, ends: Ends) => void])[] 
   ],
   [
     "a reset",
-    ({ peer }, { other }) => {
-      linger(peer, other, 1, 0);
-      peer.close(other);
+    ({ peer }, ends) => {
+      linger(peer, ends.other, 1, 0);
+      closePeer(peer, ends);
     },
   ],
   ["this side shut", ({ calls }, { fd }) => void calls.shutdown(fd, SHUT_RDWR)],
@@ -262,9 +264,9 @@ const lives: readonly InetScenario[] = [
     epollNow(calls, epoll);
     until(peer, listener);
     const other = peer.accept4(listener, addressBuffer(), SOCK_NONBLOCK);
-    for (const word of ["a", "b"]) {
+    for (const [i, word] of ["a", "b"].entries()) {
       send(peer, other, word);
-      until(calls, fd);
+      come(scene, fd, i + 1);
       epollNow(calls, epoll);
       epollNow(calls, epoll);
     }

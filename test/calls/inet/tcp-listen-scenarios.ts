@@ -5,6 +5,7 @@ import {
   F_GETFD,
   F_GETFL,
   MSG_DONTWAIT,
+  POLLHUP,
   POLLIN,
   POLLOUT,
   POLLRDHUP,
@@ -155,6 +156,7 @@ const accepting: readonly InetScenario[] = [
       calls.shutdown(listener, how);
       pause();
       describe(calls, listener);
+      if (how !== SHUT_WR) until(peer, other, POLLHUP);
       look(peer, other);
       accept(calls, listener);
       calls.listen(listener, 3);

@@ -70,8 +70,8 @@ export const eachTcp = (name: string, play: (scene: Scene) => void): InetScenari
 /** A socket in some state, and whatever it needed to get there. */
 export interface Ends {
   readonly fd: number;
-  /** The peer's end of the connection, -1: there is none. */
-  readonly other: number;
+  /** The peer's end of the connection, -1: there is none, or no longer. */
+  other: number;
   /** Closes all of it, and leaves nothing in TIME_WAIT. */
   close(): void;
 }
@@ -115,7 +115,9 @@ const WAITS_MAX = 500;
 const FIN_WAIT_2 = 5;
 /** States in which something may await its acknowledgment: ESTABLISHED, FIN_WAIT_1, CLOSE_WAIT, LAST_ACK, CLOSING. */
 const UNDER_WAY: ReadonlySet<number> = new Set([1, 4, 8, 9, 11]);
-const CLOSE = 7;
+/** Those that an acknowledgment of our FIN ends. */
+const FIN_SENT: ReadonlySet<number> = new Set([4, 9, 11]);
+export const CLOSE = 7;
 export const DELAYED_MS = 60;
 export function pause(ms = SETTLED_MS): void {
   Bun.sleepSync(ms);
@@ -137,7 +139,7 @@ export function connected(scene: Scene, prepare: (fd: number) => void = () => {}
     other,
     close() {
       drop(calls, fd);
-      drop(peer, other);
+      drop(peer, this.other);
     },
   };
 }
@@ -161,17 +163,32 @@ export function accepted(scene: Scene, prepare: (listener: number) => void = () 
     other,
     close() {
       drop(calls, fd);
-      drop(peer, other);
+      drop(peer, this.other);
     },
   };
 }
 
-/** Waits until the own end is in a state of TCP, and nobody is told how long that took. */
-export function reaches({ untraced }: Stage, fd: number, state: number): void {
+/** The peer closes its end: the descriptor is not to be closed again, it may be another's by then. */
+export function closePeer(peer: SocketCalls, ends: Ends): void {
+  peer.close(ends.other);
+  ends.other = -1;
+}
+
+/** Waits until an end, the own one by default, is in a state of TCP, and nobody is told how long that took. */
+export function reaches({ untraced }: Stage, fd: number, state: number, calls = untraced.calls): void {
   const info = new Uint8Array(1);
   for (let i = 0; i < WAITS_MAX && info[0] !== state; i++) {
-    untraced.calls.getsockopt(fd, SOL_TCP, TCP_INFO, info);
+    calls.getsockopt(fd, SOL_TCP, TCP_INFO, info);
     if (info[0] !== state) Bun.sleepSync(1);
+  }
+}
+
+/** Waits until so many bytes are there, untraced. */
+export function come({ untraced }: Stage, fd: number, count: number, calls = untraced.calls): void {
+  const have = new Int32Array(1);
+  for (let i = 0; i < WAITS_MAX && have[0] < count; i++) {
+    calls.ioctl(fd, SIOCINQ, new Uint8Array(have.buffer));
+    if (have[0] < count) Bun.sleepSync(1);
   }
 }
 
@@ -183,7 +200,9 @@ export function acknowledged({ untraced }: Stage, fd: number): void {
   pause();
   for (let i = 0; i < WAITS_MAX; i++) {
     if (calls.getsockopt(fd, SOL_TCP, TCP_INFO, info) < 0 || !UNDER_WAY.has(info[0])) return;
-    if (calls.ioctl(fd, SIOCOUTQ, new Uint8Array(queued.buffer)) < 0 || queued[0] === 0) return;
+    if (calls.ioctl(fd, SIOCOUTQ, new Uint8Array(queued.buffer)) < 0) return;
+    // A FIN that was acknowledged has changed the state, or is about to.
+    if (queued[0] === 0 && !FIN_SENT.has(info[0])) return;
     Bun.sleepSync(1);
   }
 }
@@ -257,17 +276,18 @@ export const STATES: Readonly<Record<string, (scene: Scene) => Ends>> = {
     peer.shutdown(other, SHUT_WR);
     until(calls, fd, POLLRDHUP);
   }),
-  "reset by the peer": after(({ calls, peer }, { fd, other }) => {
-    linger(peer, other, 1, 0);
-    peer.shutdown(other, -1);
-    peer.close(other);
-    until(calls, fd, POLLHUP);
+  "reset by the peer": after(({ calls, peer }, ends) => {
+    linger(peer, ends.other, 1, 0);
+    peer.shutdown(ends.other, -1);
+    closePeer(peer, ends);
+    until(calls, ends.fd, POLLHUP);
   }),
-  "reset with bytes to read": after(({ calls, peer }, { fd, other }) => {
-    peer.write(other, text("abcdef"));
-    until(calls, fd);
-    drop(peer, other);
-    until(calls, fd, POLLHUP);
+  "reset with bytes to read": after(({ calls, peer }, ends) => {
+    peer.write(ends.other, text("abcdef"));
+    until(calls, ends.fd);
+    linger(peer, ends.other, 1, 0);
+    closePeer(peer, ends);
+    until(calls, ends.fd, POLLHUP);
   }),
   "both shut": after((scene, { fd, other }) => {
     const { calls, peer } = scene;
@@ -277,11 +297,12 @@ export const STATES: Readonly<Record<string, (scene: Scene) => Ends>> = {
     until(peer, other, POLLRDHUP);
     reaches(scene, fd, CLOSE);
   }),
-  TIME_WAIT: after((scene, { fd, other }) => {
+  TIME_WAIT: after((scene, ends) => {
     const { calls, peer } = scene;
+    const { fd } = ends;
     calls.shutdown(fd, SHUT_WR);
-    until(peer, other, POLLRDHUP);
-    peer.close(other);
+    until(peer, ends.other, POLLRDHUP);
+    closePeer(peer, ends);
     until(calls, fd, POLLRDHUP);
     reaches(scene, fd, CLOSE);
   }),
