@@ -62,6 +62,8 @@ export class Exchanges {
   /** Whether requests have waited for a free connection since the schedule was last up to date: that is no fault of the load's. */
   private blocked = false;
   private expiryNs = 0;
+  /** When the last turn began. */
+  private turnNs = Bun.nanoseconds();
 
   constructor(board: LoadBoard, carrier: Carrier, options: ExchangeOptions) {
     const { connections, size } = options;
@@ -85,7 +87,8 @@ export class Exchanges {
   /** Starts or stops sending; a start begins a schedule of `rate` requests a second, or a closed loop (0). */
   send(on: boolean, rate: number): void {
     if (on && !this.sending) {
-      this.dueNs = Bun.nanoseconds();
+      this.turnNs = Bun.nanoseconds();
+      this.dueNs = this.turnNs;
       this.intervalNs = rate === 0 ? 0 : 1e9 / rate;
       this.blocked = false;
     }
@@ -96,6 +99,7 @@ export class Exchanges {
   turn(): number {
     const now = Bun.nanoseconds();
     this.counters[G.turns]++;
+    this.standStill(now);
     if (now >= this.expiryNs) this.expire(now);
     if (!this.sending || this.options.way === "stream") return 0;
     let count = 0;
@@ -123,6 +127,17 @@ export class Exchanges {
     }
     if (this.dueNs > now) this.blocked = false;
     return count;
+  }
+
+  /** The time in which the load itself had no CPU does not count: neither for requests that wait nor for those due in it. */
+  private standStill(now: number): void {
+    const gap = now - this.turnNs;
+    this.turnNs = now;
+    if (gap <= SLACK_NS || !this.sending || this.intervalNs === 0) return;
+    const missed = Math.floor(gap / this.intervalNs);
+    this.counters[G.behind] += missed;
+    this.dueNs += missed * this.intervalNs;
+    this.board.lag.record(gap);
   }
 
   private begin(due: number): void {

@@ -64,6 +64,9 @@ export function defaultRate(workload: Workload, wire: WireKind): number {
 export const defaultSize = (workload: Workload): number =>
   workload === "tcp-stream" ? 65_536 : workload.startsWith("tcp-") ? 64 : DEFAULTS.size;
 
+/** Time after which a request is lost, where none is asked for: over TCP a segment may be sent once or twice more. */
+export const defaultTimeout = (workload: Workload): number => (workload.startsWith("tcp-") ? 1000 : DEFAULTS.timeoutMs);
+
 /** Connections at once, where none are asked for. */
 export const defaultConnections = (workload: Workload): number =>
   workload === "tcp-stream" ? 1 : DEFAULTS.connections;
