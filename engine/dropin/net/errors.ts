@@ -1,5 +1,5 @@
 /** The errors of node:net: names, codes, messages and fields as in Node, for programs that compare them. An errno is negative. */
-import { getSystemErrorMap } from "node:util";
+import { getSystemErrorMap, inspect } from "node:util";
 import { errnoName } from "af-xdp-bindings";
 import { type CodedError, invalidType, operating } from "../dgram-errors.ts";
 
@@ -39,14 +39,14 @@ export function checkFunction(value: unknown, name: string): void {
   if (typeof value !== "function") throw invalidType(name, "of type function", value);
 }
 
-export function checkSignal(signal: unknown): asserts signal is AbortSignal {
+export function checkSignal(signal: unknown, name = "options.signal"): asserts signal is AbortSignal {
   if (typeof signal === "object" && signal !== null && "aborted" in signal) return;
-  throw invalidType("options.signal", "an instance of AbortSignal", signal);
+  throw invalidType(name, "an instance of AbortSignal", signal);
 }
 
 export function invalidValue(name: string, value: unknown, reason = "is invalid"): CodedError {
   const kind = name.includes(".") ? "property" : "argument";
-  return coded(TypeError, "ERR_INVALID_ARG_VALUE", `The ${kind} '${name}' ${reason}. Received ${Bun.inspect(value)}`);
+  return coded(TypeError, "ERR_INVALID_ARG_VALUE", `The ${kind} '${name}' ${reason}. Received ${inspect(value)}`);
 }
 
 const where = (address: unknown, port: unknown): string => (Number(port) > 0 ? `${address}:${port}` : `${address}`);

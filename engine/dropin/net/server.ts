@@ -246,8 +246,10 @@ export class Server extends EventEmitter {
     const server = kernelServer((handle) => this.#connected(handle), path === null);
     this.#opening = true;
     const number = this.#listening;
-    const fail = (error: Error): void => {
+    const fail = (error: NodeJS.ErrnoException): void => {
       if (number === this.#listening) this.#opening = false;
+      // Bun has it positive.
+      if (error.errno !== undefined) error.errno = -Math.abs(error.errno);
       this.emit("error", error);
     };
     server.once("error", fail);

@@ -513,7 +513,7 @@ export class Socket extends Duplex {
 
   #follow(signal: AbortSignal | undefined): void {
     if (signal === undefined || signal === null) return;
-    errors.checkSignal(signal);
+    errors.checkSignal(signal, "signal");
     const abort = (): void => {
       const error = Object.assign(new Error("The operation was aborted", { cause: signal.reason }), {
         name: "AbortError",
