@@ -100,7 +100,8 @@ function remarks(trial: Trial): string[] {
         `${target}: the generator was too late for ${whole(behind)} of ${whole(sent + behind + skipped)} requests and did not send them`,
       ),
     );
-  if (!warmup.steady) out.push(colour.dim(`${target}: not steady after a warm-up of ${warmup.seconds.toFixed(1)} s`));
+  if (!warmup.steady && warmup.seconds > 0)
+    out.push(colour.dim(`${target}: not steady after a warm-up of ${warmup.seconds.toFixed(1)} s`));
   const { histogram } = hiccups;
   if (histogram.totalCount > 0 && histogram.maxValue > 1e6)
     out.push(
