@@ -3,8 +3,9 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import manifest from "../../package.json" with { type: "json" };
+import { compareWithRuns, figuresOfRun, readRuns, saveRun } from "../measure/compare/baseline.ts";
 import { compare, SideError } from "../measure/compare/compare.ts";
-import { tells } from "../measure/compare/figures.ts";
+import { type Figures, tells } from "../measure/compare/figures.ts";
 import { lcoreSource, type Source, serviceSource } from "../measure/compare/launch.ts";
 import {
   type Checkout,
@@ -32,7 +33,7 @@ import {
   EXIT_REGRESSED,
   type RegressOptions,
 } from "./regress.ts";
-import { regressText } from "./regress-text.ts";
+import { regressText, storedText } from "./regress-text.ts";
 import { StopRequest } from "./signals.ts";
 
 const OWN_ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -80,7 +81,8 @@ async function regress(options: RegressOptions): Promise<number> {
     progress.step(`comparing ${sides.info.base.label} with ${sides.info.head.label}`);
     const compared = await compare({
       sources: sides.source,
-      rules,
+      // Stored runs are compared with later; here head runs beside itself until that shows what pairs would tell.
+      rules: options.baseline === undefined ? rules : rules.map((rule) => ({ ...rule, minimum: 9 })),
       seconds: options.seconds,
       trials: options.trials,
       seed,
@@ -96,6 +98,12 @@ async function regress(options: RegressOptions): Promise<number> {
       environment: environment(compared.cpuNs),
       notes: [...sides.notes, ...untold(rules, compared.trials[0])],
     });
+    const head = figuresOfRun(compared.trials.filter(({ side }) => options.baseline !== undefined || side === "head"));
+    const stored = { workload: report.workload, machine: machineOf(report) };
+    if (options.save !== undefined && !compared.interrupted)
+      saveRun(options.save, { ...stored, date: report.environment.date, label: report.head.label, figures: head });
+    if (options.baseline !== undefined && !compared.interrupted)
+      return againstStored(options.baseline, stored, head, rules, report);
     await write(report, options);
     if (compared.interrupted) throw new CliError("regress interrupted; what was compared is told", EXIT_INTERRUPTED);
     return EXITS[report.outcome];
@@ -164,8 +172,15 @@ async function prepare(
       throw new RangeError("--base-command and --head-command stand in place of --base and --command");
     return servicesHere(baseCommand, headCommand, spec, options);
   }
+  if (options.baseline !== undefined) {
+    const other = ["base", "head", "command", "json", "html", "junit", "markdown"] as const;
+    const given = other.find((name) => options[name] !== undefined);
+    if (given !== undefined) throw new RangeError(`--baseline does not go with --${given}`);
+    const { info, source } = await lcoreHere(spec);
+    return { info: { base: info, head: info }, source: { base: source, head: source }, notes: [] };
+  }
   if (options.base === undefined)
-    throw new RangeError("what is it to be compared with? --base REF or --base-command CMD");
+    throw new RangeError("what is it to be compared with? --base REF, --baseline FILE or --base-command CMD");
   const repository = await repositoryAround(process.cwd());
   const base = await checkOut(repository, options.base);
   checkouts.push(base);
@@ -203,6 +218,11 @@ async function prepare(
   };
 }
 
+/** The lcore that runs. */
+async function lcoreHere(spec: TrialSpec): Promise<{ info: SideInfo; source: Source }> {
+  return { info: { label: `lcore ${manifest.version}`, commit: null }, source: lcoreSource(OWN_ROOT, spec) };
+}
+
 function servicesHere(base: string, head: string, spec: TrialSpec, options: RegressOptions): Sides {
   const source = (command: string): Source =>
     serviceSource({ command, cwd: process.cwd(), target: options.target as string, root: OWN_ROOT, spec });
@@ -224,6 +244,27 @@ function describe(spec: TrialSpec, { command, target }: RegressOptions): string 
   const whom = wire === "host" ? `${command ?? "a command of each"} at ${target}` : `lcore on ${wire}`;
   const load = rate === 0 ? `closed loop, ${tcp ? connections : window} at once` : `${rate} requests/s by schedule`;
   return `${workload} of ${whom}, load ${generator}: ${load}, ${size} bytes, ${tcp ? `${connections} connections` : `${flows} flows`}, trials of ${seconds * 1000} ms`;
+}
+
+const machineOf = ({ environment: e }: ComparisonReport): string => `${e.cpus} × ${e.cpu}, Bun ${e.bun}`;
+
+/** Head against stored runs: says what it found, and what that is worth. Returns the exit status. */
+function againstStored(
+  file: string,
+  { workload, machine }: { workload: string; machine: string },
+  head: Figures,
+  rules: readonly MetricRule[],
+  { metrics }: ComparisonReport,
+): number {
+  const runs = readRuns(file).filter((run) => run.workload === workload && run.machine === machine);
+  if (runs.length === 0)
+    throw new CliError(`${file} has no run of this workload on this machine (${machine})`, EXIT_INCONCLUSIVE);
+  const findings = compareWithRuns(runs, head, rules);
+  const paired = metrics.map(({ low, high }) => (low === null || high === null ? null : (high - low) / 2));
+  process.stdout.write(storedText(runs.length, findings, paired));
+  const decisive = findings.filter(({ metric }) => metric.watched !== true);
+  if (findings.some(({ outcome }) => outcome === "regressed")) return EXIT_REGRESSED;
+  return decisive.some(({ outcome }) => outcome === "inconclusive") ? EXIT_INCONCLUSIVE : 0;
 }
 
 async function write(report: ComparisonReport, options: RegressOptions): Promise<void> {

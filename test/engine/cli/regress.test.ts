@@ -108,6 +108,7 @@ describe("bad usage ends with 3", () => {
     [["--base", "HEAD", "--metrics", "p51"], /p51/],
     [["--base", "HEAD", "--min-effect", "p50"], /p50=3/],
     [["--base-command", "true"], /go together/],
+    [["--baseline", "file", "--base", "HEAD"], /does not go with --base/],
     [["--base", "HEAD", "--workload", "tcp-rr"], /inline/],
     [["--seconds", "0"], /Seconds above 0/],
   ])("%p", async (words, message) => {
@@ -130,12 +131,24 @@ test("a base without the program that makes trials is told, with 2", async () =>
   expect(code).toBe(2);
 });
 
+const QUICK = ["--seconds", "4", "--trials", "2", "--warmup", "0.1", "--seed", "1"];
+
+test("a run that was stored is compared with, and what that is worth is said", async () => {
+  const file = join(directory, "runs.baseline.jsonl");
+  const first = await regress(repository, "--base", "HEAD~1", "--head", "HEAD", ...QUICK, "--save", file);
+  expect(first.error).not.toMatch(/lcore:/);
+  const { code, out } = await regress(repository, "--baseline", file, ...QUICK);
+  expect(out).toMatch(/worth less/);
+  expect(out).toMatch(/10 % is assumed/);
+  expect([0, 1, 2]).toContain(code);
+});
+
 test("two commits are compared: every report, the verdict's status, and no trace", async () => {
   const file = (name: string): string => join(directory, name);
   const reports = ["json", "html", "junit", "markdown"].flatMap((kind) => [`--${kind}`, file(kind)]);
   const { code, out, error } = await regress(
     repository,
-    ...["--base", "HEAD~1", "--head", "HEAD", "--seconds", "4", "--trials", "2", "--warmup", "0.1", "--seed", "1"],
+    ...["--base", "HEAD~1", "--head", "HEAD", ...QUICK],
     ...reports,
   );
   expect(error).not.toMatch(/lcore:/);
