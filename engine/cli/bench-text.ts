@@ -86,7 +86,7 @@ function remarks(trial: Trial): string[] {
   const { target, valid, sent, behind, late, duplicated, wrong, skipped, search, hiccups, warmup } = trial;
   const out: string[] = [];
   if (valid !== true) out.push(colour.red(`${target}: not valid: ${valid.reason}`));
-  if (search !== undefined)
+  if (search !== undefined && valid === true)
     out.push(
       `${target}: the highest rate with at most ${search.lossMax * 100} % lost, of ${search.steps.length} tried; ` +
         (search.limit === "target" ? "beyond it the target loses more" : `beyond it the ${search.limit} was the limit`),

@@ -21,7 +21,7 @@ const WARMUP_MS = 50;
 const STEADY_STRETCHES = 5;
 const STEADY_SHARE = 0.1;
 /** Share of the requests due that the load may be too late for: they are not sent, so that no latency is theirs. */
-const BEHIND_SHARE = 0.05;
+export const BEHIND_SHARE = 0.05;
 /** Share of the requests from which what else went wrong makes a trial worthless. */
 const SPOILT_SHARE = 0.01;
 /** How often a drain looks. */

@@ -2,6 +2,7 @@
  * The highest rate at which a target loses no more than a share of the requests: the throughput of RFC 2544, section 26.1,
  * by doubling until one is too high and halving the gap from there on. Last comes a trial at the rate that was found.
  */
+import { BEHIND_SHARE } from "./run.ts";
 import type { TrialSpec } from "./spec.ts";
 import type { Search, Trial } from "./trial.ts";
 
@@ -12,8 +13,8 @@ export interface SearchOptions {
 
 /** The two rates between which the limit lies differ by less than this. */
 const RESOLUTION = 0.03;
-/** Trials at most: 10 doublings and as many halvings as the resolution takes. */
-const STEPS_MAX = 20;
+/** Trials at most: some 10 doublings, as many halvings as the resolution takes, and those made again. */
+const STEPS_MAX = 32;
 /** Once more at a lower rate, where the last trial is not as the search was: a bound found by luck. */
 const RETREATS = 3;
 const RETREAT = 0.95;
@@ -24,6 +25,9 @@ export interface Searchable {
   set(change: Pick<TrialSpec, "rate" | "seconds">): void;
   trial(): Promise<Trial>;
 }
+
+/** Trials at one rate, where what disturbs the generator may have passed by the next one. */
+const GENERATOR_TRIES = 3;
 
 type Step = Search["steps"][number];
 
@@ -43,13 +47,16 @@ export async function search(bench: Searchable, spec: TrialSpec, { lossMax }: Se
   let best: Trial | null = null;
   const attempt = async (): Promise<Trial> => {
     bench.set({ rate, seconds: spec.seconds });
-    const trial = await bench.trial();
-    steps.push({ rate, loss: lossOf(trial), passed: passes(trial, lossMax) });
-    return trial;
+    for (let again = GENERATOR_TRIES; ; again--) {
+      const trial = await bench.trial();
+      steps.push({ rate, loss: lossOf(trial), passed: passes(trial, lossMax) });
+      if (again === 1 || !ofGenerator(trial) || bench.aborted) return trial;
+    }
   };
   while (steps.length < STEPS_MAX && (high === Number.POSITIVE_INFINITY || high / Math.max(low, 1) > 1 + RESOLUTION)) {
     const trial = await attempt();
-    if (bench.aborted) return { ...trial, search: { lossMax, steps, limit } };
+    // Of a target nothing is known that was never asked as it should have been: a lower rate would only look like its limit.
+    if (bench.aborted || (low === 0 && ofGenerator(trial))) return { ...trial, search: { lossMax, steps, limit } };
     if (passes(trial, lossMax)) {
       low = rate;
       best = trial;
@@ -77,6 +84,6 @@ function passes(trial: Trial, lossMax: number): boolean {
 }
 
 /** Whether it was the load that did not keep up, not the target. */
-function ofGenerator({ valid, sent, behind, skipped, lost }: Trial): boolean {
-  return valid !== true && behind > (sent + skipped + behind) * 0.05 && lost + skipped === 0;
+function ofGenerator({ valid, sent, behind, skipped }: Trial): boolean {
+  return valid !== true && behind > (sent + skipped + behind) * BEHIND_SHARE;
 }

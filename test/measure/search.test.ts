@@ -68,6 +68,19 @@ describe("search", () => {
     expect(trial.search?.limit).toBe("generator");
   });
 
+  test("a generator that never keeps up leaves the target unknown, and a moment's disturbance is passed over", async () => {
+    const never = new Made((rate) => ({ behind: rate, valid: { reason: "behind" } }));
+    const trial = await search(never, SPEC, { lossMax: 0 });
+    expect(trial.valid).toEqual({ reason: "behind" });
+    expect(new Set(never.rates)).toEqual(new Set([SPEC.rate]));
+    let calls = 0;
+    const once: Rule = (rate) =>
+      calls++ === 1 ? { behind: rate, valid: { reason: "behind" } } : limited(10_000)(rate);
+    const found = await search(new Made(once), SPEC, { lossMax: 0 });
+    expect(found.requestedRate).toBeGreaterThan(9500);
+    expect(found.search?.limit).toBe("target");
+  });
+
   test("a limit that was luck is given up for a lower one", async () => {
     let calls = 0;
     const rule: Rule = (rate) => ({ lost: rate > (calls++ < 12 ? 20_000 : 19_000) ? 100 : 0 });
