@@ -1,16 +1,21 @@
-/** Load of others: wrk against `lcore http`. */
+/** Load of others: wrk against `lcore http`, iperf3 through a relay of lcore/net to its own server. */
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { useEngine } from "../../engine/dropin/default-engine.ts";
+import net from "../../engine/dropin/net.ts";
 import { Cli } from "../engine/cli/cli.ts";
 import { makeHosts, requires } from "../support/hosts.ts";
+import { Bed } from "./peers.ts";
 
 setDefaultTimeout(60_000);
 
 const missing = requires("veth", "af_xdp", "bpf");
 const PORT = 8080;
 const CONNECTIONS = 64;
+const IPERF = 5201;
+const BYTES = 8 << 20;
 
 const closers: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -45,5 +50,45 @@ describe.skipIf(missing !== "" || Bun.which("wrk") === null)("wrk", () => {
     // At its end wrk leaves a request of each connection unanswered, or its answer unread.
     expect(http.requests - asked).toBeGreaterThanOrEqual(0);
     expect(http.requests - asked).toBeLessThanOrEqual(CONNECTIONS);
+  });
+});
+
+interface IperfReport {
+  error?: string;
+  end: { sum_sent: { bytes: number } };
+}
+
+describe.skipIf(missing !== "" || Bun.which("iperf3") === null)("iperf3", () => {
+  test("through a relay: its four connections and its control, both ways, IPv4 and IPv6", async () => {
+    const bed = await Bed.make();
+    closers.push(() => bed.close());
+    useEngine(bed.engine);
+    closers.push(() => useEngine(null));
+    const server = bed.spawn(["iperf3", "-s", "-p", String(IPERF + 1)]);
+    closers.push(() => server.kill("SIGKILL"));
+    await bed.untilListening(IPERF + 1);
+    let relayed = 0;
+    const relay = net.createServer((near) => {
+      relayed++;
+      const far = net.connect(IPERF + 1, bed.peer.ipv4Text);
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ]) {
+        one.pipe(other);
+        // iperf3 ends with a reset where it has not read everything, and pipe() leaves the other end open.
+        one.on("error", () => {}).on("close", () => other.destroySoon());
+      }
+    });
+    await new Promise<void>((resolve) => relay.listen(IPERF, resolve));
+    const client = ["iperf3", "-J", "-p", String(IPERF), "-n", String(BYTES), "-P", "4", "-c"];
+    for (const more of [[bed.hosts.b.ipv4Text], [bed.hosts.b.ipv6Text, "-R"]]) {
+      const report = JSON.parse((await bed.run([...client, ...more])).toString()) as IperfReport;
+      expect(report.error).toBeUndefined();
+      expect(report.end.sum_sent.bytes).toBeGreaterThanOrEqual(BYTES);
+    }
+    expect(relayed).toBe(10);
+    await new Promise((resolve) => relay.close(resolve));
+    await bed.untilEmpty();
   });
 });
