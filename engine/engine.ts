@@ -29,6 +29,7 @@ import { memoryFib } from "./fib-source.ts";
 import { frameTaps, TAP_RING_BYTES } from "./frame-taps.ts";
 import { getAffinity, moveThreadsBack, moveThreadsOff } from "./host/affinity.ts";
 import { KernelSide } from "./kernel-side.ts";
+import { LostThreads } from "./lost-threads.ts";
 import { OwnAddresses } from "./own-addresses.ts";
 import { defaultInterface, obstacle, type Provider, refusal, settleForSockets } from "./provider.ts";
 import { Replay, replayFib } from "./replay.ts";
@@ -208,6 +209,8 @@ export class Engine extends EngineThread {
   private readonly kernel: KernelSide | null;
   private readonly sockets: SocketSide | null;
   private readonly captures: Captures;
+  /** Null on kernel sockets, whose threads share nothing. */
+  private readonly lost: LostThreads | null;
   private ending: Promise<void> | null = null;
   private settle: { resolve: () => void; reject: (error: Error) => void };
 
@@ -319,7 +322,7 @@ export class Engine extends EngineThread {
         new Mesh(wiring.mesh).ring(controlThread(wiring));
         await own.checked(wiring.host.addresses, Promise.race(threads.map((thread) => thread.ended)));
       }
-      return new Engine(wiring, threads, kernel, sockets, captures);
+      return new Engine(wiring, threads, kernel, sockets, captures, notice);
     } catch (error) {
       Atomics.store(new Int32Array(wiring.state), 0, 1);
       new Mesh(wiring.mesh).stop();
@@ -338,12 +341,14 @@ export class Engine extends EngineThread {
     kernel: KernelSide | null,
     sockets: SocketSide | null,
     captures: Captures,
+    notice: (text: string) => void,
   ) {
     super(wiring);
     this.sockets = sockets;
     this.threads = threads;
     this.kernel = kernel;
     this.captures = captures;
+    this.lost = wiring.way.kind === "sockets" ? null : new LostThreads(this.endpoint, wiring, notice);
     this.info = {
       provider: sockets === null ? "engine" : "kernel",
       interface: wiring.config.interface,
@@ -468,6 +473,7 @@ export class Engine extends EngineThread {
   }
 
   private async shutDown(error?: Error): Promise<void> {
+    this.lost?.close();
     this.detach();
     // First no more frames from the program, then the loops.
     this.kernel?.detach();

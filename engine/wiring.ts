@@ -236,6 +236,7 @@ export function openEndpoint(wiring: Wiring): ThreadEndpoint {
   if (thread < 0) {
     throw new RangeError(`the engine serves at most ${config.threads} threads: raise its option 'threads'`);
   }
+  shared.mesh.noteThreadId(thread);
   shared.mesh.setSharesCpu(thread, hasOnly(config.cpus));
   if (opened === null || way.kind !== "sockets") return new ThreadEndpoint(thread, shared, config.cpus.length);
   const spinUs = config.poll === "interrupt" ? 0 : config.spinUs;

@@ -28,6 +28,8 @@ const B_HIGH_WATER = 3;
 const B_STOPPED = 4;
 /** 1 where the thread has no CPU but the lcores'. */
 const B_SHARES_CPU = 5;
+/** The thread's id in the kernel, 0: not known. */
+const B_THREAD_ID = 8;
 
 /** In thread 0's record, and the word after it: the 64-bit number 1 that is written to eventfds. */
 const B_ONE = 6;
@@ -103,6 +105,15 @@ export class Mesh {
   /** Whether somebody has the thread number. */
   isTaken(thread: number): boolean {
     return thread < this.lcores || Atomics.load(this.bells, thread * BELL_WORDS + B_TAKEN) === 1;
+  }
+
+  /** Notes the calling thread's id in the kernel, by which others can tell whether it is still there. */
+  noteThreadId(thread: number): void {
+    Atomics.store(this.bells, thread * BELL_WORDS + B_THREAD_ID, sys.gettid());
+  }
+
+  threadId(thread: number): number {
+    return Atomics.load(this.bells, thread * BELL_WORDS + B_THREAD_ID);
   }
 
   /** Notes whether a thread has no CPU but those of the lcores. */

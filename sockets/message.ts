@@ -18,6 +18,8 @@ export const MSG_LEND = 5;
 /** Thread to lcore: it has joined the mesh and wants frames lent; it leaves and has given them all back. */
 export const MSG_HELLO = 6;
 export const MSG_BYE = 7;
+/** In the name of a thread that is no more: what it had is lost, what it has closes. */
+export const MSG_GONE = 12;
 
 /**
  * lcore (the control thread, mostly) to the thread of a socket: the network reports an error about what it has sent. The

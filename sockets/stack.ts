@@ -44,6 +44,7 @@ import {
   MSG_DELIVER,
   MSG_ERROR,
   MSG_FREE,
+  MSG_GONE,
   MSG_GROUP,
   MSG_HELLO,
   MSG_HOST,
@@ -570,6 +571,11 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
       case MSG_BYE:
         // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
         this.outstanding[thread] += this.lender.leave(thread);
+        this.streams.gone(thread);
+        return;
+      case MSG_GONE:
+        this.lender.leave(thread);
+        this.outstanding[thread] = 0;
         this.streams.gone(thread);
         return;
       default:

@@ -5,6 +5,7 @@ import { Worker } from "node:worker_threads";
 import { ERRNO } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
 import { getAffinity } from "../../engine/host/affinity.ts";
+import { openShared } from "../../engine/wiring.ts";
 import type { TcpSocket } from "../../sockets/stream/tcp-socket.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { until } from "../support/kernel-udp.ts";
@@ -85,6 +86,32 @@ describe("threads", () => {
       expect(heard.find(({ left }) => left !== undefined)?.left).toBe(true);
       await until("no record is left", () => connectionsOf(server) === 0);
     }
+  });
+
+  test("one that is terminated: within seconds its connections are reset, its port and its place are free", async () => {
+    const notices: string[] = [];
+    const [server, client] = await enginePair([1, 1], { threads: 2, onNotice: (text) => notices.push(text) });
+    closers.push(
+      () => server.close(),
+      () => client.close(),
+    );
+    // More often than there are places.
+    for (let round = 1; round <= 2; round++) {
+      const { worker } = await serverThread(server);
+      let open = 0;
+      const ends = [1, 2].map(() => flood(client, () => void open++));
+      await until("connections", () => open === 2);
+      await worker.terminate();
+      expect(await Promise.all(ends)).toEqual([ERRNO.ECONNRESET, ERRNO.ECONNRESET]);
+      await until("no record is left", () => connectionsOf(server) === 0);
+      expect(notices.filter((text) => text.includes("without detach()"))).toHaveLength(round);
+      const { mesh } = openShared(server.descriptor().wiring);
+      await until("its place is free", () => !mesh.isTaken(mesh.lcores + 1));
+    }
+    // Nobody listens there any more.
+    const { promise, resolve } = Promise.withResolvers<number>();
+    client.connect({ address: SERVER, port: PORT }, { closed: (_, errno) => resolve(errno) });
+    expect(await promise).toBe(ERRNO.ECONNREFUSED);
   });
 
   test("an engine that ends: its other threads hear ECONNABORTED, peers are reset or hear nothing", async () => {
