@@ -23,6 +23,7 @@ import { junit } from "../measure/report/junit.ts";
 import { makeReport } from "../measure/report/make.ts";
 import { markdown } from "../measure/report/markdown.ts";
 import { DEFAULTS, resolveSpec, type TrialSpec } from "../measure/spec.ts";
+import { median } from "../measure/verdict/location.ts";
 import type { MetricRule } from "../measure/verdict/verdict.ts";
 import { CliError, EXIT_INTERRUPTED, oneLine } from "./failure.ts";
 import { Progress } from "./progress.ts";
@@ -96,7 +97,7 @@ async function regress(options: RegressOptions): Promise<number> {
       budgetSeconds: options.seconds,
       seed,
       environment: environment(compared.cpuNs),
-      notes: [...sides.notes, ...untold(rules, compared.trials[0])],
+      notes: [...sides.notes, ...untold(rules, compared.trials)],
     });
     const head = figuresOfRun(compared.trials.filter(({ side }) => options.baseline !== undefined || side === "head"));
     const stored = { workload: report.workload, machine: machineOf(report) };
@@ -148,9 +149,9 @@ function rulesOf({ metrics, minEffect }: RegressOptions): MetricRule[] {
 }
 
 /** Metrics of which a trial of so many requests says little. */
-function untold(rules: readonly MetricRule[], first: { throughput: number; seconds: number } | undefined): string[] {
-  if (first === undefined) return [];
-  const requests = first.throughput * first.seconds;
+function untold(rules: readonly MetricRule[], trials: readonly { throughput: number; seconds: number }[]): string[] {
+  if (trials.length === 0) return [];
+  const requests = median(trials.map(({ throughput, seconds }) => throughput * seconds));
   const dumb = rules.filter(({ name }) => !tells(name as ChosenMetric["name"], requests)).map(({ name }) => name);
   if (dumb.length === 0) return [];
   return [
