@@ -1,7 +1,7 @@
 /**
  * The proof of the gate: `lcore regress` on a version and itself, and on a version whose handler works longer, many times.
  *
- *     npm run bench:gate                         all, some two hours on an idle machine; goes on where it stopped
+ *     npm run bench:gate                         all, some hours on an idle machine; goes on where it stopped
  *     npm run bench:gate -- --minutes 10         a part of it
  *     npm run bench:gate -- --report             the tables of what is there, nothing is run
  *
