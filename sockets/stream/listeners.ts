@@ -69,11 +69,6 @@ export class Listeners {
     return this.known.get(id)?.generation ?? 0;
   }
 
-  /** Whether anybody listens at the port. */
-  listensAt(port: number): boolean {
-    return this.ports.has(port);
-  }
-
   /** See Lookup.listener(). */
   find(
     w: Int32Array,

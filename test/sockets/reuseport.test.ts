@@ -1,26 +1,10 @@
 /** Programs of reuseport groups: whom they choose, as the kernel's groups do; and how the hash spreads. */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  Assembler,
-  type BpfMap,
-  createMap,
-  errnoName,
-  Program,
-  r0,
-  r1,
-  r2,
-  r3,
-  r4,
-  r6,
-  r10,
-  SysError,
-  sys,
-} from "af-xdp-bindings";
+import { Assembler, Program, r0, r1, r2, r3, r4, r6, r10, SysError, sys } from "af-xdp-bindings";
 import { Random } from "../../queues/random.ts";
 import { attachGroupClassic, attachGroupHandle, detachGroupProgram } from "../../sockets/bpf/attach.ts";
 import { decodeClassic, encodeClassic, sockFprog } from "../../sockets/bpf/classic.ts";
 import { REUSEPORT_MD } from "../../sockets/bpf/extended/context.ts";
-import type { SocketArrayMap } from "../../sockets/bpf/maps/index.ts";
 import { BpfObjects, bpfOf } from "../../sockets/bpf/objects.ts";
 import { NO_CHOICE } from "../../sockets/bpf/programs.ts";
 import { addressWords } from "../../sockets/fib.ts";
@@ -52,6 +36,7 @@ import { UdpSocket } from "../../sockets/udp-socket.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { udpFrame } from "../support/frames.ts";
 import { requires } from "../support/hosts.ts";
+import { GroupScenario, type Pair, tell } from "./group-scenario.ts";
 import { familyOf, KernelHost, LO, wish } from "./kernel-sockets.ts";
 import { Rig } from "./rig.ts";
 
@@ -219,43 +204,23 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
   const kernel = host as KernelHost;
   afterAll(() => host?.close());
 
-  interface Pair {
-    id: number;
-    fd: number;
-    text: string;
-    address: string;
+  interface UdpPair extends Pair {
+    readonly address: string;
   }
 
-  class Scenario {
-    readonly world = new World();
-    readonly pairs: Pair[] = [];
-    readonly history: string[] = [];
-    readonly wrong: string[] = [];
-    /** Datagrams of which the kernel said the same, and those among them that a program decided. */
+  class Scenario extends GroupScenario<UdpPair> {
+    readonly world: World;
+    /** Datagrams of which the kernel said the same. */
     same = 0;
-    decided = 0;
     private readonly senders: { address: string; port: number; fd: number }[];
-    private readonly random: Random;
-    private readonly map: SocketArrayMap;
-    private readonly kernelMap: BpfMap;
 
     constructor(random: Random) {
-      this.random = random;
+      const world = new World();
+      super(random, world, MAP_SIZE);
+      this.world = world;
       this.senders = ["198.18.0.10", "2001:db8::10"].flatMap((address) =>
         SOURCE_PORTS.map((port) => ({ address, port, fd: kernel.bind(wish(address), port) })),
       );
-      const map = this.world.bpf.createMap({ type: "reuseport_sockarray", valueSize: 8, maxEntries: MAP_SIZE });
-      this.map = map;
-      this.kernelMap = createMap({
-        type: "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY",
-        keySize: 4,
-        valueSize: 8,
-        maxEntries: MAP_SIZE,
-      });
-    }
-
-    private pick<T>(from: readonly T[]): T {
-      return from[this.random.below(from.length)];
     }
 
     bind(): void {
@@ -264,7 +229,7 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
       const only6 = address.includes(":");
       const fd = kernel.bind(wish(address, { reusePort: true, only6 }), PORT);
       expect(fd).toBeGreaterThan(0);
-      this.pairs.push({ id: this.world.bind(address, only6), fd, text: address, address });
+      this.pairs.push({ id: this.world.bind(address, only6), fd, address });
       this.history.push(`bind ${address}`);
     }
 
@@ -297,7 +262,7 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
       }
     }
 
-    private connect({ id, fd, address }: Pair, at: number): void {
+    private connect({ id, fd, address }: UdpPair, at: number): void {
       const { world } = this;
       const family = familyOf(address);
       if (world.table.get(id, STATE) === CONNECTED) {
@@ -319,7 +284,7 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
 
     /** Puts a socket into the maps, or takes what is there out. */
     private place(at: number): void {
-      const { pairs, random } = this;
+      const { random } = this;
       const index = random.below(MAP_SIZE + 1);
       const key = new Uint8Array(Uint32Array.of(index).buffer);
       if (random.below(4) === 0 && index < MAP_SIZE) {
@@ -331,13 +296,7 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
         );
         return;
       }
-      const value = new Uint8Array(BigUint64Array.of(BigInt(pairs[at].fd)).buffer);
-      const told = tell(() => this.kernelMap.update(key, value));
-      this.agree(
-        `map ${index} = ${at}`,
-        told,
-        tell(() => this.map.setSocket(index, pairs[at].id)),
-      );
+      this.putIntoMap(index, at);
     }
 
     private selectors(): Selector[] {
@@ -355,18 +314,6 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
         extended("pass", "sk_reuseport", () => new Assembler().mov(r0, 1).exit().assemble()),
         extended("neither", "sk_reuseport", () => new Assembler().mov(r0, 2).exit().assemble()),
       ];
-    }
-
-    private agree(what: string, kernelSaid: number | string, tableSaid: number | string): void {
-      const name = (result: number | string): string =>
-        typeof result === "string" ? result : result < 0 ? errnoName(-result) : "0";
-      this.history.push(`${what}: ${name(kernelSaid)}`);
-      if (name(kernelSaid) !== name(tableSaid))
-        this.fault(`${what}: kernel ${name(kernelSaid)}, here ${name(tableSaid)}`);
-    }
-
-    private fault(text: string): void {
-      this.wrong.push(`${this.history.join("; ")}: ${text}`);
     }
 
     /** Sends from every sender to every address, and compares who gets it. */
@@ -390,12 +337,6 @@ describe.skipIf(missing !== "")("as the kernel's groups", () => {
           if (isSame && !byHash) this.decided++;
         }
       }
-    }
-
-    private sameGroup(got: number, mine: number): boolean {
-      const { pairs, world } = this;
-      if (got < 0 || mine < 0) return got === mine;
-      return world.table.get(pairs[got].id, GROUP) === world.table.get(pairs[mine].id, GROUP);
     }
 
     close(): void {
@@ -550,15 +491,4 @@ describe("members on two lcores and two threads", () => {
 
 function fail(code: string): never {
   throw new SysError(code === "ENOENT" ? 2 : 22, "map", "");
-}
-
-/** "0", or the errno of what is thrown. */
-function tell(call: () => unknown): string {
-  try {
-    call();
-    return "0";
-  } catch (error) {
-    if (error instanceof SysError) return error.code;
-    throw error;
-  }
 }

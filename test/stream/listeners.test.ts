@@ -1,28 +1,11 @@
 /** Which listener gets a SYN: against the kernel's own choice, with groups and their programs. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  Assembler,
-  type BpfMap,
-  check,
-  createMap,
-  ERRNO,
-  Program,
-  r0,
-  r1,
-  r2,
-  r3,
-  r4,
-  r5,
-  r6,
-  r10,
-  sys,
-} from "af-xdp-bindings";
+import { Assembler, check, ERRNO, Program, r0, r1, r2, r3, r4, r5, r6, r10, sys } from "af-xdp-bindings";
 import { getAffinity, setAffinity } from "../../engine/host/affinity.ts";
 import { Random } from "../../queues/random.ts";
 import { attachGroupClassic, attachGroupHandle } from "../../sockets/bpf/attach.ts";
 import { decodeClassic, encodeClassic, sockFprog } from "../../sockets/bpf/classic.ts";
 import { REUSEPORT_MD } from "../../sockets/bpf/extended/context.ts";
-import type { SocketArrayMap } from "../../sockets/bpf/maps/index.ts";
 import { BpfObjects } from "../../sockets/bpf/objects.ts";
 import { NO_CHOICE } from "../../sockets/bpf/programs.ts";
 import { addressWords } from "../../sockets/fib.ts";
@@ -55,6 +38,7 @@ import {
 import { F_KEEPALIVE, F_PASSIVE, KEEP_IDLE_MS, SND_BUF, FLAGS as TCB_FLAGS, TCB_WORDS } from "../../sockets/tcp/tcb.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { TCP_SYN } from "../../sockets/wire/tcp.ts";
+import { GroupScenario, type Pair } from "../sockets/group-scenario.ts";
 import { describeWish, familyOf, KernelHost, LO, SOCK_STREAM, type Wish, wish } from "../sockets/kernel-sockets.ts";
 import { requires } from "../support/hosts.ts";
 import { buildFrame } from "../tcp/segments.ts";
@@ -242,28 +226,16 @@ describe.skipIf(missing !== "")("as the kernel chooses", () => {
     host?.close();
   });
 
-  interface Pair {
-    id: number;
-    fd: number;
-  }
-
-  class Scenario {
-    readonly world = new World(cpu, 0);
-    readonly pairs: Pair[] = [];
-    readonly history: string[] = [];
-    wrong = "";
+  class Scenario extends GroupScenario<Pair> {
+    readonly world: World;
+    /** Connections that the kernel has given to a listener. */
     found = 0;
-    decided = 0;
-    private readonly random: Random;
-    private readonly map: SocketArrayMap;
-    private readonly kernelMap: BpfMap;
     private readonly selectors: Selector[];
 
     constructor(random: Random) {
-      this.random = random;
-      const shape = { valueSize: 8, maxEntries: MAP_SIZE };
-      this.map = this.world.bpf.createMap({ type: "reuseport_sockarray", ...shape });
-      this.kernelMap = createMap({ type: "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY", keySize: 4, ...shape });
+      const world = new World(cpu, 0);
+      super(random, world, MAP_SIZE);
+      this.world = world;
       const maps: [{ fd: number }, { fd: number }] = [this.kernelMap, this.map];
       this.selectors = [
         classic("index 1", "1,6 0 0 1"),
@@ -277,10 +249,6 @@ describe.skipIf(missing !== "")("as the kernel chooses", () => {
         chooser("drop", verdictOf(0), maps),
         chooser("pass", verdictOf(1), maps),
       ];
-    }
-
-    private pick<T>(from: readonly T[]): T {
-      return from[this.random.below(from.length)];
     }
 
     bind(): void {
@@ -327,30 +295,7 @@ describe.skipIf(missing !== "")("as the kernel chooses", () => {
         sys.close(fd);
         pairs.splice(at, 1);
         this.history.push(`close ${at}`);
-      } else this.place(at);
-    }
-
-    /** Puts a socket into the maps. */
-    private place(at: number): void {
-      const { fd, id } = this.pairs[at];
-      const index = this.random.below(MAP_SIZE);
-      const key = new Uint8Array(Uint32Array.of(index).buffer);
-      const value = new Uint8Array(BigUint64Array.of(BigInt(fd)).buffer);
-      const told = errnoOf(() => this.kernelMap.update(key, value));
-      this.agree(
-        `map ${index} = ${at}`,
-        told,
-        errnoOf(() => this.map.setSocket(index, id)),
-      );
-    }
-
-    private agree(what: string, kernelSaid: number, tableSaid: number): void {
-      this.history.push(`${what}: ${Math.min(kernelSaid, 0)}`);
-      if (Math.min(kernelSaid, 0) !== Math.min(tableSaid, 0)) this.fault(`here ${tableSaid}`);
-    }
-
-    private fault(text: string): void {
-      if (this.wrong === "") this.wrong = `${this.history.join("; ")}: ${text}`;
+      } else this.putIntoMap(random.below(MAP_SIZE), at);
     }
 
     compare(): void {
@@ -394,12 +339,6 @@ describe.skipIf(missing !== "")("as the kernel chooses", () => {
       return this.pairs.indexOf(listening[got]);
     }
 
-    private sameGroup(got: number, mine: number): boolean {
-      const { pairs, world } = this;
-      if (got < 0 || mine < 0) return got === mine;
-      return world.table.get(pairs[got].id, GROUP) === world.table.get(pairs[mine].id, GROUP);
-    }
-
     close(): void {
       for (const { fd } of this.pairs) sys.close(fd);
       this.kernelMap.close();
@@ -413,11 +352,11 @@ describe.skipIf(missing !== "")("as the kernel chooses", () => {
     let decided = 0;
     for (let i = 0; i < SCENARIOS && wrong.length < 5; i++) {
       const scenario = new Scenario(random);
-      for (let n = 0; n < 20 && scenario.wrong === ""; n++) {
+      for (let n = 0; n < 20 && scenario.wrong.length === 0; n++) {
         scenario.step();
         scenario.compare();
       }
-      if (scenario.wrong !== "") wrong.push(scenario.wrong);
+      wrong.push(...scenario.wrong);
       found += scenario.found;
       decided += scenario.decided;
       scenario.close();
@@ -426,15 +365,6 @@ describe.skipIf(missing !== "")("as the kernel chooses", () => {
     expect(decided).toBeGreaterThan(found / 5);
   });
 });
-
-function errnoOf(call: () => unknown): number {
-  try {
-    call();
-    return 0;
-  } catch (error) {
-    return -(error as { errno: number }).errno;
-  }
-}
 
 describe("an lcore's view", () => {
   const shared = (address = "0.0.0.0"): Wish => wish(address, { reusePort: true });
@@ -515,7 +445,7 @@ describe("an lcore's view", () => {
     world.close(first);
     for (let i = 0; i < 3000; i++) world.close(world.serve(wish("198.18.0.1")));
     expect(take()).toBe(`-${first}`);
-    expect(lookup.listeners.listensAt(PORT)).toBe(false);
+    for (const local of ["198.18.0.1", "198.18.0.10"]) expect(world.find("198.18.0.2", local).id).toBe(NOBODY);
   });
 
   test("words of the plane: all of a record, none before they are stored", () => {
