@@ -66,6 +66,7 @@ export const SO_MEMINFO = 55;
 export const SO_INCOMING_NAPI_ID = 56;
 export const SO_COOKIE = 57;
 export const SO_PEERGROUPS = 59;
+export const SO_PEERPIDFD = 77;
 export const SO_ZEROCOPY = 60;
 export const SO_TXTIME = 61;
 export const SO_BINDTOIFINDEX = 62;

@@ -196,7 +196,8 @@ export abstract class File {
     return -ERRNO.ENOTSOCK;
   }
 
-  getsockopt(_level: number, _name: number, _out: Uint8Array): number {
+  /** @param _descriptors those of the caller, where SO_PEERPIDFD makes one */
+  getsockopt(_level: number, _name: number, _out: Uint8Array, _descriptors: FileTable): number {
     return -ERRNO.ENOTSOCK;
   }
 

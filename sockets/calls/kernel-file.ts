@@ -5,7 +5,7 @@
  * Signals for it come from the kernel and name the kernel's descriptor.
  */
 import { sys } from "af-xdp-bindings";
-import { SO_RCVTIMEO, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET } from "../options.ts";
+import { SO_PEERPIDFD, SO_RCVTIMEO, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET } from "../options.ts";
 import {
   F_GETFL,
   F_SETFL,
@@ -34,6 +34,7 @@ const EVERY_EVENT =
   POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLMSG | POLLRDHUP;
 /** struct timeval { i64 s; i64 us }. */
 const TIMEVAL_BYTES = 16;
+const INT_BYTES = 4;
 
 export class KernelFile extends File {
   readonly fd: number;
@@ -143,8 +144,16 @@ export class KernelFile extends File {
     return this.kernel.setsockopt(this.fd, level, name, value);
   }
 
-  override getsockopt(level: number, name: number, out: Uint8Array): number {
-    return this.kernel.getsockopt(this.fd, level, name, out);
+  override getsockopt(level: number, name: number, out: Uint8Array, descriptors: FileTable): number {
+    const result = this.kernel.getsockopt(this.fd, level, name, out);
+    if (level !== SOL_SOCKET || name !== SO_PEERPIDFD || result !== INT_BYTES) return result;
+    // A descriptor of the kernel's: here it is a file of its own.
+    const view = new DataView(out.buffer, out.byteOffset);
+    const file = new KernelFile(view.getInt32(0, true), this.watch);
+    const fd = descriptors.add(file, true);
+    if (fd < 0) file.drop();
+    else view.setInt32(0, fd, true);
+    return fd < 0 ? fd : result;
   }
 
   override ioctl(request: number, argument: Uint8Array): number {

@@ -289,7 +289,7 @@ export class SocketProcess implements SocketCalls {
   }
 
   getsockopt(fd: number, level: number, name: number, out: Uint8Array): number {
-    return this.with(fd, (file) => file.getsockopt(level, name, out));
+    return this.with(fd, (file) => file.getsockopt(level, name, out, this.descriptors));
   }
 
   ioctl(fd: number, request: number, argument: Uint8Array): number {

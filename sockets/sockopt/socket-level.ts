@@ -24,6 +24,7 @@ import {
   SO_PEERCRED,
   SO_PEERGROUPS,
   SO_PEERNAME,
+  SO_PEERPIDFD,
   SO_PEERSEC,
   SO_PRIORITY,
   SO_REUSEADDR,
@@ -173,6 +174,7 @@ export const SOCKET_LEVEL: readonly UdpOption[] = socketLevel(
   // Connections of AF_UNIX have them, and a datagram socket says how it has none.
   so(SO_PEERCRED, "SO_PEERCRED"),
   so(SO_PEERGROUPS, "SO_PEERGROUPS"),
+  so(SO_PEERPIDFD, "SO_PEERPIDFD", { word: "engine" }, refused(ERRNO.ENOPROTOOPT, ERRNO.ENODATA)),
   so(SO_PEERSEC, "SO_PEERSEC"),
   so(SO_INQ, "SO_INQ"),
   so(SO_PASSPIDFD, "SO_PASSPIDFD", refused(ERRNO.EOPNOTSUPP, ERRNO.EOPNOTSUPP)),

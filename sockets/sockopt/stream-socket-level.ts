@@ -268,6 +268,7 @@ export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTa
   }),
   so(numbers.SO_PEERNAME, "SO_PEERNAME", peerName),
   so(numbers.SO_PEERCRED, "SO_PEERCRED", told(NO_CREDENTIALS)),
+  so(numbers.SO_PEERPIDFD, "SO_PEERPIDFD", refused(ERRNO.ENOPROTOOPT, ERRNO.ENODATA)),
   so(numbers.SO_PEERGROUPS, "SO_PEERGROUPS", refused(ERRNO.ENOPROTOOPT, ERRNO.ENODATA)),
   so(numbers.SO_PEERSEC, "SO_PEERSEC", refused(ERRNO.ENOPROTOOPT, ERRNO.ENOPROTOOPT)),
   so(numbers.SO_ATTACH_FILTER, "SO_ATTACH_FILTER", attachFilter),

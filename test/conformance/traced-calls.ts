@@ -13,6 +13,7 @@ import {
   SO_MEMINFO,
   SO_NETNS_COOKIE,
   SO_PEERNAME,
+  SO_PEERPIDFD,
   SOL_SOCKET,
   SOL_TCP,
   TCP_CC_INFO,
@@ -169,6 +170,8 @@ export class TracedCalls implements SocketCalls {
   /** The value of an option, as far as it is the same in each run. */
   private told(level: number, name: number, value: Uint8Array): string {
     if (level === SOL_SOCKET && VARYING.has(name)) return "";
+    if (level === SOL_SOCKET && name === SO_PEERPIDFD && value.length === 4)
+      return ` ${this.trace.made(this.party, new DataView(value.buffer, value.byteOffset).getInt32(0, true))}`;
     if (level === SOL_SOCKET && name === SO_PEERNAME) return ` ${this.trace.address(value)}`;
     if (level === SOL_TCP && (name === TCP_TIMESTAMP || name === TCP_CC_INFO)) return "";
     // A port, strange as it is.

@@ -170,8 +170,8 @@ class PacketFile extends KernelFile {
     return result;
   }
 
-  override getsockopt(level: number, name: number, out: Uint8Array): number {
-    const result = super.getsockopt(level, name, out);
+  override getsockopt(level: number, name: number, out: Uint8Array, descriptors: FileTable): number {
+    const result = super.getsockopt(level, name, out, descriptors);
     if (level !== SOL_PACKET || name !== PACKET_STATISTICS || result < 8) return result;
     this.look();
     // struct tpacket_stats { u32 packets, those dropped among them; u32 drops }.

@@ -110,7 +110,7 @@ function putFiles(writer: ControlWriter, message: Message, files: readonly File[
 }
 
 /** A descriptor for a process, or -errno. */
-function openPid(pid: number, descriptors: FileTable, pidFile: (fd: number) => File): number {
+export function openPid(pid: number, descriptors: FileTable, pidFile: (fd: number) => File): number {
   const kernelFd = sys.sys3(sys.SYS.pidfd_open, pid, 0, 0);
   if (kernelFd < 0) return kernelFd;
   const file = pidFile(kernelFd);

@@ -3,6 +3,8 @@
  * (net/unix/af_unix.c). Such sockets live within one thread: names and peers are those of its UnixFamily.
  */
 import { ERRNO } from "af-xdp-bindings";
+import { SO_PEERPIDFD, SOL_SOCKET } from "../../options.ts";
+import { writeBytes } from "../../sockopt/rules.ts";
 import {
   POLLERR,
   POLLHUP,
@@ -22,13 +24,16 @@ import {
   SIOCUNIXFILE,
   SOCK_DGRAM,
 } from "../constants.ts";
+import { controlInt } from "../control.ts";
 import { File } from "../file.ts";
+import type { FileTable } from "../file-table.ts";
 import { type AddressBuffer, putAddress } from "../message.ts";
 import { familyOf, PATH_AT, UNNAMED, validate } from "./address.ts";
 import type { Credentials } from "./credentials.ts";
 import type { UnixFamily } from "./family.ts";
 import { UnixOptions } from "./options.ts";
 import type { Packet } from "./packet.ts";
+import { openPid } from "./scm.ts";
 import { CLOSED, LISTENING, SHUT_BOTH, SHUT_RECEIVE, SHUT_SEND } from "./state.ts";
 
 const READABLE = POLLIN | POLLRDNORM;
@@ -239,8 +244,17 @@ export abstract class UnixSocket extends File {
     return this.options.set(level, name, value);
   }
 
-  override getsockopt(level: number, name: number, out: Uint8Array): number {
+  override getsockopt(level: number, name: number, out: Uint8Array, descriptors: FileTable): number {
+    if (level === SOL_SOCKET && name === SO_PEERPIDFD) return this.tellPeer(out, descriptors);
     return this.options.get(level, name, out);
+  }
+
+  /** SO_PEERPIDFD: a new descriptor of the peer's process. */
+  private tellPeer(out: Uint8Array, descriptors: FileTable): number {
+    const pid = this.peerCredentials?.pid ?? 0;
+    if (pid === 0) return -ERRNO.ENODATA;
+    const fd = openPid(pid, descriptors, this.family.pidFile);
+    return fd < 0 ? fd : writeBytes(out, controlInt(fd));
   }
 
   /** POLL bits of what sockets of every type tell alike. */

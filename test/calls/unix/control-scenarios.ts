@@ -23,8 +23,10 @@ import {
   SO_PASSRIGHTS,
   SO_PASSSEC,
   SO_PEEK_OFF,
+  SO_PEERPIDFD,
   SO_TIMESTAMP,
   SO_TIMESTAMPNS,
+  SO_TYPE,
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
 import {
@@ -477,6 +479,29 @@ const boundaries: LocalScenario[] = [
       closeAll(calls, a, b, client, accepted, ...fds);
     },
   },
+  ...TYPES.map(
+    ([label, type]): LocalScenario => ({
+      name: `SO_PEERPIDFD: ${label}, of a pair, of one that is not connected, in less room, set`,
+      play(calls, record) {
+        const pair = pairOf(calls, type);
+        const alone = socketOf(calls, type);
+        for (const fd of [...pair, alone]) {
+          const out = new Uint8Array(4);
+          const result = calls.getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, out);
+          record("told", result);
+          if (result < 0) continue;
+          const made = new DataView(out.buffer).getInt32(0, true);
+          record("closed on exec", calls.fcntl(made, F_GETFD, 0));
+          record("nothing has happened to it", pollOf(calls, made));
+          record("a socket", calls.getsockopt(made, SOL_SOCKET, SO_TYPE, new Uint8Array(4)));
+          calls.close(made);
+        }
+        for (const length of [0, 4])
+          record("set", calls.setsockopt(alone, SOL_SOCKET, SO_PEERPIDFD, new Uint8Array(length)));
+        closeAll(calls, ...pair, alone);
+      },
+    }),
+  ),
   {
     name: "SO_PASSPIDFD: of the sender, of another process, where nobody has asked",
     play(calls, record) {
