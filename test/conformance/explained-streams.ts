@@ -162,12 +162,4 @@ export const EXPLAINED_STREAMS: readonly Explanation[] = [
     ofScenario: true,
     reason: "a port that is chosen anew may be the one that the socket had before",
   },
-  {
-    sides: ["memory"],
-    scenario: /SO_SNDTIMEO/,
-    kernel: /EAGAIN$|true$/,
-    ours: / = 10000$|false$/,
-    ofScenario: true,
-    reason: "a peer of ours counts bytes in its buffer, not struct sk_buff, so that more of them find room",
-  },
 ];

@@ -83,10 +83,10 @@ const ON_WIRE: readonly Explanation[] = [
 
 /**
  * Scenarios of what only a kernel has: stamps of the XDP program, the beginning of a datagram that is kept (MSG_MORE, UDP_CORK), routes
- * to pass over; and those that need more errors a second than a host reports, ours too.
+ * to pass over; a buffer that counts struct sk_buff, and is full sooner; and those that need more errors a second than a host reports, ours too.
  */
 export const WITH_KERNEL_ALONE =
-  /with a kernel|TIMESTAMP|everything at once|hears IPv4|SIOCGSTAMP: not|MSG_MORE|UDP_CORK|flags that change|error queue|SO_SELECT_ERR|nobody listens/;
+  /with a kernel|TIMESTAMP|everything at once|hears IPv4|SIOCGSTAMP: not|MSG_MORE|UDP_CORK|flags that change|error queue|SO_SELECT_ERR|nobody listens|tcp: SO_SNDTIMEO/;
 
 export const EXPLAINED: readonly Explanation[] = [
   ...EXPLAINED_STREAMS,

@@ -178,8 +178,10 @@ const happenings: readonly InetScenario[] = DEEDS.flatMap(([deed, act]) => [
         calls.fcntl(fd, F_SETSIG, signal);
         calls.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK);
         took();
+        const before = pollOf(scene, fd);
         act(scene, ends);
         acknowledged(scene, fd);
+        for (let i = 0; i < CHANGES_MS && pollOf(scene, fd) === before; i++) Bun.sleepSync(1);
         // Whoever sleeps in a call, or looks, hears of it.
         look(calls, fd);
         took();
@@ -190,6 +192,16 @@ const happenings: readonly InetScenario[] = DEEDS.flatMap(([deed, act]) => [
     }),
   ),
 ]);
+
+/** The longest that something is waited for which may change nothing. */
+const CHANGES_MS = 60;
+
+/** POLL bits, untraced. */
+function pollOf({ untraced }: Scene, fd: number): number {
+  const entry = { fd, events: POLLIN | POLLPRI | POLLRDHUP, revents: 0 };
+  untraced.calls.poll([entry], 0);
+  return entry.revents;
+}
 
 const lives: readonly InetScenario[] = [
   ...eachTcp("SIGIO: a connection opens", (scene) => {
