@@ -22,16 +22,22 @@ const TOS_TO_PRIORITY: readonly number[] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 
 const IPTOS_TOS_MASK = 0x1e;
 
 const ip = streamOption(IPPROTO_IP);
-/** SO_PRIORITY as a change of TOS leaves it. */
-export const priorityOf = (tos: number): number => TOS_TO_PRIORITY[(tos & IPTOS_TOS_MASK) >> 1];
+
+/**
+ * Another TOS is another SO_PRIORITY (__ip_sock_set_tos), a traffic class is not. For a priority that comes of it alone segments do not
+ * leave the fast path.
+ */
+function changeTos(target: StreamTarget, value: number): void {
+  if (target.getCore(OPTIONS.IP_TOS) === value) return;
+  target.setCore(OPTIONS.IP_TOS, value);
+  target.storeOther(SOL_SOCKET, SO_PRIORITY, TOS_TO_PRIORITY[(value & IPTOS_TOS_MASK) >> 1]);
+  if (target.getCore(OPTIONS.SO_PRIORITY) !== 0) target.setCore(OPTIONS.SO_PRIORITY, 0);
+}
 
 /** Of streams the two bits of ECN are the connection's. */
 const tos: StreamPart = {
   ...number<StreamTarget>({ normal: (value) => value & 0xff & ~ECN_MASK }),
-  effect(this: StreamOption, target, value) {
-    target.setCore(OPTIONS.IP_TOS, value);
-    target.storeOther(SOL_SOCKET, SO_PRIORITY, priorityOf(value));
-  },
+  effect: changeTos,
 };
 
 const ttl: StreamPart = {
@@ -130,11 +136,7 @@ export const STREAM_IP_LEVEL: readonly StreamOption[] = [
   ip(numbers.IP_FREEBIND, "IP_FREEBIND", flag({ least: 1 }), { effect: (target) => target.portRulesChanged() }),
   never(numbers.IP_TRANSPARENT, "IP_TRANSPARENT", 1),
   told(numbers.IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR"),
-  ip(
-    numbers.IP_MINTTL,
-    "IP_MINTTL",
-    asInitial({ least: 1, check: (value) => (value < 0 || value > 255 ? -ERRNO.EINVAL : 0) }),
-  ),
+  ip(numbers.IP_MINTTL, "IP_MINTTL", ranged(0, 255, { least: 1 }), toCore(OPTIONS.IP_MINTTL)),
   ip(
     numbers.IP_NODEFRAG,
     "IP_NODEFRAG",

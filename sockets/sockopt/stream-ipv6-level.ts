@@ -6,11 +6,11 @@ import { F_V6ONLY, FLAGS } from "../table.ts";
 import { OPTIONS } from "../tcp/sockopts.ts";
 import { interfaceName } from "./devices.ts";
 import { flag, number, ranged, readInt, strictFlag, writeBytes, writeInt } from "./rules.ts";
-import { priorityOf, unicastInterface } from "./stream-ip-level.ts";
+import { unicastInterface } from "./stream-ip-level.ts";
 import { asInitial, neverOn, streamOption, toCore, untaken } from "./stream-rules.ts";
 import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
 
-const { IPPROTO_IPV6, SO_PRIORITY, SOL_SOCKET } = numbers;
+const { IPPROTO_IPV6 } = numbers;
 const INT_BYTES = 4;
 const HOPS_DEFAULT = 64;
 const ECN_MASK = 3;
@@ -65,13 +65,7 @@ const v6only: StreamPart = {
   },
 };
 
-const trafficClass: StreamPart = {
-  ...byteOr(0, 0xff & ~ECN_MASK),
-  effect(target, value) {
-    target.setCore(OPTIONS.IP_TOS, value);
-    target.storeOther(SOL_SOCKET, SO_PRIORITY, priorityOf(value));
-  },
-};
+const trafficClass: StreamPart = { ...byteOr(0, 0xff & ~ECN_MASK), ...toCore(OPTIONS.IP_TOS) };
 
 const hops: StreamPart = { ...byteOr(HOPS_DEFAULT), ...toCore(OPTIONS.IP_TTL), initial: HOPS_DEFAULT };
 
@@ -161,11 +155,7 @@ export const STREAM_IPV6_LEVEL: readonly StreamOption[] = [
           : -ERRNO.EOPNOTSUPP,
     get: readable(ADDR_PREFERENCES_DEFAULT),
   }),
-  ipv6(
-    numbers.IPV6_MINHOPCOUNT,
-    "IPV6_MINHOPCOUNT",
-    asInitial({ check: (value) => (value < 0 || value > 255 ? -ERRNO.EINVAL : 0) }),
-  ),
+  ipv6(numbers.IPV6_MINHOPCOUNT, "IPV6_MINHOPCOUNT", ranged(0, 255), toCore(OPTIONS.IPV6_MINHOPCOUNT)),
   told(numbers.IPV6_RECVORIGDSTADDR, "IPV6_RECVORIGDSTADDR"),
   ipv6(numbers.IPV6_TRANSPARENT, "IPV6_TRANSPARENT", neverOn),
   ipv6(numbers.IPV6_UNICAST_IF, "IPV6_UNICAST_IF", unicastInterface),

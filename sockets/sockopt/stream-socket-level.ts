@@ -9,7 +9,7 @@ import { interfaceIndex, interfaceName } from "./devices.ts";
 import { readProgram } from "./filters.ts";
 import { flag, number, readInt, readOnly, refused, writeBytes, writeInt } from "./rules.ts";
 import { MEMINFO_RCVBUF, MEMINFO_SNDBUF, MEMINFO_WORDS, socketLevel } from "./socket-rules.ts";
-import { asInitial, neverOn, streamOption, toCore } from "./stream-rules.ts";
+import { streamOption, toCore } from "./stream-rules.ts";
 import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
 
 const { SOL_SOCKET } = numbers;
@@ -22,10 +22,6 @@ const TOKENS_MAX = 128;
 /** struct ucred: nobody. */
 const NO_CREDENTIALS = new Uint8Array(Int32Array.of(0, -1, -1).buffer);
 
-/** SO_PRIORITY that needs no privilege. */
-const PRIORITY_MAX = 6;
-
-const adminOrRaw = ({ limits }: StreamTarget): number => (limits.netAdmin || limits.netRaw ? 0 : -ERRNO.EPERM);
 const so = streamOption(SOL_SOCKET);
 const portRules: StreamPart = { effect: (target) => target.portRulesChanged() };
 const opNotSupported = refused(ERRNO.EOPNOTSUPP, ERRNO.EOPNOTSUPP);
@@ -201,11 +197,9 @@ export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTa
       ...toCore(OPTIONS.SO_RCVLOWAT),
     },
     [numbers.SO_LINGER]: lingering,
-    // Marks and priorities are of the kernel's queues and policy routes, which a segment made here never meets.
-    [numbers.SO_PRIORITY]: asInitial({
-      check: (value, target) => (value >= 0 && value <= PRIORITY_MAX ? 0 : adminOrRaw(target)),
-    }),
-    [numbers.SO_MARK]: asInitial({ check: (_, target) => adminOrRaw(target) }),
+    // With any of these the kernel sends the segments: policy routes, queueing disciplines and filters see them.
+    [numbers.SO_PRIORITY]: toCore(OPTIONS.SO_PRIORITY),
+    [numbers.SO_MARK]: toCore(OPTIONS.SO_MARK),
     // No timeout of ours changes what a flow is hashed by: off or on, it is as it is.
     [numbers.SO_TXREHASH]: {
       ...number({
@@ -222,7 +216,7 @@ export const STREAM_SOCKET_LEVEL: readonly StreamOption[] = socketLevel<StreamTa
           : 0,
     },
   },
-  so(numbers.SO_DONTROUTE, "SO_DONTROUTE", neverOn),
+  so(numbers.SO_DONTROUTE, "SO_DONTROUTE", flag(), toCore(OPTIONS.SO_DONTROUTE)),
   so(numbers.SO_REUSEPORT, "SO_REUSEPORT", flag(), portRules),
   so(numbers.SO_PASSCRED, "SO_PASSCRED", opNotSupported),
   so(numbers.SO_BINDTODEVICE, "SO_BINDTODEVICE", deviceByName),

@@ -1,12 +1,12 @@
 /** Options of a socket as words of its record (sockets/tcp/tcb.ts): what is carried over when a draft becomes a connection. */
 import { INHERITED, INHERITED_FLAGS, INHERITED_LOCKS } from "../tcp/inherited.ts";
-import { F_CORK, FLAGS, LOCKS } from "../tcp/tcb.ts";
+import { F_CORK, FLAGS, LOCKS, PRIORITY } from "../tcp/tcb.ts";
 
 /** Bits of FLAGS that options set: those that a listener's connections begin with, and one more. */
 const FLAGS_MASK = INHERITED_FLAGS | F_CORK;
 
-/** The two words of which options have bits, and those that are an option as a whole. */
-const OPTION_WORDS = [FLAGS, LOCKS, ...INHERITED] as const;
+/** The two words of which options have bits, and those that are options as a whole: of these what is accepted has all but SO_PRIORITY. */
+const OPTION_WORDS = [FLAGS, LOCKS, PRIORITY, ...INHERITED] as const;
 
 function maskOf(word: number): number {
   return word === FLAGS ? FLAGS_MASK : word === LOCKS ? INHERITED_LOCKS : -1;

@@ -11,11 +11,13 @@ import { VIA_KERNEL } from "../destinations.ts";
 import { TX_HEADROOM } from "../endpoint.ts";
 import type { Fib } from "../fib.ts";
 import { HOST_SEND } from "../message.ts";
-import { MSG_DONTWAIT, MSG_NOSIGNAL } from "../msghdr.ts";
+import { MSG_DONTROUTE, MSG_DONTWAIT, MSG_NOSIGNAL } from "../msghdr.ts";
+import { SO_MARK, SO_PRIORITY, SOL_SOCKET } from "../options.ts";
 import type { Diverter, Output } from "../output.ts";
 import { SOCKADDR_IN6_BYTES, writeSockaddr } from "../sockaddr.ts";
 import { AF_INET, AF_INET6, type SocketTable } from "../table.ts";
 import type { TcpSink } from "../tcp/core.ts";
+import { HOPS_DONTROUTE, HOPS_MARK, HOPS_PRIORITY, HOPS_TTL, LOCAL, MARK, PRIORITY } from "../tcp/tcb.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "../wire/ethernet.ts";
 import { IPPROTO_TCP, IPV4_DF, IPV4_HEADER, writeIpv4 } from "../wire/ipv4.ts";
 import {
@@ -61,6 +63,8 @@ export class FrameSink implements TcpSink {
   /** Segments to own addresses: offset of the IP header, of the TCP header, bytes from there, and 1 for IPv6. */
   private readonly loop = new Int32Array(LOOP_MAX * 4);
   private looped = 0;
+  /** Mark and priority that the raw sockets have now: IPv4, IPv6. */
+  private readonly dressed = new Int32Array(4);
 
   constructor(parts: SinkParts, setup: TcpSetup) {
     this.parts = parts;
@@ -93,8 +97,9 @@ export class FrameSink implements TcpSink {
     const ip = v6
       ? this.writeHeader6(tcp, length, words, at, tos, hops)
       : this.writeHeader4(tcp, length, words, at, tos, df, hops);
-    if (entry === VIA_KERNEL) {
-      this.sendElsewhere(ip, tcp, length, words, d, v6);
+    // Without a kernel there are neither policy routes nor queueing disciplines that would make a difference.
+    if (entry === VIA_KERNEL || (hops > HOPS_TTL && this.setup.raw4 >= 0)) {
+      this.sendElsewhere(ip, tcp, length, words, at, v6, hops);
       return;
     }
     const ethernet = ip - ETH_HEADER;
@@ -145,7 +150,7 @@ export class FrameSink implements TcpSink {
   ): number {
     const ip = tcp - IPV4_HEADER;
     const id = df ? 0 : this.parts.table.nextIdent();
-    const ttl = hops === 0 ? HOPS_DEFAULT : hops;
+    const ttl = hops & HOPS_TTL || HOPS_DEFAULT;
     const total = length + IPV4_HEADER;
     writeIpv4(this.views, ip, tos, total, id, df ? IPV4_DF : 0, ttl, IPPROTO_TCP, words[at + 3], words[at + 7]);
     finishTcp4(this.views, tcp, length, ip);
@@ -158,7 +163,7 @@ export class FrameSink implements TcpSink {
     writeInt32(bytes, ip, (6 << 28) | (tos << 20));
     writeUint16(bytes, ip + IPV6_PAYLOAD_LENGTH, length);
     bytes[ip + IPV6_NEXT_HEADER] = IPPROTO_TCP;
-    bytes[ip + IPV6_HOP_LIMIT] = hops === 0 ? HOPS_DEFAULT : hops;
+    bytes[ip + IPV6_HOP_LIMIT] = hops & HOPS_TTL || HOPS_DEFAULT;
     for (let i = 0; i < 4; i++) {
       writeInt32(bytes, ip + IPV6_SRC + 4 * i, words[at + i]);
       writeInt32(bytes, ip + IPV6_DST + 4 * i, words[at + 4 + i]);
@@ -167,9 +172,17 @@ export class FrameSink implements TcpSink {
     return ip;
   }
 
-  /** `d`: where in `words` the destination is. */
-  private sendElsewhere(ip: number, tcp: number, length: number, words: Int32Array, d: number, v6: boolean): void {
+  private sendElsewhere(
+    ip: number,
+    tcp: number,
+    length: number,
+    words: Int32Array,
+    at: number,
+    v6: boolean,
+    hops: number,
+  ): void {
     const { bytes } = this.views;
+    const d = at + 4;
     if (this.parts.fib.isLocal(words[d], words[d + 1], words[d + 2], words[d + 3])) {
       this.keep(ip, tcp, length, v6);
       return;
@@ -181,7 +194,7 @@ export class FrameSink implements TcpSink {
       this.host.divert(tcp - TX_HEADROOM, ethernet, tcp + length - ethernet, 0, HOST_SEND);
       return;
     }
-    this.sendByKernel(ip, tcp + length - ip, words, d, v6);
+    this.sendByKernel(ip, tcp + length - ip, words, at, v6, hops);
     this.parts.pool.give(tcp);
   }
 
@@ -197,18 +210,36 @@ export class FrameSink implements TcpSink {
     this.loop[at + 3] = v6 ? 1 : 0;
   }
 
-  private sendByKernel(ip: number, length: number, words: Int32Array, d: number, v6: boolean): void {
+  private sendByKernel(ip: number, length: number, words: Int32Array, at: number, v6: boolean, hops: number): void {
     const { counters } = this.parts;
     const fd = v6 ? this.setup.raw6 : this.setup.raw4;
-    if (fd < 0) {
+    if (fd < 0 || !this.dress(fd, words, at, v6, hops)) {
       counters[C.TcpOutErrors]++;
       return;
     }
+    const d = at + 4;
     const family = v6 ? AF_INET6 : AF_INET;
     const size = writeSockaddr(this.sockaddr, family, words[d], words[d + 1], words[d + 2], words[d + 3], 0);
-    const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    const flags = MSG_DONTWAIT | MSG_NOSIGNAL | ((hops & HOPS_DONTROUTE) !== 0 ? MSG_DONTROUTE : 0);
     const result = sys.sys6(sys.SYS.sendto, fd, this.base + ip, length, flags, this.sockaddrAddress, size);
     counters[result < 0 ? C.TcpOutErrors : C.TcpOutViaKernel]++;
+  }
+
+  /** Gives the raw socket the segment's mark and priority. False: the kernel refuses them. */
+  private dress(fd: number, words: Int32Array, at: number, v6: boolean, hops: number): boolean {
+    const { dressed } = this;
+    const i = v6 ? 2 : 0;
+    const mark = (hops & HOPS_MARK) !== 0 ? words[at - LOCAL + MARK] : 0;
+    const priority = (hops & HOPS_PRIORITY) !== 0 ? words[at - LOCAL + PRIORITY] : 0;
+    if (dressed[i] !== mark) {
+      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_MARK, mark) < 0) return false;
+      dressed[i] = mark;
+    }
+    if (dressed[i + 1] !== priority) {
+      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_PRIORITY, priority) < 0) return false;
+      dressed[i + 1] = priority;
+    }
+    return true;
   }
 
   /** The frame is free again; the segment is lost, as on a wire. */

@@ -76,7 +76,7 @@ export interface TcpSink {
    * @param words the source address at words[at], the destination at words[at + 4]: four words each, IPv4 mapped
    * @param tos the TOS byte or traffic class, ECN bits included
    * @param df whether routers may not fragment it
-   * @param hops TTL or hop limit, 0: the host's
+   * @param hops TTL or hop limit, 0: the host's; above that byte HOPS_ bits of tcb.ts, with MARK and PRIORITY in the same record
    */
   send(
     tcp: number,
@@ -216,6 +216,8 @@ export class Tcp {
   segWindow = 0;
   segUrgent = 0;
   segTos = 0;
+  /** Its TTL or hop limit; only of a segment that is of no connection. */
+  segHops = 0;
   segV6 = false;
   /** What its options said: OPT_ bits of options.ts. */
   options = 0;

@@ -19,6 +19,7 @@ const NAMES = [
   ["TWRecycled", "TIME_WAIT ended by a new connection"],
   ["TCPTimeWaitOverflow", "TIME_WAIT left out: as many as are allowed"],
   ["TWKilled", "TIME_WAIT ended by a RST"],
+  ["TCPMinTTLDrop", "segments dropped: their TTL was below IP_MINTTL or IPV6_MINHOPCOUNT"],
   ["PAWSEstab", "segments dropped by their timestamp"],
   ["DelayedACKs", "delayed acknowledgments sent by their timer"],
   ["TCPHPHits", "segments with data that took the short way"],

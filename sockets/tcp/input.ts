@@ -4,8 +4,8 @@
  * connection as expected takes a short way (header prediction).
  */
 import { ERRNO } from "af-xdp-bindings";
-import { IPPROTO_TCP, IPV4_DST, IPV4_SRC, IPV4_TOS } from "../wire/ipv4.ts";
-import { IPV6_DST, IPV6_SRC, ipv6TrafficClass } from "../wire/ipv6.ts";
+import { IPPROTO_TCP, IPV4_DST, IPV4_SRC, IPV4_TOS, IPV4_TTL } from "../wire/ipv4.ts";
+import { IPV6_DST, IPV6_HOP_LIMIT, IPV6_SRC, ipv6TrafficClass } from "../wire/ipv6.ts";
 import {
   TCP_ACK,
   TCP_ACK_SEQ,
@@ -30,7 +30,7 @@ import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { takeMarks } from "./ecn.ts";
 import { becomeEstablished } from "./establish.ts";
-import { mayOpen, noConnection } from "./listen.ts";
+import { cameTooFar, mayOpen, noConnection } from "./listen.ts";
 import { OPT_TS, readOptions } from "./options.ts";
 import { push } from "./output.ts";
 import { appendInOrder } from "./reassembly.ts";
@@ -60,10 +60,12 @@ import {
   FIN_WAIT_2,
   FLAGS,
   IRS,
+  L_MIN_HOPS,
   LAST_ACK,
   LINGER2_MS,
   LISTEN,
   LOCAL,
+  LOCKS,
   OOO_HEAD,
   PORTS,
   RCV_CHUNKS,
@@ -115,7 +117,9 @@ export function input4(t: Tcp, views: FrameViews, ip: number, tcp: number, lengt
   readHeader(t, bytes, tcp, length);
   const id = t.flows4.lookup(IPPROTO_TCP, local, destination, remote, source);
   if (id >= 0) {
-    arrives(t, id * TCB_WORDS, views);
+    const c = id * TCB_WORDS;
+    if ((t.w[c + LOCKS] & L_MIN_HOPS) !== 0 && cameTooFar(t, c, bytes[ip + IPV4_TTL])) return;
+    arrives(t, c, views);
     return;
   }
   const { w, scratch } = t;
@@ -129,6 +133,7 @@ export function input4(t: Tcp, views: FrameViews, ip: number, tcp: number, lengt
   w[scratch + REMOTE + 3] = remote;
   w[scratch + PORTS] = (destination << 16) | source;
   w[scratch + FLAGS] = 0;
+  t.segHops = bytes[ip + IPV4_TTL];
   unknown(t, views);
 }
 
@@ -143,13 +148,16 @@ export function input6(t: Tcp, views: FrameViews, ip: number, tcp: number, lengt
   t.flows6.loadKey(bytes, ip + IPV6_DST, bytes, ip + IPV6_SRC);
   const id = t.flows6.lookup(IPPROTO_TCP, destination, source);
   if (id >= 0) {
-    arrives(t, id * TCB_WORDS, views);
+    const c = id * TCB_WORDS;
+    if ((t.w[c + LOCKS] & L_MIN_HOPS) !== 0 && cameTooFar(t, c, bytes[ip + IPV6_HOP_LIMIT])) return;
+    arrives(t, c, views);
     return;
   }
   const { w, scratch, flows6 } = t;
   for (let i = 0; i < 8; i++) w[scratch + LOCAL + i] = flows6.key[i];
   w[scratch + PORTS] = (destination << 16) | source;
   w[scratch + FLAGS] = F_V6;
+  t.segHops = bytes[ip + IPV6_HOP_LIMIT];
   unknown(t, views);
 }
 

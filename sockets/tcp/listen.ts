@@ -25,13 +25,17 @@ import {
   F_V6,
   F_WSCALE,
   FLAGS,
+  HOPS,
+  HOPS_PRIORITY,
   IRS,
   ISS,
+  L_MIN_HOPS,
   L_UNACCEPTED,
   LISTEN,
   LISTENER,
   LOCAL,
   LOCKS,
+  MIN_HOPS,
   PORTS,
   RCV_BUF,
   RCV_NXT,
@@ -196,6 +200,7 @@ export function noConnection(t: Tcp): void {
   // RFC 9293, MUST-57 and MUST-63: nobody's address, or everybody's.
   if (!isUnicast(t.w, scratch + LOCAL, t.segV6) || !isUnicast(t.w, scratch + REMOTE, t.segV6)) return;
   const listener = t.chooser.find(t, scratch);
+  if (listener !== null && (t.w[listener.c + LOCKS] & L_MIN_HOPS) !== 0 && cameTooFar(t, listener.c, t.segHops)) return;
   if ((t.segFlags & (TCP_ACK | TCP_RST)) !== 0) {
     const opens = listener !== null && (t.segFlags & (TCP_SYN | TCP_RST)) === 0;
     if ((opens && cookieAcked(t, listener)) || t.elsewhere()) return;
@@ -207,6 +212,14 @@ export function noConnection(t: Tcp): void {
     return;
   }
   if ((t.segFlags & (TCP_SYN | TCP_FIN)) === TCP_SYN) synArrives(t, listener, 0);
+}
+
+/** Whether the segment in hand, whose TTL or hop limit is `hops`, is below what record `c` asks for, which has L_MIN_HOPS; counts it. */
+export function cameTooFar(t: Tcp, c: number, hops: number): boolean {
+  const least = t.w[c + MIN_HOPS];
+  if (hops >= (t.segV6 ? least >> 8 : least & 0xff)) return false;
+  t.counters[N.TCPMinTTLDrop]++;
+  return true;
 }
 
 /** What the SYN in hand and we agree on, F_ bits. */
@@ -281,6 +294,8 @@ function inherit(t: Tcp, c: number, listener: Listener, flags: number): void {
   }
   w[c + PORTS] = w[scratch + PORTS];
   for (let i = 0; i < INHERITED.length; i++) w[c + INHERITED[i]] = w[listener.c + INHERITED[i]];
+  // A priority is the listener's own (sk_clone).
+  w[c + HOPS] &= ~HOPS_PRIORITY;
   // A record that is still in the ring of events stays there: FLAGS keeps that bit.
   w[c + FLAGS] |= flags | F_PASSIVE | (w[listener.c + FLAGS] & INHERITED_FLAGS);
   w[c + LOCKS] = L_UNACCEPTED | (w[listener.c + LOCKS] & INHERITED_LOCKS);

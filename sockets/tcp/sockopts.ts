@@ -26,20 +26,28 @@ import {
   F_PINGPONG,
   FLAGS,
   HOPS,
+  HOPS_DONTROUTE,
+  HOPS_MARK,
+  HOPS_PRIORITY,
+  HOPS_TTL,
   KEEP_COUNTS,
   KEEP_IDLE_MS,
   KEEP_INTERVAL_MS,
   L_CLAMP,
+  L_MIN_HOPS,
   L_RCVBUF,
   L_SNDBUF,
   LINGER_MS,
   LINGER2_MS,
   LISTEN,
   LOCKS,
+  MARK,
+  MIN_HOPS,
   MSS,
   NOTSENT_LOWAT,
   PACING_MAX,
   PACING_RATE,
+  PRIORITY,
   RCV_BUF,
   RCV_LOWAT,
   SND_BUF,
@@ -72,19 +80,24 @@ export const OPTIONS = {
   TCP_NOTSENT_LOWAT: 25,
   /** Bytes to be read (SIOCINQ); only to be asked for. */
   TCP_INQ: 36,
+  SO_DONTROUTE: SOCKET_LEVEL + 5,
   SO_SNDBUF: SOCKET_LEVEL + 7,
   SO_RCVBUF: SOCKET_LEVEL + 8,
   SO_KEEPALIVE: SOCKET_LEVEL + 9,
   SO_OOBINLINE: SOCKET_LEVEL + 10,
+  SO_PRIORITY: SOCKET_LEVEL + 12,
   /** Seconds, -1: off. */
   SO_LINGER: SOCKET_LEVEL + 13,
   SO_RCVLOWAT: SOCKET_LEVEL + 18,
+  SO_MARK: SOCKET_LEVEL + 36,
   SO_MAX_PACING_RATE: SOCKET_LEVEL + 47,
   IP_TOS: IP_LEVEL + 1,
   /** Also IPV6_UNICAST_HOPS: 1 to 255, -1 for the host's. */
   IP_TTL: IP_LEVEL + 2,
   /** IP_PMTUDISC_DONT (0) or another. */
   IP_MTU_DISCOVER: IP_LEVEL + 10,
+  IP_MINTTL: IP_LEVEL + 21,
+  IPV6_MINHOPCOUNT: IP_LEVEL + 73,
 } as const;
 
 /** Bounds of include/net/tcp.h. */
@@ -260,13 +273,39 @@ function setOther(t: Tcp, c: number, option: number, value: number): number {
       return 0;
     case OPTIONS.IP_TTL:
       if (value !== -1 && !within(value, 1, 255)) return -ERRNO.EINVAL;
-      w[c + HOPS] = Math.max(value, 0);
+      w[c + HOPS] = (w[c + HOPS] & ~HOPS_TTL) | Math.max(value, 0);
+      return 0;
+    case OPTIONS.IP_MINTTL:
+    case OPTIONS.IPV6_MINHOPCOUNT:
+      return setMinHops(w, c, option === OPTIONS.IP_MINTTL ? 0 : 8, value);
+    case OPTIONS.SO_MARK:
+      w[c + MARK] = value;
+      way(w, c, HOPS_MARK, value !== 0);
+      return 0;
+    case OPTIONS.SO_PRIORITY:
+      w[c + PRIORITY] = value;
+      way(w, c, HOPS_PRIORITY, value !== 0);
+      return 0;
+    case OPTIONS.SO_DONTROUTE:
+      way(w, c, HOPS_DONTROUTE, value !== 0);
       return 0;
     case OPTIONS.IP_MTU_DISCOVER:
       flag(w, c, F_NO_PMTUD, value === 0);
       return 0;
   }
   return -ERRNO.ENOPROTOOPT;
+}
+
+/** What has only the kernel send a connection's segments: one bit of HOPS. */
+function way(w: Int32Array, c: number, bit: number, on: boolean): void {
+  w[c + HOPS] = on ? w[c + HOPS] | bit : w[c + HOPS] & ~bit;
+}
+
+function setMinHops(w: Int32Array, c: number, shift: number, value: number): number {
+  if (!within(value, 0, 255)) return -ERRNO.EINVAL;
+  w[c + MIN_HOPS] = (w[c + MIN_HOPS] & ~(0xff << shift)) | (value << shift);
+  w[c + LOCKS] = w[c + MIN_HOPS] === 0 ? w[c + LOCKS] & ~L_MIN_HOPS : w[c + LOCKS] | L_MIN_HOPS;
+  return 0;
 }
 
 /** getsockopt(2): the value, or -ENOPROTOOPT. SO_LINGER and TCP_LINGER2 may be -1: their options have no errors. */
@@ -322,7 +361,17 @@ export function getOption(t: Pick<Tcp, "w" | "config">, id: number, option: numb
     case OPTIONS.IP_TOS:
       return w[c + TOS];
     case OPTIONS.IP_TTL:
-      return w[c + HOPS];
+      return w[c + HOPS] & HOPS_TTL;
+    case OPTIONS.IP_MINTTL:
+      return w[c + MIN_HOPS] & 0xff;
+    case OPTIONS.IPV6_MINHOPCOUNT:
+      return w[c + MIN_HOPS] >> 8;
+    case OPTIONS.SO_MARK:
+      return w[c + MARK];
+    case OPTIONS.SO_PRIORITY:
+      return w[c + PRIORITY];
+    case OPTIONS.SO_DONTROUTE:
+      return (w[c + HOPS] & HOPS_DONTROUTE) !== 0 ? 1 : 0;
     case OPTIONS.IP_MTU_DISCOVER:
       return 1 - has(F_NO_PMTUD);
   }

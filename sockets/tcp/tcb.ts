@@ -190,8 +190,15 @@ export const CWND_STAMP_MS = 93;
 export const MAX_OUT = 94;
 export const ROUND_SEQ = 95;
 
-/** Its own words, 16 of them, on a float64's boundary: see congestion/. */
+/** Its own words, 13 of them, on a float64's boundary: see congestion/. */
 export const CC_STATE = 96;
+
+// What the way of segments depends on, rarely set.
+/** SO_MARK, SO_PRIORITY, while HOPS says so. */
+export const MARK = 109;
+export const PRIORITY = 110;
+/** IP_MINTTL | IPV6_MINHOPCOUNT << 8, while L_MIN_HOPS. */
+export const MIN_HOPS = 111;
 
 // Recovery, and what is rarely touched.
 /** Probes of a closed window without an answer. */
@@ -261,7 +268,7 @@ export const PEER_MSS = 148;
 export const PACING_MAX = 149;
 /** Which congestion control: NEWRENO, CUBIC. */
 export const CONGESTION = 150;
-/** IP_TTL or IPV6_UNICAST_HOPS, 0: the host's. */
+/** IP_TTL or IPV6_UNICAST_HOPS, 0: the host's; above that byte HOPS_ bits. */
 export const HOPS = 151;
 /** Since when probes of a closed window go unanswered. */
 export const PROBES_SINCE_MS = 152;
@@ -357,6 +364,12 @@ export const F_REORDER_SEEN = 1 << 30;
 /** Path MTU discovery is off: DF is not set. */
 export const F_NO_PMTUD = 1 << 31;
 
+/** The TTL in HOPS; above it what only the kernel can do for a segment: SO_MARK, SO_PRIORITY, SO_DONTROUTE. */
+export const HOPS_TTL = 0xff;
+export const HOPS_MARK = 0x100;
+export const HOPS_PRIORITY = 0x200;
+export const HOPS_DONTROUTE = 0x400;
+
 /** Bits of LOCKS: buffers whose size the application has set, so that nothing tunes them, and more. */
 export const L_RCVBUF = 1;
 export const L_SNDBUF = 2;
@@ -367,6 +380,8 @@ export const L_ECN_SYN = 8;
 export const L_BLACK_HOLE = 16;
 /** It waits to be accepted: its events are told when it is. */
 export const L_UNACCEPTED = 32;
+/** Segments that have come too far are dropped: MIN_HOPS. */
+export const L_MIN_HOPS = 64;
 
 /** Bits of ACK. */
 export const ACK_SCHEDULED = 1;

@@ -34,18 +34,10 @@ const absent = (options: string, reason: string): Explanation => ({
 
 export const EXPLAINED_STREAMS: readonly Explanation[] = [
   ...refused(
-    "SO_PRIORITY|SO_MARK",
-    "SO_PRIORITY, SO_MARK of TCP: segments made here pass no queue and no policy route of the kernel",
-  ),
-  ...refused(
     "SO_TIMESTAMPING|SO_TIMESTAMPING_NEW",
     "SO_TIMESTAMPING: there are no stamps of transmission, nor of hardware",
   ),
   ...refused("SO_ZEROCOPY", "SO_ZEROCOPY: what is sent is copied into a frame, and there is nothing to report"),
-  ...refused(
-    "SO_DONTROUTE",
-    "SO_DONTROUTE of TCP: the way is looked up where the connection lives, by the routes as they are",
-  ),
   ...refused(
     "TCP_FASTOPEN|TCP_FASTOPEN_CONNECT|TCP_FASTOPEN_NO_COOKIE|TCP_FASTOPEN_KEY",
     "TCP Fast Open (RFC 7413) is not built",
@@ -62,7 +54,6 @@ export const EXPLAINED_STREAMS: readonly Explanation[] = [
     "IP_TRANSPARENT|IPV6_TRANSPARENT",
     "IP_TRANSPARENT of TCP: addresses that are not the host's are routed to the kernel's sockets",
   ),
-  ...refused("IP_MINTTL|IPV6_MINHOPCOUNT", "IP_MINTTL of TCP: the TTL of segments is not looked at"),
   ...refused(
     "IPV6_HOPOPTS|IPV6_RTHDRDSTOPTS|IPV6_RTHDR|IPV6_DSTOPTS|IPV6_6|IPV6_PKTINFO",
     "IPV6_PKTINFO, IPV6_HOPOPTS, _RTHDR, _DSTOPTS of TCP: no segment has extension headers, and each has the address it was bound to",

@@ -16,6 +16,7 @@ import {
 } from "../../sockets/tcp/calls.ts";
 import { TCP_DEFAULTS, type TcpConfig } from "../../sockets/tcp/config.ts";
 import { Tcp } from "../../sockets/tcp/core.ts";
+import { N } from "../../sockets/tcp/counters.ts";
 import { tcpInfo } from "../../sockets/tcp/info.ts";
 import { accept } from "../../sockets/tcp/listen.ts";
 import { getOption, OPTIONS, setOption } from "../../sockets/tcp/sockopts.ts";
@@ -129,6 +130,39 @@ describe("listeners", () => {
     expect(shutdown(t, id, SHUT_WR)).toBe(0);
     expect(accept(t, id)).toBe(-ERRNO.EINVAL);
   });
+
+  test.each([
+    ["IP_MINTTL", "198.18.0.2", "198.18.0.1", OPTIONS.IP_MINTTL, OPTIONS.IPV6_MINHOPCOUNT],
+    ["IPV6_MINHOPCOUNT", "2001:db8::2", "2001:db8::1", OPTIONS.IPV6_MINHOPCOUNT, OPTIONS.IP_MINTTL],
+  ] as const)(
+    "%s: what has come too far is dropped and counted, what is accepted has it, too",
+    (_, from, to, own, other) => {
+      const { t, sink } = make();
+      const id = listener(t, ANY6, 80, true);
+      const knock = (fields: Partial<Segment> = {}): Segment | undefined => peer(t, sink, from, to, 80, fields);
+      // Frames here have 64. The other family's bound is not theirs.
+      for (const [option, least] of [
+        [own, 65],
+        [other, 255],
+      ] as const)
+        expect(setOption(t, id, option, least)).toBe(0);
+      expect(knock()).toBeUndefined();
+      expect(setOption(t, id, own, 256)).toBe(-ERRNO.EINVAL);
+      setOption(t, id, own, 64);
+      const answer = knock() as Segment;
+      const next = { flags: 16, seq: 101, ack: (answer.seq + 1) | 0 };
+      knock(next);
+      const child = accept(t, id);
+      expect([getOption(t, child, own), getOption(t, child, other)]).toEqual([64, 255]);
+      const data = { ...next, payload: Uint8Array.of(1, 2, 3) };
+      setOption(t, child, own, 255);
+      knock(data);
+      expect([getOption(t, child, OPTIONS.TCP_INQ), t.counters[N.TCPMinTTLDrop]]).toEqual([0, 2]);
+      setOption(t, child, own, 0);
+      knock(data);
+      expect(getOption(t, child, OPTIONS.TCP_INQ)).toBe(3);
+    },
+  );
 
   test("as many as are allowed", () => {
     const { t } = make({ listeners: 2 });

@@ -4,6 +4,7 @@ import type { Endpoint } from "../../endpoint.ts";
 import {
   IPPROTO_IP,
   IPPROTO_IPV6,
+  SO_PRIORITY,
   SO_RCVLOWAT,
   SO_RCVTIMEO,
   SO_SNDTIMEO,
@@ -44,6 +45,8 @@ const byNumber = new Map(
     (entry) => [`${entry.level}/${entry.name}`, entry] as const,
   ),
 );
+
+const PRIORITY = byNumber.get(`${SOL_SOCKET}/${SO_PRIORITY}`);
 
 /** What the file answers for its options. */
 export interface StreamOwner {
@@ -87,6 +90,9 @@ export class StreamOptions implements StreamTarget {
     this.peekOffset = from?.peekOffset ?? -1;
     // It is the listener's alone.
     this.core.delete(OPTIONS.TCP_DEFER_ACCEPT);
+    // So is its priority (sk_clone).
+    if (PRIORITY !== undefined) this.values.delete(PRIORITY);
+    this.core.delete(OPTIONS.SO_PRIORITY);
   }
 
   get endpoint(): Endpoint {

@@ -249,6 +249,22 @@ const further: readonly InetScenario[] = [
     }
     calls.close(fd);
   }),
+  ...eachTcp("SO_PRIORITY: another TOS is another priority", (scene) => {
+    const { calls, family } = scene;
+    const fd = streamOf(calls, family);
+    const level = family === 4 ? IPPROTO_IP : IPPROTO_IPV6;
+    const name = family === 4 ? IP_TOS : IPV6_TCLASS;
+    for (const tos of [0, 0x10, 0x10, 0x08, 0x03]) {
+      setInt(calls, fd, SOL_SOCKET, SO_PRIORITY, 3);
+      setInt(calls, fd, level, name, tos);
+      getInt(calls, fd, SOL_SOCKET, SO_PRIORITY);
+    }
+    for (const priority of [6, 7, -1, 0x10_003]) {
+      setInt(calls, fd, SOL_SOCKET, SO_PRIORITY, priority);
+      getInt(calls, fd, SOL_SOCKET, SO_PRIORITY);
+    }
+    calls.close(fd);
+  }),
   ...eachTcp("SO_LINGER: values", (scene) => {
     const { calls } = scene;
     const fd = streamOf(calls, scene.family);
