@@ -17,7 +17,6 @@ import {
 import { SOCKADDR_IN6_BYTES } from "./sockaddr.ts";
 
 /** Flags of send(2) and recv(2). */
-export const MSG_DONTROUTE = 4;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 

@@ -399,6 +399,8 @@ export class LcoreTcp implements TcpOpener {
     const c = id * TCB_WORDS;
     // A socket of IPv6 may speak IPv4, by mapped addresses.
     if (address[0] === 0 && address[1] === 0 && address[2] === 0xffff) tcp.w[c + FLAGS] &= ~F_V6;
+    const refused = this.sink.refusal(address, tcp.w, c);
+    if (refused < 0) return refused;
     if (tcp.w[c + STATE] === CLOSED) coreBind(tcp, id, source, localPort);
     return coreConnect(tcp, id, address, port);
   }

@@ -3,7 +3,7 @@
  * a port; the kernel, by a raw socket, where only that knows the next hop yet; the host protocols; or back in again, for an
  * address of this host.
  */
-import { sys } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import type { Port } from "../../queues/driver.ts";
 import type { FramePool } from "../../queues/pool.ts";
 import { C } from "../counters.ts";
@@ -11,13 +11,24 @@ import { VIA_KERNEL } from "../destinations.ts";
 import { TX_HEADROOM } from "../endpoint.ts";
 import type { Fib } from "../fib.ts";
 import { HOST_SEND } from "../message.ts";
-import { MSG_DONTROUTE, MSG_DONTWAIT, MSG_NOSIGNAL } from "../msghdr.ts";
-import { SO_MARK, SO_PRIORITY, SOL_SOCKET } from "../options.ts";
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from "../msghdr.ts";
+import { SO_DONTROUTE, SO_MARK, SO_PRIORITY, SOL_SOCKET } from "../options.ts";
 import type { Diverter, Output } from "../output.ts";
 import { SOCKADDR_IN6_BYTES, writeSockaddr } from "../sockaddr.ts";
 import { AF_INET, AF_INET6, type SocketTable } from "../table.ts";
 import type { TcpSink } from "../tcp/core.ts";
-import { HOPS_DONTROUTE, HOPS_MARK, HOPS_PRIORITY, HOPS_TTL, LOCAL, MARK, PRIORITY } from "../tcp/tcb.ts";
+import {
+  F_V6,
+  FLAGS,
+  HOPS,
+  HOPS_DONTROUTE,
+  HOPS_MARK,
+  HOPS_PRIORITY,
+  HOPS_TTL,
+  LOCAL,
+  MARK,
+  PRIORITY,
+} from "../tcp/tcb.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "../wire/ethernet.ts";
 import { IPPROTO_TCP, IPV4_DF, IPV4_HEADER, writeIpv4 } from "../wire/ipv4.ts";
 import {
@@ -40,6 +51,10 @@ const MTU_DEFAULT = 1500;
 const FRAMES_SPARED = 64;
 /** Segments to own addresses that wait for the end of the turn; one more is lost. */
 const LOOP_MAX = 4096;
+/** Options that raw sockets are given: see dress(). */
+const RAW_OPTIONS = 3;
+/** A sockaddr of AF_UNSPEC: connect(2) to it undoes the one before. */
+const NOWHERE = new Uint8Array(16);
 
 export interface SinkParts {
   readonly table: SocketTable;
@@ -63,8 +78,8 @@ export class FrameSink implements TcpSink {
   /** Segments to own addresses: offset of the IP header, of the TCP header, bytes from there, and 1 for IPv6. */
   private readonly loop = new Int32Array(LOOP_MAX * 4);
   private looped = 0;
-  /** Mark and priority that the raw sockets have now: IPv4, IPv6. */
-  private readonly dressed = new Int32Array(4);
+  /** Mark, priority and SO_DONTROUTE that the raw sockets have now: IPv4, IPv6. */
+  private readonly dressed = new Int32Array(2 * RAW_OPTIONS);
 
   constructor(parts: SinkParts, setup: TcpSetup) {
     this.parts = parts;
@@ -99,7 +114,7 @@ export class FrameSink implements TcpSink {
       : this.writeHeader4(tcp, length, words, at, tos, df, hops);
     // Without a kernel there are neither policy routes nor queueing disciplines that would make a difference.
     if (entry === VIA_KERNEL || (hops > HOPS_TTL && this.setup.raw4 >= 0)) {
-      this.sendElsewhere(ip, tcp, length, words, at, v6, hops);
+      this.sendElsewhere(ip, tcp, length, words, at, v6);
       return;
     }
     const ethernet = ip - ETH_HEADER;
@@ -118,6 +133,22 @@ export class FrameSink implements TcpSink {
   /** The own address that a connection to `address` leaves from, four words. False: there is no way to it. */
   sourceTo(address: Int32Array, source: Int32Array): boolean {
     return this.parts.out.destinations.sourceTo(address[0], address[1], address[2], address[3], source);
+  }
+
+  /**
+   * What the kernel says of the way to `address`, four words, where options of record `c` have it send the segments: 0, or -errno
+   * (ENETUNREACH, EHOSTUNREACH).
+   */
+  refusal(address: Int32Array, words: Int32Array, c: number): number {
+    const v6 = (words[c + FLAGS] & F_V6) !== 0;
+    const fd = v6 ? this.setup.raw6 : this.setup.raw4;
+    const [w0, w1, w2, w3] = address;
+    if (words[c + HOPS] <= HOPS_TTL || fd < 0 || this.parts.fib.isLocal(w0, w1, w2, w3)) return 0;
+    if (!this.dress(fd, words, c, v6)) return -ERRNO.EPERM;
+    const size = writeSockaddr(this.sockaddr, v6 ? AF_INET6 : AF_INET, w0, w1, w2, w3, 0);
+    const result = sys.connect(fd, new Uint8Array(this.sockaddr.buffer, 0, size));
+    sys.connect(fd, NOWHERE);
+    return Math.min(result, 0);
   }
 
   /** Segments to own addresses that wait. */
@@ -172,15 +203,7 @@ export class FrameSink implements TcpSink {
     return ip;
   }
 
-  private sendElsewhere(
-    ip: number,
-    tcp: number,
-    length: number,
-    words: Int32Array,
-    at: number,
-    v6: boolean,
-    hops: number,
-  ): void {
+  private sendElsewhere(ip: number, tcp: number, length: number, words: Int32Array, at: number, v6: boolean): void {
     const { bytes } = this.views;
     const d = at + 4;
     if (this.parts.fib.isLocal(words[d], words[d + 1], words[d + 2], words[d + 3])) {
@@ -194,7 +217,7 @@ export class FrameSink implements TcpSink {
       this.host.divert(tcp - TX_HEADROOM, ethernet, tcp + length - ethernet, 0, HOST_SEND);
       return;
     }
-    this.sendByKernel(ip, tcp + length - ip, words, at, v6, hops);
+    this.sendByKernel(ip, tcp + length - ip, words, at, v6);
     this.parts.pool.give(tcp);
   }
 
@@ -210,35 +233,39 @@ export class FrameSink implements TcpSink {
     this.loop[at + 3] = v6 ? 1 : 0;
   }
 
-  private sendByKernel(ip: number, length: number, words: Int32Array, at: number, v6: boolean, hops: number): void {
+  private sendByKernel(ip: number, length: number, words: Int32Array, at: number, v6: boolean): void {
     const { counters } = this.parts;
     const fd = v6 ? this.setup.raw6 : this.setup.raw4;
-    if (fd < 0 || !this.dress(fd, words, at, v6, hops)) {
+    if (fd < 0 || !this.dress(fd, words, at - LOCAL, v6)) {
       counters[C.TcpOutErrors]++;
       return;
     }
     const d = at + 4;
     const family = v6 ? AF_INET6 : AF_INET;
     const size = writeSockaddr(this.sockaddr, family, words[d], words[d + 1], words[d + 2], words[d + 3], 0);
-    const flags = MSG_DONTWAIT | MSG_NOSIGNAL | ((hops & HOPS_DONTROUTE) !== 0 ? MSG_DONTROUTE : 0);
+    const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     const result = sys.sys6(sys.SYS.sendto, fd, this.base + ip, length, flags, this.sockaddrAddress, size);
     counters[result < 0 ? C.TcpOutErrors : C.TcpOutViaKernel]++;
   }
 
-  /** Gives the raw socket the segment's mark and priority. False: the kernel refuses them. */
-  private dress(fd: number, words: Int32Array, at: number, v6: boolean, hops: number): boolean {
-    const { dressed } = this;
-    const i = v6 ? 2 : 0;
-    const mark = (hops & HOPS_MARK) !== 0 ? words[at - LOCAL + MARK] : 0;
-    const priority = (hops & HOPS_PRIORITY) !== 0 ? words[at - LOCAL + PRIORITY] : 0;
-    if (dressed[i] !== mark) {
-      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_MARK, mark) < 0) return false;
-      dressed[i] = mark;
-    }
-    if (dressed[i + 1] !== priority) {
-      if (sys.setsockoptInt(fd, SOL_SOCKET, SO_PRIORITY, priority) < 0) return false;
-      dressed[i + 1] = priority;
-    }
+  /** Gives the raw socket what record `c` has of options that only the kernel obeys. False: the kernel refuses them. */
+  private dress(fd: number, words: Int32Array, c: number, v6: boolean): boolean {
+    const hops = words[c + HOPS];
+    const at = v6 ? RAW_OPTIONS : 0;
+    const mark = (hops & HOPS_MARK) !== 0 ? words[c + MARK] : 0;
+    const priority = (hops & HOPS_PRIORITY) !== 0 ? words[c + PRIORITY] : 0;
+    const local = (hops & HOPS_DONTROUTE) !== 0 ? 1 : 0;
+    return (
+      this.wear(fd, at, SO_MARK, mark) &&
+      this.wear(fd, at + 1, SO_PRIORITY, priority) &&
+      this.wear(fd, at + 2, SO_DONTROUTE, local)
+    );
+  }
+
+  private wear(fd: number, at: number, option: number, value: number): boolean {
+    if (this.dressed[at] === value) return true;
+    if (sys.setsockoptInt(fd, SOL_SOCKET, option, value) < 0) return false;
+    this.dressed[at] = value;
     return true;
   }
 

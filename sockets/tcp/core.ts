@@ -76,7 +76,7 @@ export interface TcpSink {
    * @param words the source address at words[at], the destination at words[at + 4]: four words each, IPv4 mapped
    * @param tos the TOS byte or traffic class, ECN bits included
    * @param df whether routers may not fragment it
-   * @param hops TTL or hop limit, 0: the host's; above that byte HOPS_ bits of tcb.ts, with MARK and PRIORITY in the same record
+   * @param hops TTL or hop limit, 0: the host's; above that byte HOPS_ bits of tcb.ts, and `at` is LOCAL of the record that has them
    */
   send(
     tcp: number,

@@ -1,5 +1,6 @@
 /** SO_MARK, SO_PRIORITY and SO_DONTROUTE of TCP: the kernel sends the segments, so its rules and filters see them. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { ERRNO, sys } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
 import { AsyncCalls } from "../../sockets/calls/async-calls.ts";
 import { AF_INET, AF_INET6, POLLIN, POLLOUT, SOCK_STREAM } from "../../sockets/calls/constants.ts";
@@ -116,6 +117,14 @@ describe.skipIf(missing !== "" || Bun.which("nft") === null).each([4, 6])("IPv%i
   test("a policy route for the mark is the segments'", async () => {
     run(hosts.b, "ip", `-${family}`, "rule", "add", "fwmark", `${MARK}`, "lookup", "100");
     run(hosts.b, "ip", `-${family}`, "route", "add", "unreachable", "default", "table", "100");
+    const refused = calls.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM, 0);
+    const kernel = hosts.b.ns.run(() => sys.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM, 0));
+    const to = sockaddrOf(ip(addressOf(hosts.a)), server.port);
+    set(refused, SO_MARK, MARK);
+    expect(sys.setsockoptInt(kernel, SOL_SOCKET, SO_MARK, MARK)).toBe(0);
+    expect(calls.connect(refused, to)).toBe(sys.connect(kernel, to));
+    expect(calls.close(refused)).toBe(0);
+    sys.close(kernel);
     const { fd, peer } = await connected(() => {});
     set(fd, SO_MARK, MARK);
     const { TcpOutErrors } = engine.counters();
@@ -130,6 +139,23 @@ describe.skipIf(missing !== "" || Bun.which("nft") === null).each([4, 6])("IPv%i
     });
     calls.close(fd);
     peer.close();
+  });
+
+  test("SO_DONTROUTE: whether a gateway is a way, as for a kernel socket", async () => {
+    const beyond = family === 4 ? "198.18.77.1/32" : "2001:db8:77::1/128";
+    run(hosts.a, "ip", "addr", "add", beyond, "dev", hosts.a.name, ...(family === 4 ? [] : ["nodad"]));
+    run(hosts.b, "ip", "route", "add", beyond, "via", addressOf(hosts.a));
+    const to = sockaddrOf(ip(beyond.replace(/\/.*/, "")), server.port);
+    const kernel = hosts.b.ns.run(() => sys.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM, 0));
+    expect(sys.setsockoptInt(kernel, SOL_SOCKET, SO_DONTROUTE, 1)).toBe(0);
+    const fd = calls.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM, 0);
+    set(fd, SO_DONTROUTE, 1);
+    const told = await waiting.connect(fd, to);
+    expect(told).toBe(sys.connect(kernel, to));
+    // IPv6 does not ask for it; nobody listens at that address.
+    expect(told).toBe(family === 4 ? -ERRNO.ENETUNREACH : -ERRNO.ECONNREFUSED);
+    calls.close(fd);
+    sys.close(kernel);
   });
 
   test("what is accepted has the listener's mark and SO_DONTROUTE", async () => {
