@@ -229,7 +229,8 @@ describe.skipIf(missing !== "").each([4, 6] as const)("frames, IPv%i", (family) 
     last.close();
     expect(told).toEqual(expected);
     const byLcore = (): number => engine.counters().UdpOutDatagrams - UdpOutDatagrams;
-    await until("the counter", () => byLcore() > 0);
-    expect(byLcore()).toBe(what.fast ? 2 : 1);
+    const leave = what.fast ? 2 : 1;
+    await until("the counter", () => byLcore() >= leave);
+    expect(byLcore()).toBe(leave);
   });
 });
