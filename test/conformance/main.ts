@@ -122,7 +122,6 @@ function report(results: Results, complete: boolean): number {
       )
     : [];
   for (const { reason } of idle) console.log(`no difference needs this reason: ${reason}`);
-  if (results.again > 0) console.log(`played a second time, with more patience: ${results.again} scenarios`);
   const explained = results.differences.length - unexplained.length;
   console.log(
     `${results.scenarios} scenarios, ${results.lines} lines compared, ${explained} differences explained, ${unexplained.length} unexplained`,

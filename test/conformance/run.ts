@@ -3,7 +3,6 @@ import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
 import { type Difference, differences } from "./compare.ts";
 import type { Explanation } from "./explained.ts";
 import type { Places } from "./generate.ts";
-import { patiently } from "./patience.ts";
 import { Trace } from "./trace.ts";
 import { TracedCalls } from "./traced-calls.ts";
 
@@ -51,8 +50,6 @@ export interface Tally {
 export class Results {
   scenarios = 0;
   lines = 0;
-  /** Scenarios that were played a second time, slowly. */
-  again = 0;
   readonly differences: Difference[] = [];
   readonly byItem = new Map<string, Tally>();
 
@@ -96,9 +93,6 @@ const OF_MANY = new Set(["getsockopt", "setsockopt", "ioctl", "fcntl"]);
 const mentions = (line: string, item: string): boolean =>
   line.includes(` ${item}(`) || line.includes(` ${item},`) || line.includes(`, ${item})`);
 
-/** How much slower a scenario is played that has given a difference. */
-const PATIENCE = 20;
-
 /** What a scenario gives on a side. */
 export function traceOf(scenario: Playable, side: Side): Trace {
   const trace = new Trace();
@@ -114,7 +108,7 @@ export function traceOf(scenario: Playable, side: Side): Trace {
   return trace;
 }
 
-/** Plays one scenario on both; once more, slowly, where that gives a difference that nothing explains. */
+/** Plays one scenario on both. */
 export function playOn(
   scenario: Playable,
   kernel: Side,
@@ -122,16 +116,8 @@ export function playOn(
   explanations: readonly Explanation[],
   results: Results,
 ): void {
-  const play = (): [Trace, Difference[]] => {
-    const expected = traceOf(scenario, kernel);
-    const got = traceOf(scenario, side);
-    if (scenario.inet) side.settle?.();
-    return [expected, differences(side.name, scenario.name, expected.lines, got.lines, explanations)];
-  };
-  let [trace, found] = play();
-  if (scenario.inet && found.some(({ because }) => because === null)) {
-    results.again++;
-    [trace, found] = patiently(PATIENCE, play);
-  }
-  results.add(scenario.name, trace, found);
+  const expected = traceOf(scenario, kernel);
+  const got = traceOf(scenario, side);
+  if (scenario.inet) side.settle?.();
+  results.add(scenario.name, expected, differences(side.name, scenario.name, expected.lines, got.lines, explanations));
 }

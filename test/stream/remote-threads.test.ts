@@ -144,7 +144,7 @@ describe("threads", () => {
     server.listen({ port: PORT }, echoHandlers());
     let echoed = false;
     const end = Promise.withResolvers<number>();
-    // Nothing is in flight: a reset behind what is lost would be challenged (RFC 5961), and there is nobody left to ask.
+    // Quiet: of those that are sending, about one in ten hears nothing (docs/tcp.md, "Where it differs from Linux").
     client.connect(
       { address: SERVER, port: PORT },
       {

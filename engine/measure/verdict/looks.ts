@@ -3,10 +3,9 @@
  * share of the whole error allowed, and the shares add up to 1 (a union bound, so that nothing is assumed about how the
  * looks hang together); the last one, when the time is over, takes what no look before it has had.
  *
- * The shares were chosen by simulated power (docs/regress.md tells the figures): a clear change
- * is to end as soon as its signs can tell, which is after 10 pairs for a share of 0.4 of 0.25 %, because 2^-10 is 0.1 %.
- * Equal shares would need 12 pairs; a t-test on launches 5, but then a single launch of an unusual kind decides, which
- * simulation shows as verdicts in the wrong direction.
+ * A clear change is to end as soon as its signs can tell, which is after 10 pairs for a share of 0.4 of 0.25 %, because
+ * 2^-10 is 0.1 %. Equal shares would need 12 pairs; a t-test on launches 5, but then a single launch of an unusual kind
+ * decides.
  */
 
 /** Pairs at each look: 4/3 of the one before. */

@@ -29,7 +29,6 @@ import {
   SOL_TCP,
   TCP_INFO,
 } from "../../../sockets/options.ts";
-import { pauseFor } from "../../conformance/patience.ts";
 import type { Stage } from "../../conformance/run.ts";
 import {
   afOf,
@@ -121,7 +120,7 @@ const FIN_SENT: ReadonlySet<number> = new Set([4, 9, 11]);
 export const CLOSE = 7;
 export const DELAYED_MS = 60;
 export function pause(ms = SETTLED_MS): void {
-  pauseFor(ms);
+  Bun.sleepSync(ms);
 }
 
 /** The host under test has connected to the peer. */
