@@ -25,12 +25,17 @@ export class AsyncCalls {
     return this.sendmsg(fd, { ...messageOf(data), name: nameOf(address) }, flags);
   }
 
-  recvmsg(fd: number, message: Message, flags = 0): Promise<number> {
-    return this.retry(
+  /** Resolves with what recvmsg(2) returns: of a stream, with as many bytes as SO_RCVLOWAT or MSG_WAITALL want. */
+  async recvmsg(fd: number, message: Message, flags = 0): Promise<number> {
+    const reception = this.process.beginReceive(fd, message, flags);
+    if (typeof reception === "number") return reception;
+    const result = await this.retry(
       fd,
       (file) => file.receiveTimeoutMs,
-      () => this.process.tryRecvmsg(fd, message, flags),
+      () => reception.attempt(),
     );
+    // Bytes that were taken are told of, whatever has ended the wait.
+    return reception.end(result);
   }
 
   recvfrom(fd: number, into: Uint8Array, flags = 0, address: AddressBuffer | null = null): Promise<number> {

@@ -10,6 +10,7 @@ import { O_ASYNC, O_RDWR, POLL_OUT, POLL_PRI, POLLNVAL, POLLOUT } from "./consta
 import { fcntlOwner, Owner } from "./events/signals.ts";
 import type { FileTable } from "./file-table.ts";
 import type { AddressBuffer, Message } from "./message.ts";
+import type { Gathered } from "./reception.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
 export abstract class File {
@@ -34,6 +35,8 @@ export abstract class File {
   /** Whether the process may have bytes left to send or receive after one operation: streams. It also gets SIGPIPE then. */
   readonly isStream: boolean = false;
   readonly isSocket: boolean = false;
+  /** Whether bytes are received without bounds between them: whoever awaits gathers them. */
+  readonly isByteStream: boolean = false;
   /** Whether calls that may wait do so in the operation itself: descriptors of the kernel. */
   readonly waitsItself: boolean = false;
 
@@ -177,9 +180,9 @@ export abstract class File {
 
   /**
    * Files that came along get descriptors there. `flags` as for send().
-   * @param _already bytes of a stream that the same call has got before: what must not be told together with them is left, 0
+   * @param _gathered what the same call has got of a stream before: what must not be told together with it is left, 0
    */
-  receive(_message: Message, _flags: number, _descriptors: FileTable, _already: number): number {
+  receive(_message: Message, _flags: number, _descriptors: FileTable, _gathered: Gathered): number {
     return -ERRNO.ENOTSOCK;
   }
 

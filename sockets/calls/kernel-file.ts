@@ -5,7 +5,7 @@
  * Signals for it come from the kernel and name the kernel's descriptor.
  */
 import { sys } from "af-xdp-bindings";
-import { SO_PEERPIDFD, SO_RCVTIMEO, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET } from "../options.ts";
+import { SO_PEERPIDFD, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET } from "../options.ts";
 import {
   F_GETFL,
   F_SETFL,
@@ -20,14 +20,17 @@ import {
   POLLWRBAND,
   POLLWRNORM,
   SOCK_CLOEXEC,
+  SOCK_STREAM,
 } from "./constants.ts";
 import type { KernelWatch } from "./events/kernel-watch.ts";
 import { File } from "./file.ts";
 import type { FileTable } from "./file-table.ts";
 import { type InNamespace, KernelCalls } from "./kernel-calls.ts";
 import { incoming, outgoing } from "./kernel-rights.ts";
+import { broughtFiles, endsBefore } from "./kernel-stream.ts";
 import type { AddressBuffer, Message } from "./message.ts";
 import type { Family } from "./process.ts";
+import type { Gathered } from "./reception.ts";
 import type { PollEntry } from "./socket-calls.ts";
 
 const EVERY_EVENT =
@@ -44,6 +47,7 @@ export class KernelFile extends File {
   override readonly isSocket: boolean;
   /** Streams too: one call of the kernel's sends and receives all that it may, and raises SIGPIPE. */
   override readonly isStream = false;
+  override readonly isByteStream: boolean;
   override readonly waitsItself: boolean = true;
   private readonly kernel: KernelCalls;
   private readonly watch: KernelWatch;
@@ -59,6 +63,7 @@ export class KernelFile extends File {
     this.entry = { fd, events: EVERY_EVENT, revents: 0 };
     const type = new Uint8Array(4);
     this.isSocket = kernel.getsockopt(fd, SOL_SOCKET, SO_TYPE, type) >= 0;
+    this.isByteStream = this.isSocket && type[0] === SOCK_STREAM;
     this.status = Math.max(kernel.fcntl(fd, F_GETFL, 0), 0);
   }
 
@@ -72,6 +77,12 @@ export class KernelFile extends File {
 
   override get sendTimeoutMs(): number {
     return this.timeoutMs(SO_SNDTIMEO);
+  }
+
+  override get receiveLowWater(): number {
+    const value = new Int32Array(1);
+    this.kernel.getsockopt(this.fd, SOL_SOCKET, SO_RCVLOWAT, new Uint8Array(value.buffer));
+    return value[0];
   }
 
   override poll(): number {
@@ -117,8 +128,11 @@ export class KernelFile extends File {
     return typeof translated === "number" ? translated : this.kernel.sendmsg(this.fd, translated, flags);
   }
 
-  override receive(message: Message, flags: number, descriptors: FileTable): number {
+  override receive(message: Message, flags: number, descriptors: FileTable, gathered: Gathered): number {
+    const { goesOn } = gathered;
+    if (goesOn && endsBefore(this.kernel, this.fd, gathered)) return 0;
     const result = this.kernel.recvmsg(this.fd, message, flags);
+    if (goesOn && result > 0) gathered.files = broughtFiles(message);
     if (result >= 0) incoming(message, descriptors, (fd) => new KernelFile(fd, this.watch, this.kernel));
     return result;
   }

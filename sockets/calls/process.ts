@@ -25,9 +25,6 @@ import {
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
   MSG_NOSIGNAL,
-  MSG_OOB,
-  MSG_PEEK,
-  MSG_WAITALL,
   O_APPEND,
   O_ASYNC,
   O_NONBLOCK,
@@ -47,6 +44,7 @@ import { Readiness } from "./events/readiness.ts";
 import type { File } from "./file.ts";
 import { FileTable } from "./file-table.ts";
 import { type AddressBuffer, lengthOf, type Message, messageOf, nameOf, partsFrom } from "./message.ts";
+import { Reception } from "./reception.ts";
 import type { EpollEvent, PollEntry, SocketCalls } from "./socket-calls.ts";
 
 /** A protocol family: makes its sockets. */
@@ -234,13 +232,14 @@ export class SocketProcess implements SocketCalls {
     });
   }
 
-  /** recvmsg() tried once for a caller who waits otherwise. */
-  tryRecvmsg(fd: number, message: Message, flags: number): number {
-    return this.with(fd, (file) => {
-      if (!file.isSocket) return -ERRNO.ENOTSOCK;
-      file.refresh();
-      return file.receive(message, triedOnce(file, flags), this.descriptors, 0);
-    });
+  /** A recvmsg() for a caller who waits otherwise, and tries again whenever something has happened; or -errno. */
+  beginReceive(fd: number, message: Message, flags: number): Reception | number {
+    const file = this.descriptors.get(fd);
+    if (file === null) return -ERRNO.EBADF;
+    if (!file.isSocket) return -ERRNO.ENOTSOCK;
+    file.refresh();
+    const gathers = file.isByteStream && (flags & MSG_ERRQUEUE) === 0;
+    return new Reception(file, message, triedOnce(file, flags), this.descriptors, gathers);
   }
 
   read(fd: number, into: Uint8Array): number {
@@ -399,20 +398,9 @@ export class SocketProcess implements SocketCalls {
   private receive(file: File, message: Message, flags: number): number {
     const waits = !isNonBlocking(file, flags) && (flags & MSG_ERRQUEUE) === 0;
     const told = waits ? flags : flags | MSG_DONTWAIT;
-    const room = lengthOf(message.iov);
-    const gathers = file.isStream && (flags & (MSG_PEEK | MSG_OOB)) === 0;
-    const wanted = gathers ? Math.min(room, (flags & MSG_WAITALL) !== 0 ? room : file.receiveLowWater) : 0;
-    const deadline = performance.now() + file.receiveTimeoutMs;
-    let part = message;
-    let received = 0;
-    for (;;) {
-      const attempt = (): number => file.receive(part, told, this.descriptors, received);
-      const result = this.waitFor(file, waits ? POLLIN | POLLPRI : 0, deadline - performance.now(), attempt);
-      if (result < 0) return received > 0 ? received : result;
-      received += result;
-      if (!waits || received >= wanted || result === 0) return received;
-      part = { ...message, name: null, control: null, iov: partsFrom(message.iov, received) };
-    }
+    const reception = new Reception(file, message, told, this.descriptors, waits && file.isStream);
+    const events = waits ? POLLIN | POLLPRI : 0;
+    return reception.end(this.waitFor(file, events, file.receiveTimeoutMs, () => reception.attempt()));
   }
 
   /**

@@ -25,7 +25,9 @@ import * as tcb from "../../tcp/tcb.ts";
 import { addressAt } from "../../text-address.ts";
 import * as c from "../constants.ts";
 import { File } from "../file.ts";
+import type { FileTable } from "../file-table.ts";
 import { type AddressBuffer, gather, type Message, putAddress } from "../message.ts";
+import type { Gathered } from "../reception.ts";
 import { addressOfWords } from "./address.ts";
 import { checkControls } from "./controls.ts";
 import { StreamOptions, type StreamOwner } from "./stream-options.ts";
@@ -53,6 +55,7 @@ let cookies = 0;
 export class InetStreamFile extends File implements StreamOwner {
   override readonly isSocket = true;
   override readonly isStream = true;
+  override readonly isByteStream = true;
   readonly endpoint: Endpoint;
   readonly family: number;
   readonly cookie = new Uint8Array(BigInt64Array.of(BigInt(++cookies)).buffer);
@@ -500,7 +503,7 @@ export class InetStreamFile extends File implements StreamOwner {
     return result;
   }
 
-  override receive(message: Message, flags: number): number {
+  override receive(message: Message, flags: number, _descriptors: FileTable, gathered: Gathered): number {
     message.flags = 0;
     message.controlLength = 0;
     if (message.name !== null) message.name.length = Math.max(Math.min(message.name.length, 0), 0);
@@ -513,6 +516,7 @@ export class InetStreamFile extends File implements StreamOwner {
       return error !== 0 ? -error : (this.shut & SHUT_RECEIVE) !== 0 ? 0 : -ERRNO.ENOTCONN;
     }
     if ((flags & c.MSG_OOB) !== 0) return receiveUrgent(socket, message, flags);
+    if (gathered.bytes > 0 && socket.end.atMark(socket)) return 0;
     return receiveStream(socket, this.options, message, flags);
   }
 

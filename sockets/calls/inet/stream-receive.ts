@@ -56,6 +56,8 @@ function read(socket: TcpSocket, { iov }: Message): number {
   let some = false;
   for (const part of iov) {
     if (part.length === 0) continue;
+    // The urgent byte ends what is read before it, where parts end too.
+    if (count > 0 && socket.end.atMark(socket)) return count;
     some = true;
     const result = socket.read(part, 0, part.length, 0);
     if (result <= 0) return count > 0 ? count : result;

@@ -42,6 +42,7 @@ import { type InNamespace, KernelCalls } from "../kernel-calls.ts";
 import { KernelFile } from "../kernel-file.ts";
 import { addressBuffer, addressIn, type Message, putAddress, scatter } from "../message.ts";
 import type { Family } from "../process.ts";
+import type { Gathered } from "../reception.ts";
 import { decodeAddress, encodeAddress } from "../sockaddr.ts";
 import type { FrameTap, FrameTaps, TappedFrame } from "./taps.ts";
 
@@ -140,8 +141,8 @@ class PacketFile extends KernelFile {
     this.wasReadable = readable;
   }
 
-  override receive(message: Message, flags: number, descriptors: FileTable): number {
-    const result = super.receive(message, flags | MSG_DONTWAIT, descriptors);
+  override receive(message: Message, flags: number, descriptors: FileTable, gathered: Gathered): number {
+    const result = super.receive(message, flags | MSG_DONTWAIT, descriptors, gathered);
     if (result !== -ERRNO.EAGAIN || (flags & MSG_ERRQUEUE) !== 0) return result;
     this.look();
     const [frame] = this.queued;

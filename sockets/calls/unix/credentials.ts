@@ -38,6 +38,12 @@ export const peerCredentials = (): Credentials => ({
 export const encodeCredentials = ({ pid, uid, gid }: Credentials): Uint8Array =>
   new Uint8Array(Int32Array.of(pid, uid, gid).buffer);
 
+/** Of a whole SCM_CREDENTIALS. */
+export function decodeCredentials(data: Uint8Array): Credentials {
+  const view = new DataView(data.buffer, data.byteOffset);
+  return { pid: view.getInt32(0, true), uid: view.getUint32(4, true), gid: view.getUint32(8, true) };
+}
+
 export function sameCredentials(a: Credentials, b: Credentials): boolean {
   return a.pid === b.pid && a.uid === b.uid && a.gid === b.gid;
 }

@@ -6,6 +6,7 @@ import { ControlWriter, controlInt } from "../control.ts";
 import type { File } from "../file.ts";
 import type { FileTable } from "../file-table.ts";
 import { type AddressBuffer, gather, lengthOf, type Message, scatter } from "../message.ts";
+import type { Gathered } from "../reception.ts";
 import { acceptFrom, connectTo, listenOn } from "./connection.ts";
 import { type Credentials, NO_MESSAGE, sameCredentials, senderCredentials, UNKNOWN } from "./credentials.ts";
 import type { UnixFamily } from "./family.ts";
@@ -36,11 +37,9 @@ interface Found {
 
 export class StreamSocket extends UnixSocket {
   override readonly isStream = true;
+  override readonly isByteStream = true;
   /** Bytes to be read, as SIOCINQ tells them: a byte out of band that is passed over stays counted, as in Linux 6.18. */
   private queued = 0;
-  /** What a call that goes on must not be continued with: bytes of others than these, and anything after files. */
-  private lastFrom: Credentials | null = null;
-  private lastFiles = false;
 
   constructor(family: UnixFamily) {
     super(family, SOCK_STREAM);
@@ -131,30 +130,30 @@ export class StreamSocket extends UnixSocket {
 
   // ---- receiving ----
 
-  override receive(message: Message, flags: number, descriptors: FileTable, already: number): number {
+  override receive(message: Message, flags: number, descriptors: FileTable, gathered: Gathered): number {
     if (this.state !== ESTABLISHED) return -ERRNO.EINVAL;
     if ((flags & MSG_OOB) !== 0) return this.receiveUrgent(message, flags);
-    if (already > 0 && this.lastFiles) return 0;
+    if (gathered.files) return 0;
     const peeks = (flags & MSG_PEEK) !== 0;
-    const found = this.readQueue(message.iov, flags, already);
-    this.lastFrom = found.from;
-    this.lastFiles = !peeks && found.files.length > 0;
+    const found = this.readQueue(message.iov, flags, gathered);
+    gathered.from = found.from;
+    gathered.files = !peeks && found.files.length > 0;
     const result = found.copied || found.ended;
     if (result >= 0) this.tell(message, flags, found, descriptors);
     if (!peeks) dropAll(found.files);
     return result;
   }
 
-  private readQueue(iov: readonly Uint8Array[], flags: number, already: number): Found {
-    const found: Found = { copied: 0, ended: 0, from: already > 0 ? this.lastFrom : null, files: [], packet: null };
+  private readQueue(iov: readonly Uint8Array[], flags: number, { bytes, from: before }: Gathered): Found {
+    const found: Found = { copied: 0, ended: 0, from: before, files: [], packet: null };
     const peeks = (flags & MSG_PEEK) !== 0;
     const size = lengthOf(iov);
-    const whole = already + size;
+    const whole = bytes + size;
     const target = ((flags & MSG_WAITALL) !== 0 ? whole : Math.min(this.receiveLowWater, whole)) || 1;
     let skip = peeks ? Math.max(this.options.peekOffset, 0) : 0;
     let at = 0;
     do {
-      const total = already + found.copied;
+      const total = bytes + found.copied;
       if (at < this.received.length) {
         at = this.passUrgent(at, peeks, total > 0);
         if (at < 0 && total > 0) break;

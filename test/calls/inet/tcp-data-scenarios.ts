@@ -414,6 +414,32 @@ const urgent: readonly InetScenario[] = [
     until(calls, fd);
     recv(calls, fd);
   }),
+  ...([0, 1] as const).flatMap((inline) =>
+    both(
+      `urgent: ends what waits for all, and parts that end there, SO_OOBINLINE ${inline}`,
+      (scene, { fd, other }) => {
+        const { calls, peer } = scene;
+        setInt(calls, fd, SOL_SOCKET, SO_OOBINLINE, inline);
+        blocking(calls, fd);
+        send(peer, other, "abcd");
+        send(peer, other, "U", MSG_OOB);
+        send(peer, other, "efghij");
+        until(calls, fd, POLLPRI);
+        come(scene, fd, 4);
+        pause();
+        calls.readv(fd, [new Uint8Array(1), new Uint8Array(1)]);
+        calls.readv(fd, [new Uint8Array(2), new Uint8Array(2)]);
+        calls.recvfrom(fd, new Uint8Array(4), MSG_WAITALL, null);
+        send(peer, other, "xyz");
+        send(peer, other, "V", MSG_OOB);
+        send(peer, other, "w");
+        pause();
+        calls.recvfrom(fd, new Uint8Array(64), MSG_WAITALL, null);
+        ioctls(calls, fd);
+        look(calls, fd);
+      },
+    ),
+  ),
   ...both("urgent: before an end", (scene, { fd, other }) => {
     const { calls, peer } = scene;
     send(peer, other, "a", MSG_OOB);
