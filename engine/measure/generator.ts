@@ -72,7 +72,11 @@ export class Generator {
   private readonly counters: Float64Array;
   private readonly views: FrameViews;
   private readonly burst = new Burst();
-  private readonly templates: Uint32Array;
+  /**
+   * Signed, as JSC bets that loads of a Uint32Array stay below 2^31, loses, and forgets: push() then ran uncompiled in some
+   * launches and not in others.
+   */
+  private readonly templates: Int32Array;
   private readonly templateWords: number;
   private readonly frameBytes: number;
   /** Bytes before the payload. */
@@ -107,7 +111,7 @@ export class Generator {
     this.headers = ETH_HEADER + (this.v6 ? IPV6_HEADER : IPV4_HEADER) + UDP_HEADER;
     this.frameBytes = this.headers + options.payload;
     this.templateWords = (this.frameBytes + 3) >> 2;
-    this.templates = new Uint32Array(this.templateWords * options.flows);
+    this.templates = new Int32Array(this.templateWords * options.flows);
     this.mirror = options.mirror ?? false;
     this.way = options.way ?? "echo";
     this.portFirst = options.sourcePort;
