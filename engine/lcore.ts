@@ -180,6 +180,7 @@ export class Lcore {
   /** One turn of the loop. Returns how much it did. */
   turn(): number {
     const { counters, stack } = this;
+    stack.shared.mesh.turn(this.id);
     if ((++this.turns & (CLOCK_TURNS - 1)) === 0) this.readClock();
     stack.control();
     const received = this.receive();

@@ -108,8 +108,8 @@ export abstract class Endpoint {
   }
 
   /**
-   * Has what was sent leave until a send of the socket finds room. Waits a bounded time for it, and calls no handler.
-   * Returns whether there is room.
+   * Has what was sent leave until a send of the socket finds room. A thread waits for it as long as that is of use and
+   * SO_SNDTIMEO allows; no handler is called. Returns whether there is room.
    */
   awaitRoom(socket: UdpSocket): boolean {
     return this.awaitFrames(socket) && this.canSend(socket);

@@ -17,7 +17,7 @@ export interface MeshDescriptor {
   readonly slots: number;
 }
 
-const BELL_WORDS = 32;
+const BELL_WORDS = 64;
 const B_COUNT = 0;
 const B_EVENTFD = 1;
 /** 1 while the thread number is taken. */
@@ -33,6 +33,8 @@ const B_THREAD_ID = 8;
 
 /** In thread 0's record, and the word after it: the 64-bit number 1 that is written to eventfds. */
 const B_ONE = 6;
+/** Turns of an lcore's loop, wrapping: written by the lcore only, each turn, and so in lines of its own. */
+const B_TURNS = 32;
 
 export class Mesh {
   readonly lcores: number;
@@ -123,6 +125,16 @@ export class Mesh {
 
   sharesCpu(thread: number): boolean {
     return this.bells[thread * BELL_WORDS + B_SHARES_CPU] === 1;
+  }
+
+  /** The calling lcore begins a turn of its loop. */
+  turn(lcore: number): void {
+    this.bells[lcore * BELL_WORDS + B_TURNS]++;
+  }
+
+  /** Turns that an lcore has begun, wrapping: a number that changes as long as it runs. */
+  turns(lcore: number): number {
+    return Atomics.load(this.bells, lcore * BELL_WORDS + B_TURNS);
   }
 
   /** Sets the eventfd that wakes a thread out of poll(2); -1 for none. */

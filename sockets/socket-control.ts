@@ -57,10 +57,11 @@ export abstract class SocketControl {
   private refusalTold = false;
   /** UDP_GRO: datagrams of one flow and size that wait together are received as one. */
   coalesces = false;
-  /** UDP_SEGMENT, SO_SNDBUF: bytes a datagram, and bytes that may be under way; 0 for none. And those that are. */
+  /** UDP_SEGMENT, SO_SNDBUF: bytes a datagram, and bytes that may be under way; 0 for none. */
   segment = 0;
   sendLimit = 0;
-  private underWay = 0;
+  /** Bytes that are under way, counted where there is a limit. */
+  underWay = 0;
   /** Whether one of the two asks for more than a plain send. */
   protected sendsSpecially = false;
 

@@ -33,6 +33,7 @@ import {
   MSG_SEND,
   MSG_SENT,
 } from "./message.ts";
+import { Patience } from "./patience.ts";
 import { refusesFragments, TX_DEVICE, TX_PLAIN, TX_VIA_KERNEL } from "./send-word.ts";
 import type { Shared } from "./shared.ts";
 import { HEADERS4, HEADERS6 } from "./special-send.ts";
@@ -56,8 +57,6 @@ const JOIN_MS = 1000;
 const EFD_NONBLOCK_CLOEXEC = 0x80800;
 /** How soon a full placeholder is tried again. */
 const KERNEL_RETRY_MS = 1;
-/** The longest awaitRoom() waits, milliseconds: an lcore sends all it lends in a tenth of one, unless it sleeps. */
-const ROOM_MS = 10;
 
 export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   override readonly fib: Fib;
@@ -138,21 +137,24 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   }
 
   override awaitRoom(socket: UdpSocket): boolean {
-    return this.awaits(() => this.canSend(socket), this.senderOf(socket));
+    return this.awaits(socket, () => this.canSend(socket), socket.sendTimeoutMs);
   }
 
   override awaitFrames(socket: UdpSocket): boolean {
-    return this.awaits(() => this.hasFrame(socket), this.senderOf(socket));
+    return this.awaits(socket, () => this.hasFrame(socket), Number.POSITIVE_INFINITY);
   }
 
-  private awaits(done: () => boolean, lcore: number): boolean {
+  /** Has what was sent leave until `done`. False: it is not to be, see patience.ts, or `limitMs` are over. */
+  protected awaits(socket: UdpSocket, done: () => boolean, limitMs: number): boolean {
     this.flush();
-    const deadline = performance.now() + ROOM_MS;
+    const lcore = this.senderOf(socket);
+    const inbox = this.inboxes[lcore];
+    // Loans come, its messages are read, what is under way becomes less: each raises it.
+    const given = (): number => inbox.loanCount + this.toLcore[lcore].free() - socket.underWay;
+    const patience = new Patience(this.shared.mesh, lcore, given(), limitMs);
     while (!done()) {
-      if (this.kernelFull || this.shared.mesh.isStopped() || performance.now() >= deadline) return false;
-      // The lcore may share this thread's CPU.
-      Atomics.wait(this.pause, 0, 0, PAUSE_MS);
-      this.inboxes[lcore].collect(Number.POSITIVE_INFINITY);
+      if (this.kernelFull || !patience.pauses(given())) return false;
+      inbox.collect(Number.POSITIVE_INFINITY);
     }
     return true;
   }

@@ -326,8 +326,9 @@ export class UdpSocket extends SocketControl {
 
   /**
    * Sends several datagrams to one destination (or the connected peer). More than may be under way at once leave in parts,
-   * see awaitRoom.
-   * @returns how many were taken: fewer than given when there is no room, or -errno when not even the first was
+   * see awaitRoom().
+   * @returns how many were taken: fewer than given when awaitRoom() finds no room, or a datagram is refused; -errno when not
+   *   even the first was
    */
   sendBatch(payloads: readonly Uint8Array[], port = 0, address = ""): number {
     let sent = 0;
@@ -340,8 +341,11 @@ export class UdpSocket extends SocketControl {
   }
 
   /**
-   * Has what was sent leave until a send finds room, for batches of more than may be under way at once: a thread waits for
-   * its lcore, up to 10 ms; an lcore pushes its queues. No handler is called meanwhile. False: there is no room still.
+   * Has what was sent leave until a send finds room, for batches of more than may be under way at once. No handler is called
+   * meanwhile. A thread waits, blocking, for its lcore: as long as the lcore moves what was sent, however late; while it gives
+   * nothing, about 10 ms of its turns, and a second where it takes none. On kernel sockets it waits for the kernel, a second at
+   * most. SO_SNDTIMEO is the longest in all; one that is negative waits for nothing. An lcore pushes its queues and does not
+   * wait. False: there is no room still.
    */
   awaitRoom(): boolean {
     return !this.closed && this.endpoint.awaitRoom(this);

@@ -19,9 +19,6 @@ const SIN6_SCOPE_ID = 24;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
-/** The longest a packet of sendMany() waits for room, in units of 10 ms (UdpSocket.awaitRoom). */
-const ROOM_TRIES = 20;
-
 type Family = 4 | 6;
 type Address = Bun.SocketAddress;
 
@@ -300,18 +297,12 @@ export class UDPSocket implements udp.BaseUDPSocket {
     for (let i = 0; i < payloads.length; i++) {
       const bytes = bytesOf(payloads[i]);
       let result = this.#socket.sendConnected(bytes, 0, bytes.length);
-      if (result === -ERRNO.EAGAIN && this.#awaitRoom()) {
+      if (result === -ERRNO.EAGAIN && this.#socket.awaitRoom()) {
         result = this.#socket.sendConnected(bytes, 0, bytes.length);
       }
       if (result < 0) return stopped(i, result);
     }
     return payloads.length;
-  }
-
-  /** Waits for room, ROOM_TRIES times as long as a batch does: on a loaded CPU the lcore's turn may be far. */
-  #awaitRoom(): boolean {
-    for (let i = 0; i < ROOM_TRIES; i++) if (this.#socket.awaitRoom()) return true;
-    return false;
   }
 
   /** sendMany of an unconnected one: payload, port and address in turn. */
@@ -329,7 +320,7 @@ export class UDPSocket implements udp.BaseUDPSocket {
     for (let i = 0; i < count; i++) {
       const bytes = bytesOf(packets[3 * i]);
       let result = this.#sendTo(bytes, ports[i], destinations[i]);
-      if (result === -ERRNO.EAGAIN && this.#awaitRoom()) result = this.#sendTo(bytes, ports[i], destinations[i]);
+      if (result === -ERRNO.EAGAIN && this.#socket.awaitRoom()) result = this.#sendTo(bytes, ports[i], destinations[i]);
       if (result < 0) return stopped(i, result);
     }
     return count;

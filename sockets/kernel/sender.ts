@@ -12,6 +12,7 @@ import { BATCH } from "./receiver.ts";
 /** Datagrams that may wait: those of a turn, and those of sockets whose send buffers are full. */
 const CAPACITY = 1024;
 const FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL;
+const POLLOUT = 4;
 
 /** Who hears what became of datagrams after their send had returned. */
 export interface SenderOwner {
@@ -115,6 +116,24 @@ export class Sender {
   /** The socket's send buffer has room again. */
   unblock(fd: number): void {
     this.full.delete(fd);
+  }
+
+  /**
+   * Blocks until the kernel has room for a socket whose send buffer is full, or `timeoutMs` are over, and sends what waited
+   * for it. False: nothing has become of it, or no socket's is full.
+   */
+  awaitRoom(timeoutMs: number): boolean {
+    const fds = [...this.full];
+    if (fds.length === 0) return false;
+    // struct pollfd { i32 fd; i16 events; i16 revents }, and struct timespec.
+    const pollfds = Int32Array.from(fds.flatMap((fd) => [fd, POLLOUT]));
+    const timespec = Int32Array.of(Math.floor(timeoutMs / 1000), 0, Math.floor((timeoutMs % 1000) * 1e6), 0);
+    const ready = sys.ppoll(sys.addressOf(pollfds), fds.length, sys.addressOf(timespec));
+    fds.forEach((fd, i) => {
+      if (pollfds[2 * i + 1] >>> 16 !== 0) this.unblock(fd);
+    });
+    this.flush();
+    return ready > 0;
   }
 
   /** The socket is about to be closed: what cannot be sent now is dropped. */

@@ -5,6 +5,7 @@
  * blocks waits for its sockets itself.
  */
 import { check, sys } from "af-xdp-bindings";
+import { LATE_MS } from "../patience.ts";
 import type { Shared } from "../shared.ts";
 import { ThreadEndpoint } from "../thread.ts";
 import type { UdpSocket } from "../udp-socket.ts";
@@ -77,6 +78,17 @@ export class KernelThread extends onKernelSockets(ThreadEndpoint) {
   override pollFor(socket: UdpSocket): number {
     const count = this.io.pollFor(socket);
     return count > 0 ? count : this.poll();
+  }
+
+  protected override awaits(_socket: UdpSocket, done: () => boolean, limitMs: number): boolean {
+    const { sender } = this.io.out;
+    this.io.flush();
+    const end = performance.now() + limitMs;
+    while (!done()) {
+      const left = Math.min(end - performance.now(), LATE_MS);
+      if (this.closed || left <= 0 || !sender.awaitRoom(left)) return false;
+    }
+    return true;
   }
 
   override block(timeoutMs: number): void {

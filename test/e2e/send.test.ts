@@ -9,11 +9,11 @@ const MACS = [Uint8Array.of(2, 0, 0, 0, 0, 1), Uint8Array.of(2, 0, 0, 0, 0, 2)];
 const ADDRESSES = ["198.18.0.1", "198.18.0.2"];
 const wire = createMemoryWire();
 const engines: Engine[] = [];
+const cpu = getAffinity(0)[0];
 let from: UdpSocket;
 let to: UdpSocket;
 
 async function start(side: Side): Promise<Engine> {
-  const cpu = getAffinity(0)[0];
   const other = 1 - side;
   return Engine.start({
     memory: {
@@ -43,6 +43,18 @@ async function received(): Promise<string> {
   const text = datagram.text();
   datagram.release();
   return text;
+}
+
+/** Until nothing is under way: what a full wire drops is the next test's otherwise. */
+async function quiet(): Promise<void> {
+  const lag = (of: Engine, at: Engine): number => {
+    const { TxFrames, TxDropped } = of.counters();
+    return TxFrames - TxDropped - at.counters().RxFrames;
+  };
+  await until("an empty wire", () => {
+    const [a, b] = engines;
+    return lag(a, b) === 0 && lag(b, a) === 0;
+  });
 }
 
 test("the first send of a thread that has just joined finds a frame", async () => {
@@ -75,6 +87,19 @@ test("a batch of many times what is lent leaves whole, and calls no handler on i
   await until("an answer", () => called > 0);
   echo.close();
   answered.close();
+  await quiet();
+});
+
+test("a batch leaves whole though others keep the lcore from its CPU", async () => {
+  const loop = ["taskset", "-c", `${cpu}`, "sh", "-c", "while :; do :; done"];
+  const loops = Array.from({ length: 12 }, () => Bun.spawn(loop));
+  try {
+    const payloads = Array.from({ length: 1000 }, () => Uint8Array.of(1));
+    expect(from.sendBatch(payloads, 2002, ADDRESSES[1])).toBe(1000);
+  } finally {
+    for (const each of loops) each.kill();
+  }
+  await quiet();
 });
 
 test("a reserved frame is sent from in place", async () => {
