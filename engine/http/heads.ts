@@ -1,4 +1,5 @@
 /** Heads of answers as octets, written field by field into one buffer that all connections of an lcore share. */
+import { copyMemory } from "../../sockets/wire/views.ts";
 import type { FileEntry } from "./cache.ts";
 import type { Range } from "./conditions.ts";
 import { DATE_BYTES, type DateClock } from "./dates.ts";
@@ -44,8 +45,7 @@ export class Output {
   }
 
   add(bytes: Uint8Array, from = 0, to = bytes.length): void {
-    if (to - from > 64) this.bytes.set(bytes.subarray(from, to), this.length);
-    else for (let i = from; i < to; i++) this.bytes[this.length + i - from] = bytes[i];
+    copyMemory(this.bytes, this.length, bytes, from, to - from);
     this.length += to - from;
   }
 

@@ -1,4 +1,5 @@
 /** Bytes that wait to be read, in pieces of a memory: pairs of offset and length in a ring that grows by doubling. */
+import { copyMemory } from "../wire/views.ts";
 
 const PAIRS_FIRST = 8;
 
@@ -59,7 +60,7 @@ export class BytePieces {
       const piece = this.place(i);
       const skipped = Math.min(skip, this.words[piece + 1]);
       const length = Math.min(this.words[piece + 1] - skipped, count - done);
-      copyOut(memory, this.words[piece] + skipped, into, at + done, length);
+      copyMemory(into, at + done, memory, this.words[piece] + skipped, length);
       done += length;
       skip -= skipped;
     }
@@ -79,12 +80,4 @@ export class BytePieces {
     this.words = larger;
     this.head = 0;
   }
-}
-
-/** Bytes from which set() is faster than a loop, for which a view has to be made. */
-const NATIVE_BYTES = 48;
-
-export function copyOut(from: Uint8Array, offset: number, into: Uint8Array, at: number, count: number): void {
-  if (count >= NATIVE_BYTES) into.set(from.subarray(offset, offset + count), at);
-  else for (let i = 0; i < count; i++) into[at + i] = from[offset + i];
 }

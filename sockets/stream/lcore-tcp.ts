@@ -59,6 +59,7 @@ import { WARM_FROM, warm4 } from "../tcp/warm.ts";
 import { ETH_HEADER } from "../wire/ethernet.ts";
 import { IPV4_HEADER } from "../wire/ipv4.ts";
 import { TCP_ACK, TCP_SYN } from "../wire/tcp.ts";
+import { copyMemory } from "../wire/views.ts";
 import { Draining } from "./draining.ts";
 import { LcoreListeners } from "./lcore-listeners.ts";
 import { LcorePorts } from "./lcore-ports.ts";
@@ -73,8 +74,6 @@ import { type TcpHandlers, TcpSocket } from "./tcp-socket.ts";
 
 /** Rounds of segments to own addresses within a turn: what they cause comes after the frames of the next. */
 const LOOP_ROUNDS = 4;
-/** Bytes from which set() is faster than a loop. */
-const NATIVE_BYTES = 48;
 
 /** What connections are whose sockets are other threads': see tcp-service.ts. */
 export interface ForeignConnections {
@@ -411,7 +410,7 @@ export class LcoreTcp implements TcpOpener {
     let taken = 0;
     do {
       const count = Math.min(length - taken, TCP_SCRATCH_BYTES);
-      this.copyIn(bytes, offset + taken, count);
+      if (memory !== bytes) copyMemory(memory, scratch, bytes, offset + taken, count);
       const from = memory === bytes ? offset + taken : scratch;
       const result = send(tcp, socket.id, sink.views, from, count, flags);
       if (result < 0) return taken > 0 ? taken : result;
@@ -419,22 +418,6 @@ export class LcoreTcp implements TcpOpener {
       if (result < count) break;
     } while (taken < length);
     return taken;
-  }
-
-  private copyIn(bytes: Uint8Array, offset: number, count: number): void {
-    const { memory, scratch } = this;
-    if (bytes === memory) return;
-    if (count >= NATIVE_BYTES) {
-      memory.set(offset === 0 && count === bytes.length ? bytes : bytes.subarray(offset, offset + count), scratch);
-      return;
-    }
-    for (let i = 0; i < count; i++) memory[scratch + i] = bytes[offset + i];
-  }
-
-  private copyOut(from: number, into: Uint8Array, offset: number, count: number): void {
-    const { memory } = this;
-    if (count >= NATIVE_BYTES) into.set(memory.subarray(from, from + count), offset);
-    else for (let i = 0; i < count; i++) into[offset + i] = memory[from + i];
   }
 
   read(socket: TcpSocket, into: Uint8Array, offset: number, length: number, flags: number): number {
@@ -447,7 +430,7 @@ export class LcoreTcp implements TcpOpener {
     while (count < length) {
       const here = Math.min(peekChunk(tcp, id), length - count);
       if (here === 0) break;
-      this.copyOut(tcp.readOffset, into, offset + count, here);
+      copyMemory(into, offset + count, this.memory, tcp.readOffset, here);
       consumed(tcp, id, here);
       count += here;
     }
@@ -461,7 +444,7 @@ export class LcoreTcp implements TcpOpener {
       const most = Math.min(length - count, TCP_SCRATCH_BYTES);
       const result = coreReceive(tcp, id, sink.views, scratch, most, flags);
       if (result < 0) return count > 0 ? count : result;
-      this.copyOut(scratch, into, offset + count, result);
+      copyMemory(into, offset + count, this.memory, scratch, result);
       count += result;
       if (result < most || flags !== 0 || (tcp.w[id * TCB_WORDS + URGENT] & 0xff00) !== 0) break;
     } while (count < length);

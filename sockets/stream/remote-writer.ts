@@ -4,6 +4,7 @@ import type { RingProducer } from "../../queues/ring.ts";
 import { M_KIND } from "../message.ts";
 import { MSG_MORE, MSG_OOB } from "../tcp/calls.ts";
 import { EV_WRITABLE } from "../tcp/tcb.ts";
+import { copyMemory } from "../wire/views.ts";
 import type { Outbox } from "./outbox.ts";
 import type { RemoteConnection } from "./remote-connection.ts";
 import type { RemoteTcpHost } from "./remote-tcp.ts";
@@ -23,8 +24,6 @@ import {
 
 /** Bits of send(2) that go with bytes. */
 const SEND_FLAGS = MSG_OOB | MSG_MORE;
-/** Bytes from which set() is faster than a loop. */
-const NATIVE_BYTES = 48;
 
 export class RemoteWriter {
   private readonly host: RemoteTcpHost;
@@ -132,7 +131,7 @@ export class RemoteWriter {
       const used = words[at + X_LENGTH];
       const more = Math.min(length, frameSizes[lcore] - used);
       if (more > 0) {
-        copyIn(memory, words[at + X_OFFSET] + used, bytes, offset, more);
+        copyMemory(memory, words[at + X_OFFSET] + used, bytes, offset, more);
         words[at + X_LENGTH] = used + more;
         connection.writeSeq = (connection.writeSeq + more) | 0;
         return more;
@@ -147,7 +146,7 @@ export class RemoteWriter {
       return 0;
     }
     const count = Math.min(length, frameSizes[lcore]);
-    copyIn(memory, frame, bytes, offset, count);
+    copyMemory(memory, frame, bytes, offset, count);
     words[at + M_KIND] = MSG_TCP_SEND;
     words[at + X_FRAME] = frame;
     words[at + X_OFFSET] = frame;
@@ -174,10 +173,4 @@ export class RemoteWriter {
     // An urgent byte is the last of its frame.
     if ((flags & MSG_OOB) !== 0) connection.slot = -1;
   }
-}
-
-function copyIn(memory: Uint8Array, at: number, bytes: Uint8Array, offset: number, count: number): void {
-  if (count < NATIVE_BYTES) for (let i = 0; i < count; i++) memory[at + i] = bytes[offset + i];
-  else if (offset === 0 && count === bytes.length) memory.set(bytes, at);
-  else memory.set(bytes.subarray(offset, offset + count), at);
 }

@@ -75,8 +75,9 @@ function copyShifted(to: FrameViews, toOffset: number, from: FrameViews, fromOff
 }
 
 export class Chunks {
-  /** Bytes of a chunk. */
+  /** Bytes of a chunk, and their binary logarithm. */
   readonly size: number;
+  readonly shift: number;
   readonly count: number;
   /** Chunks in use. */
   used = 0;
@@ -89,7 +90,6 @@ export class Chunks {
   readonly next: Int32Array;
   readonly begin: Int32Array;
   readonly end: Int32Array;
-  private readonly shift: number;
   /** Where the first chunk begins in `views`, a multiple of 4. */
   private readonly base: number;
   private free = 0;

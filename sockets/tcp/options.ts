@@ -155,8 +155,8 @@ export function writeSynOptions(
 /** SACK blocks that the next segment carries: three beside timestamps, else four. */
 function sackBlocksDue(w: Int32Array, c: number): number {
   const flags = w[c + FLAGS];
+  if ((flags & F_SACK) === 0 || (w[c + OOO_HEAD] < 0 && (flags & F_DSACK) === 0)) return 0;
   const due = w[c + OOO_COUNT] + ((flags & F_DSACK) !== 0 ? 1 : 0);
-  if (due === 0 || (flags & F_SACK) === 0) return 0;
   return Math.min(due, (flags & F_TS) !== 0 ? SACK_BLOCKS_MAX - 1 : SACK_BLOCKS_MAX);
 }
 

@@ -39,7 +39,7 @@ export const STATE_NAMES = [
   "CLOSING",
 ] as const;
 
-// Two lines of a cache: what a segment in order touches.
+// Three lines of the cache, 64 bytes each: what a segment in order and its acknowledgment touch.
 export const STATE = 0;
 /** F_ bits. */
 export const FLAGS = 1;
@@ -65,13 +65,15 @@ export const ACK = 13;
 export const QUICK = 14;
 /** Delay of an acknowledgment, microseconds (Linux: icsk_ack.ato). */
 export const ATO_US = 15;
+
 export const LAST_RCV_MS = 16;
 /** Chunks of bytes received in order and not yet read, -1 for none. */
 export const RCV_HEAD = 17;
 export const RCV_TAIL = 18;
-/** First range of bytes that came out of order, -1 for none, and how many ranges. */
+/** First range of bytes that came out of order, -1 for none. */
 export const OOO_HEAD = 19;
-export const OOO_COUNT = 20;
+/** IP_TTL or IPV6_UNICAST_HOPS, 0: the host's; above that byte HOPS_ bits. */
+export const HOPS = 20;
 /** Chunks held for receiving, those out of order included. */
 export const RCV_CHUNKS = 21;
 /** The peer's segment size as seen: what ACK policy and silly-window avoidance count in. */
@@ -92,25 +94,25 @@ export const URGENT = 28;
 export const LAST_LENGTH = 29;
 /** L_ bits. */
 export const LOCKS = 30;
-export const RTO_US = 31;
+/** When the delayed acknowledgment is due; its timer is set for then or earlier. */
+export const ACK_AT_US = 31;
 
-// A third: round trips as the receiver sees them, and what an acknowledgment needs.
 /** An offset that makes our timestamps a clock of their own, RFC 7323, section 5.4. */
 export const TS_OFFSET = 32;
 export const RCV_RTT_US = 33;
 export const RCV_RTT_SEQ = 34;
 export const RCV_RTT_TIME_US = 35;
-/** Receive-buffer tuning: start of the round, bytes copied in the last. */
-export const SPACE_SEQ = 36;
-export const SPACE_US = 37;
-export const SPACE = 38;
+/** For TCP_INFO, see tally.ts: SYNs are counted, segments of data without them. */
+export const SEGS_IN = 36;
+export const DATA_SEGS_IN = 37;
+export const SEGS_OUT = 38;
 /** IP_TOS. */
 export const TOS = 39;
 /** Addresses, four words each, IPv4 mapped. The words hold the bits as ipv4Source() returns them. */
 export const LOCAL = 40;
 export const REMOTE = 44;
 
-// Sending.
+// Five more: what an answer and its acknowledgment touch besides.
 /** End of what the application has written. */
 export const WRITE_SEQ = 48;
 /** Bytes a segment carries at most, options not counted. */
@@ -151,8 +153,7 @@ export const PENDING = 68;
  */
 export const RETX_AT_US = 69;
 export const RETX_SET_US = 70;
-/** When the delayed acknowledgment is due; its timer is set for then or earlier. */
-export const ACK_AT_US = 71;
+export const RTO_US = 71;
 export const LAST_SND_MS = 72;
 /** Since when an acknowledgment has been awaited or heard: keepalive counts from it. */
 export const LAST_ACK_MS = 73;
@@ -190,121 +191,122 @@ export const CWND_STAMP_MS = 93;
 export const MAX_OUT = 94;
 export const ROUND_SEQ = 95;
 
-/** Its own words, 13 of them, on a float64's boundary: see congestion/. */
+/** Words of the congestion control, 13 of them, on a float64's boundary: see congestion/. */
 export const CC_STATE = 96;
 
-// What the way of segments depends on, rarely set.
 /** SO_MARK, SO_PRIORITY, while HOPS says so. */
 export const MARK = 109;
 export const PRIORITY = 110;
 /** IP_MINTTL | IPV6_MINHOPCOUNT << 8, while L_MIN_HOPS. */
 export const MIN_HOPS = 111;
 
-// Recovery, and what is rarely touched.
-/** Probes of a closed window without an answer. */
-export const PROBES_OUT = 112;
-/** When the first of the timeouts in a row was sent. */
-export const RETRANS_STAMP_MS = 113;
-/** TSval of the last retransmission's first, for Eifel detection. */
-export const RETRANS_TS = 114;
-/** The window before it was cut; PRR's counts since, segments (RFC 6937). */
-export const PRIOR_CWND = 115;
-export const PRIOR_SSTHRESH = 116;
-export const PRR_DELIVERED = 117;
-export const PRR_OUT = 118;
-/** SND.UNA when the window was cut and may yet be restored, while F_UNDO; and retransmissions not yet known as needless. */
-export const UNDO_MARKER = 119;
-export const UNDO_RETRANS = 120;
-/** RACK.reo_wnd_mult, in quarters of the least RTT; recoveries for which it lasts (RACK.reo_wnd_persist). */
-export const REO_STEPS = 121;
-export const REO_PERSIST = 122;
-/** RACK.dsack_round: SND.NXT when a DSACK last counted. */
-export const REO_ROUND = 123;
-/** TLP.end_seq while F_TLP. */
-export const TLP_SEQ = 124;
-/** SACKed before the highest: how far reordering goes, segments. */
-export const REORDERING = 125;
-/** Highest SACKed sequence number. */
-export const FACK = 126;
-/** DSACK to report, while F_DSACK. */
-export const DSACK_START = 127;
-export const DSACK_END = 128;
-/** First of the peer's bytes. */
-export const IRS = 129;
-export const ISS = 130;
-/** FIN of the peer, while F_FIN_SEEN: its sequence number. */
-export const FIN_SEQ = 131;
-/** Urgent pointers: ours, the peer's. */
-export const SND_UP = 132;
-export const RCV_UP = 133;
-/** Time of the last answer to a segment that was not acceptable. */
-export const CHALLENGE_MS = 134;
-/** Options as set. */
-export const KEEP_IDLE_MS = 135;
-export const KEEP_INTERVAL_MS = 136;
-/** TCP_KEEPCNT << 16 | keepalive probes out. */
-export const KEEP_COUNTS = 137;
-export const USER_TIMEOUT_MS = 138;
-/** TCP_LINGER2, ms, -1: FIN_WAIT_2 ends at once. */
-export const LINGER2_MS = 139;
-/** TCP_SYNCNT. */
-export const SYN_COUNT = 140;
-/** TCP_MAXSEG as set by the user, 0 for none. */
-export const USER_MSS = 141;
-/** Path MTU, bytes. */
-export const PMTU = 142;
-export const NOTSENT_LOWAT = 143;
+export const ISS = 112;
 /** errno of SO_ERROR; << 16, while it lives, what ICMP has reported without ending it, then the errno that has ended it. */
-export const ERROR = 144;
-/** Listener that it came from, -1 for none. */
-export const LISTENER = 145;
-/** Times this record has been used: tells a connection from the next with its id. */
-export const GENERATION = 146;
-/** SO_LINGER's time, ms, while F_LINGER. */
-export const LINGER_MS = 147;
-/** The peer's MSS option. */
-export const PEER_MSS = 148;
-/** SO_MAX_PACING_RATE. */
-export const PACING_MAX = 149;
-/** Which congestion control: NEWRENO, CUBIC. */
-export const CONGESTION = 150;
-/** IP_TTL or IPV6_UNICAST_HOPS, 0: the host's; above that byte HOPS_ bits. */
-export const HOPS = 151;
-/** Since when probes of a closed window go unanswered. */
-export const PROBES_SINCE_MS = 152;
-/** TCP_DEFER_ACCEPT: SYN-ACKs sent again at most while a connection without data is not accepted. */
-export const DEFER_COUNT = 153;
-/** Segments sent again, in all. */
-export const TOTAL_RETRANS = 154;
-/** Number of the engine's thread that has the socket, plus 1; 0: nobody has. Written by who drives the Tcp. */
-export const OWNER = 155;
-/** Of a listener: connections to be accepted, and how many may wait. */
-export const ACCEPT_QUEUE = 156;
-export const ACCEPT_BACKLOG = 157;
-/** Since when segments are smaller because large ones seem to be lost, while L_BLACK_HOLE. */
-export const BLACK_HOLE_MS = 158;
-/** The MSS option that we send. */
-export const ADV_MSS = 159;
-
-// What TCP_INFO tells of the past: see tally.ts. SYNs are counted, segments of data without them.
-export const SEGS_IN = 160;
-export const SEGS_OUT = 161;
-export const DATA_SEGS_IN = 162;
-export const DATA_SEGS_OUT = 163;
-/** float64 each: bytes sent again, microseconds with something in flight up to the last round's end. */
-export const BYTES_RETRANS = 164;
-export const BUSY_US = 166;
+export const ERROR = 113;
+/** For TCP_INFO: a float64, microseconds with something in flight up to the last round's end. */
+export const BUSY_US = 114;
 /** Since when something is in flight; such time in this round, DELIVERED at its start. */
-export const BUSY_SINCE_US = 168;
-export const ROUND_BUSY_US = 169;
-export const ROUND_DELIVERED = 170;
+export const BUSY_SINCE_US = 116;
+export const ROUND_BUSY_US = 117;
+export const ROUND_DELIVERED = 118;
+/** SND.UNA at the last round's end, and how often it had come round until then, since ISS: ACKED_ROUNDS. */
+export const ROUND_UNA = 119;
 /** Segments delivered in the last round, and the time in flight that they took. */
-export const RATE_SEGMENTS = 171;
-export const RATE_US = 172;
-/** SND.UNA at the last round's end; how often SND.UNA and COPIED have come round until then, since ISS and IRS. */
-export const ROUND_UNA = 173;
-export const ACKED_ROUNDS = 174;
-export const COPIED_ROUNDS = 175;
+export const RATE_SEGMENTS = 120;
+export const RATE_US = 121;
+export const ACKED_ROUNDS = 122;
+export const DATA_SEGS_OUT = 123;
+/** Which congestion control: NEWRENO, CUBIC. */
+export const CONGESTION = 124;
+/** SO_MAX_PACING_RATE. */
+export const PACING_MAX = 125;
+/** Receive-buffer tuning: start of the round, by time and by COPIED. */
+export const SPACE_US = 126;
+export const SPACE_SEQ = 127;
+
+// Recovery, and what is rarely touched.
+/** float64: bytes sent again. */
+export const BYTES_RETRANS = 128;
+/** Probes of a closed window without an answer. */
+export const PROBES_OUT = 130;
+/** When the first of the timeouts in a row was sent. */
+export const RETRANS_STAMP_MS = 131;
+/** TSval of the last retransmission's first, for Eifel detection. */
+export const RETRANS_TS = 132;
+/** The window before it was cut; PRR's counts since, segments (RFC 6937). */
+export const PRIOR_CWND = 133;
+export const PRIOR_SSTHRESH = 134;
+export const PRR_DELIVERED = 135;
+export const PRR_OUT = 136;
+/** SND.UNA when the window was cut and may yet be restored, while F_UNDO; and retransmissions not yet known as needless. */
+export const UNDO_MARKER = 137;
+export const UNDO_RETRANS = 138;
+/** RACK.reo_wnd_mult, in quarters of the least RTT; recoveries for which it lasts (RACK.reo_wnd_persist). */
+export const REO_STEPS = 139;
+export const REO_PERSIST = 140;
+/** RACK.dsack_round: SND.NXT when a DSACK last counted. */
+export const REO_ROUND = 141;
+/** TLP.end_seq while F_TLP. */
+export const TLP_SEQ = 142;
+/** SACKed before the highest: how far reordering goes, segments. */
+export const REORDERING = 143;
+/** Highest SACKed sequence number. */
+export const FACK = 144;
+/** DSACK to report, while F_DSACK. */
+export const DSACK_START = 145;
+export const DSACK_END = 146;
+/** First of the peer's bytes. */
+export const IRS = 147;
+/** FIN of the peer, while F_FIN_SEEN: its sequence number. */
+export const FIN_SEQ = 148;
+/** Urgent pointers: ours, the peer's. */
+export const SND_UP = 149;
+export const RCV_UP = 150;
+/** Time of the last answer to a segment that was not acceptable. */
+export const CHALLENGE_MS = 151;
+/** Ranges of bytes that came out of order. */
+export const OOO_COUNT = 152;
+/** … bytes copied in the last round, and how often COPIED had come round until its end, since IRS. */
+export const SPACE = 153;
+export const COPIED_ROUNDS = 154;
+/** Options as set. */
+export const KEEP_IDLE_MS = 155;
+export const KEEP_INTERVAL_MS = 156;
+/** TCP_KEEPCNT << 16 | keepalive probes out. */
+export const KEEP_COUNTS = 157;
+export const USER_TIMEOUT_MS = 158;
+/** TCP_LINGER2, ms, -1: FIN_WAIT_2 ends at once. */
+export const LINGER2_MS = 159;
+/** TCP_SYNCNT. */
+export const SYN_COUNT = 160;
+/** TCP_MAXSEG as set by the user, 0 for none. */
+export const USER_MSS = 161;
+/** Path MTU, bytes. */
+export const PMTU = 162;
+export const NOTSENT_LOWAT = 163;
+/** Listener that it came from, -1 for none. */
+export const LISTENER = 164;
+/** Times this record has been used: tells a connection from the next with its id. */
+export const GENERATION = 165;
+/** SO_LINGER's time, ms, while F_LINGER. */
+export const LINGER_MS = 166;
+/** The peer's MSS option. */
+export const PEER_MSS = 167;
+/** Since when probes of a closed window go unanswered. */
+export const PROBES_SINCE_MS = 168;
+/** TCP_DEFER_ACCEPT: SYN-ACKs sent again at most while a connection without data is not accepted. */
+export const DEFER_COUNT = 169;
+/** Segments sent again, in all. */
+export const TOTAL_RETRANS = 170;
+/** Number of the engine's thread that has the socket, plus 1; 0: nobody has. Written by who drives the Tcp. */
+export const OWNER = 171;
+/** Of a listener: connections to be accepted, and how many may wait. */
+export const ACCEPT_QUEUE = 172;
+export const ACCEPT_BACKLOG = 173;
+/** Since when segments are smaller because large ones seem to be lost, while L_BLACK_HOLE. */
+export const BLACK_HOLE_MS = 174;
+/** The MSS option that we send. */
+export const ADV_MSS = 175;
 
 // Words of the record that is nobody's (Tcp.scratch), the last of all: for threads that read the others.
 /** float64: performance.timeOrigin of the thread whose performance.now() the Tcp's time is, milliseconds. */

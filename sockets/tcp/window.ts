@@ -43,7 +43,7 @@ const ECHO_MAX_MS = 60_000;
 
 /** Chunks that a connection may hold for receiving: its buffer, and the two that every queue may begin and end in. */
 export function chunkLimit(t: Tcp, c: number): number {
-  return ((t.w[c + RCV_BUF] / t.config.chunkBytes) | 0) + 2;
+  return (t.w[c + RCV_BUF] >> t.chunks.shift) + 2;
 }
 
 /** The shift we ask for: what the largest buffer's window needs. */
