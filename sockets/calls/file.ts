@@ -127,6 +127,11 @@ export abstract class File {
   /** Called before an operation is tried and while one is waited for: where news have to be fetched. */
   refresh(): void {}
 
+  /** From where refresh() fetches them: of files that share that, one is enough. Null: there is nothing to fetch. */
+  get newsFrom(): object | null {
+    return null;
+  }
+
   bind(_address: Uint8Array): number {
     return -ERRNO.ENOTSOCK;
   }

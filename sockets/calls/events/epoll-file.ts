@@ -25,6 +25,7 @@ import { KernelFile } from "../kernel-file.ts";
 import type { EpollEvent } from "../socket-calls.ts";
 import type { Waker } from "../wait-queue.ts";
 import type { KernelWatch } from "./kernel-watch.ts";
+import { NewsSources } from "./news-sources.ts";
 
 /** Bits that say how, not what: EP_PRIVATE_BITS. */
 const PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
@@ -53,6 +54,9 @@ class Item {
 
 export class EpollFile extends File {
   private readonly items = new Map<File, Map<number, Item>>();
+  /** Instances among the files. */
+  private readonly inside = new Set<EpollFile>();
+  private readonly sources = new NewsSources();
   /** Items that may have something to tell, in the order in which they came to. */
   private readonly ready = new Set<Item>();
   /** Items of the kernel's instance, by their descriptors. */
@@ -72,7 +76,7 @@ export class EpollFile extends File {
   /** The kernel's instance inside, and inside those that it watches: readable when they have events. */
   override get kernelFds(): readonly number[] {
     const own = this.kernelEpoll === null ? [] : [this.kernelEpoll.fd];
-    return own.concat(...this.inner().map((file) => file.kernelFds));
+    return own.concat(...[...this.inside].map((file) => file.kernelFds));
   }
 
   /** epoll_ctl(2) once the descriptor is found. Returns 0 or -errno. */
@@ -134,7 +138,11 @@ export class EpollFile extends File {
   }
 
   override refresh(): void {
-    for (const file of this.items.keys()) file.refresh();
+    for (const file of this.sources.files()) file.refresh();
+  }
+
+  override get newsFrom(): this {
+    return this;
   }
 
   override seek(): number {
@@ -185,6 +193,8 @@ export class EpollFile extends File {
     items?.delete(item.fd);
     if (items?.size !== 0) return;
     this.items.delete(item.file);
+    this.sources.remove(item.file);
+    if (item.file instanceof EpollFile) this.inside.delete(item.file);
     item.file.watchers.delete(this.forget);
   }
 
@@ -193,6 +203,8 @@ export class EpollFile extends File {
     if (items === undefined) {
       items = new Map();
       this.items.set(item.file, items);
+      this.sources.add(item.file);
+      if (item.file instanceof EpollFile) this.inside.add(item.file);
       item.file.watchers.add(this.forget);
     }
     items.set(item.fd, item);
@@ -246,11 +258,13 @@ export class EpollFile extends File {
 
   override watched(): void {
     for (const fd of this.kernelFds) this.watch.add(fd, this);
-    for (const file of this.items.keys()) if (!(file instanceof KernelFile)) file.watched();
+    for (const file of this.sources.files()) file.watched();
   }
 
   override get sleepLimitMs(): number {
-    return Math.min(Number.POSITIVE_INFINITY, ...[...this.items.keys()].map((file) => file.sleepLimitMs));
+    let least = Number.POSITIVE_INFINITY;
+    for (const file of this.sources.files()) least = Math.min(least, file.sleepLimitMs);
+    return least;
   }
 
   private takeFromKernel(events: readonly EpollEvent[], from: number): number {
@@ -266,13 +280,9 @@ export class EpollFile extends File {
 
   // ---- instances in instances ----
 
-  private inner(): EpollFile[] {
-    return [...this.items.keys()].filter((file) => file instanceof EpollFile);
-  }
-
   /** What the kernel has to tell to an instance inside nobody was woken for. */
   private lookInside(): void {
-    for (const file of this.inner()) {
+    for (const file of this.inside) {
       if (file.kernelFds.length === 0 || file.poll() === 0) continue;
       for (const item of this.items.get(file)?.values() ?? []) this.ready.add(item);
     }
@@ -281,12 +291,12 @@ export class EpollFile extends File {
   /** Whether it watches the other one, by others too. */
   private reaches(other: EpollFile): boolean {
     if (this === other) return true;
-    return this.inner().some((file) => file.reaches(other));
+    return [...this.inside].some((file) => file.reaches(other));
   }
 
   /** Instances in a row from this one down. */
   private depth(): number {
-    return 1 + Math.max(0, ...this.inner().map((file) => file.depth()));
+    return 1 + Math.max(0, ...[...this.inside].map((file) => file.depth()));
   }
 
   /** Instances in a row from this one up. */

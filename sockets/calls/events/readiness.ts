@@ -1,17 +1,28 @@
 /** poll(2), select(2) and epoll(7) on the files of a thread. */
 import { ERRNO } from "af-xdp-bindings";
 import { EPOLL_CLOEXEC, EPOLL_CTL_DEL, POLLERR, POLLHUP, POLLNVAL } from "../constants.ts";
+import type { File } from "../file.ts";
 import type { FileTable } from "../file-table.ts";
+import { KernelCalls } from "../kernel-calls.ts";
+import { KernelFile } from "../kernel-file.ts";
 import type { Sleeper, Wait } from "../process.ts";
 import type { EpollEvent, PollEntry } from "../socket-calls.ts";
 import { EpollFile } from "./epoll-file.ts";
 import type { KernelWatch } from "./kernel-watch.ts";
+import { NewsSources } from "./news-sources.ts";
 import { type DescriptorSet, isSelected, putSelected, selectEntries } from "./select.ts";
 
 /** Always told, whether asked for or not. */
 const ALWAYS = POLLERR | POLLHUP;
 /** As EP_MAX_EVENTS: INT_MAX over the size of an event. */
 const EVENTS_MAX = 178956970;
+
+const kernel = new KernelCalls();
+
+function eventsOf({ fd, events }: PollEntry, file: File | null): number {
+  if (fd < 0) return 0;
+  return file === null ? POLLNVAL : file.pollNow() & (events | ALWAYS);
+}
 
 export class Readiness {
   private readonly descriptors: FileTable;
@@ -72,21 +83,30 @@ export class Readiness {
     }
   }
 
+  /** Fills `revents`. Returns how many have some. News are fetched once from each source, and the kernel is asked once. */
   private pollAll(entries: readonly PollEntry[]): number {
+    const files = entries.map(({ fd }) => (fd < 0 ? null : this.descriptors.get(fd)));
+    const sources = new NewsSources();
+    for (const file of files) if (file !== null) sources.add(file);
+    for (const file of sources.files()) file.refresh();
+    const ofKernel: { entry: PollEntry; asked: PollEntry }[] = [];
+    entries.forEach((entry, i) => {
+      const file = files[i];
+      if (file instanceof KernelFile && file.isTheKernels) {
+        ofKernel.push({ entry, asked: { fd: file.fd, events: entry.events, revents: 0 } });
+      } else {
+        entry.revents = eventsOf(entry, file);
+      }
+    });
+    if (ofKernel.length > 0)
+      kernel.poll(
+        ofKernel.map(({ asked }) => asked),
+        0,
+      );
+    for (const { entry, asked } of ofKernel) entry.revents = asked.revents;
     let ready = 0;
-    for (const entry of entries) {
-      entry.revents = this.eventsOf(entry);
-      if (entry.revents !== 0) ready++;
-    }
+    for (const { revents } of entries) if (revents !== 0) ready++;
     return ready;
-  }
-
-  private eventsOf({ fd, events }: PollEntry): number {
-    if (fd < 0) return 0;
-    const file = this.descriptors.get(fd);
-    if (file === null) return POLLNVAL;
-    file.refresh();
-    return file.pollNow() & (events | ALWAYS);
   }
 
   /** Looks until there is something, or the time (negative: none) is over. */
@@ -98,7 +118,9 @@ export class Readiness {
       const left = deadline - performance.now();
       if (found !== 0 || left <= 0) return found;
       const waits = this.waits(watched);
-      this.sleeper.sleep(waits, Math.min(left, ...waits.map(({ file }) => file.sleepLimitMs)));
+      let limit = left;
+      for (const { file } of waits) limit = Math.min(limit, file.sleepLimitMs);
+      this.sleeper.sleep(waits, limit);
     }
   }
 

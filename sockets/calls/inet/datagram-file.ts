@@ -3,6 +3,7 @@
  * it can know; what is received comes from the engine.
  */
 import { ERRNO } from "af-xdp-bindings";
+import type { Endpoint } from "../../endpoint.ts";
 import { SO_PEEK_OFF, SO_SELECT_ERR_QUEUE, SOL_SOCKET } from "../../options.ts";
 import type { SocketWatcher } from "../../socket-control.ts";
 import { AF_INET, CONNECTED, LOCAL, LOCAL_PORT, PLACEHOLDER, REMOTE, REMOTE_PORT, STATE } from "../../table.ts";
@@ -75,6 +76,10 @@ export class InetDatagramFile extends File implements SocketWatcher {
 
   override refresh(): void {
     this.socket.endpoint.poll();
+  }
+
+  override get newsFrom(): Endpoint {
+    return this.socket.endpoint;
   }
 
   override poll(): number {

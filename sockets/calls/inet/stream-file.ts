@@ -117,6 +117,10 @@ export class InetStreamFile extends File implements StreamOwner {
     this.endpoint.poll();
   }
 
+  override get newsFrom(): Endpoint {
+    return this.endpoint;
+  }
+
   override watched(): void {
     this.endpoint.arrival().catch(() => {});
   }

@@ -141,6 +141,10 @@ class PacketFile extends KernelFile {
     this.wasReadable = readable;
   }
 
+  override get newsFrom(): this {
+    return this;
+  }
+
   override receive(message: Message, flags: number, descriptors: FileTable, gathered: Gathered): number {
     const result = super.receive(message, flags | MSG_DONTWAIT, descriptors, gathered);
     if (result !== -ERRNO.EAGAIN || (flags & MSG_ERRQUEUE) !== 0) return result;
