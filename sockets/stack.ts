@@ -571,16 +571,25 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
       case MSG_BYE:
         // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
         this.outstanding[thread] += this.lender.leave(thread);
-        this.streams.gone(thread);
+        this.parted(thread);
         return;
       case MSG_GONE:
         this.lender.leave(thread);
         this.outstanding[thread] = 0;
-        this.streams.gone(thread);
+        this.parted(thread);
         return;
       default:
         if (!this.streams.message(thread, words, at)) this.counters[C.BadMessages]++;
     }
+  }
+
+  /**
+   * A thread has gone, and its sockets are closed. Listeners first: what has opened in this turn would else be handed to it at
+   * the turn's end, and be nobody's.
+   */
+  private parted(thread: number): void {
+    this.control();
+    this.streams.gone(thread);
   }
 
   private takeBack(thread: number, words: Int32Array, at: number): void {

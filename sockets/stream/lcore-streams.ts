@@ -56,7 +56,6 @@ export class LcoreStreams {
     const host = {
       tcp: tcp.tcp,
       ringTo: (thread: number) => this.toThread[thread] as RingProducer,
-      isTaken: (thread: number) => endpoint.shared.mesh.isTaken(thread),
       frameSpent: (thread: number, frame: number) => {
         lender.used(thread);
         parts.pool.give(frame);
@@ -101,7 +100,7 @@ export class LcoreStreams {
     return true;
   }
 
-  /** A thread has left the mesh: its connections end. */
+  /** A thread has left the mesh, and the lookup knows that its listeners are closed: its connections end. */
   gone(thread: number): void {
     if (this.tcp === null || this.service === null) return;
     this.tcp.wake();

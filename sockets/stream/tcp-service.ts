@@ -107,8 +107,6 @@ export interface TcpServiceHost {
   readonly tcp: Tcp;
   /** The ring to a thread. */
   ringTo(thread: number): RingProducer;
-  /** Whether somebody has the thread number. */
-  isTaken(thread: number): boolean;
   /** A frame that the thread was lent is free again. */
   frameSpent(thread: number, frame: number): void;
   /** The core's listener of a record in the socket table, its id; -1: none, or the record is another socket's by now. */
@@ -204,10 +202,6 @@ export class TcpService {
         return;
       }
       const id = accept(t, core);
-      if (!host.isTaken(thread)) {
-        abortSocket(t, id);
-        continue;
-      }
       listener.handed++;
       this.own(id, thread);
       const at = ring.claim();
@@ -241,7 +235,7 @@ export class TcpService {
     }
   }
 
-  /** A thread has left, with nothing in its ring behind that: what it still has here ends. */
+  /** A thread has left, with nothing in its ring behind that and no listener any more: what it still has here ends. */
   gone(thread: number): void {
     this.prepared.delete(thread);
     for (let id = 0; id < this.bound; id++) {

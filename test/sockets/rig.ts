@@ -6,6 +6,7 @@
 import { MemoryBinder } from "../../engine/memory-binder.ts";
 import { publishPorts } from "../../engine/wiring.ts";
 import { BURST_MAX, Burst, type Port } from "../../queues/driver.ts";
+import { LARGE_AREA } from "../../queues/large.ts";
 import { FramePool } from "../../queues/pool.ts";
 import type { Binder } from "../../sockets/binder.ts";
 import { C, COUNTERS, CounterBoard, type CounterName } from "../../sockets/counters.ts";
@@ -13,9 +14,11 @@ import { FIB_BYTES, Fib, type FibContent, FibWriter } from "../../sockets/fib.ts
 import { Mesh } from "../../sockets/mesh.ts";
 import { PORTS_MAX, type Shared } from "../../sockets/shared.ts";
 import { Stack } from "../../sockets/stack.ts";
+import { TCP_SCRATCH_BYTES, type TcpSetup } from "../../sockets/stream/tcp-setup.ts";
 import { Sysctl } from "../../sockets/sysctl.ts";
 import { SocketTable } from "../../sockets/table.ts";
 import { TCP_DEFAULTS } from "../../sockets/tcp/config.ts";
+import { recordsBytes } from "../../sockets/tcp/core.ts";
 import { ThreadEndpoint } from "../../sockets/thread.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { FrameViews } from "../../sockets/wire/views.ts";
@@ -27,6 +30,9 @@ export const IFINDEX = 1;
 
 export const ADDRESSES = ["198.18.0.1", "198.18.0.10", "2001:db8::1", "2001:db8::10"];
 const NEIGHBOURS = ["198.18.0.2", "198.18.0.3", "2001:db8::2", "2001:db8::3"];
+
+const SMALL_TCP = { connections: 64, bufferBytes: 1 << 18, pressureBytes: 3 << 16 };
+const TCP_SETUP: TcpSetup = { secret: Int32Array.of(1, 2, 3, 4), seed: 5, raw4: -1, raw6: -1, rss: null };
 
 /** A port whose wire is an array. */
 class FakePort implements Port {
@@ -107,6 +113,8 @@ export interface RigOptions {
   binder?: Binder;
   /** lcore that stands for the thread of the host protocols; it takes what goes there, and does nothing. */
   hostThread?: number;
+  /** Lcores with TCP. */
+  tcp?: boolean;
 }
 
 export class Rig {
@@ -123,10 +131,13 @@ export class Rig {
   constructor(options: RigOptions = {}) {
     const { lcores = 1, ports = 1, threads = 1, frames = 1024, frameSize = 2048, sockets = 1024 } = options;
     this.table = SocketTable.create(sockets, lcores);
+    const setup = options.tcp ? TCP_SETUP : null;
+    const behind = setup === null ? 0 : SMALL_TCP.bufferBytes + TCP_SCRATCH_BYTES + LARGE_AREA;
     const memories = Array.from(
       { length: lcores },
-      () => new FrameViews(new Uint8Array(new SharedArrayBuffer(frames * frameSize))),
+      () => new FrameViews(new Uint8Array(new SharedArrayBuffer(frames * frameSize + behind))),
     );
+    const tcp = { ...TCP_DEFAULTS, ...SMALL_TCP };
     const fibBuffer = new SharedArrayBuffer(FIB_BYTES);
     this.shared = {
       table: this.table,
@@ -137,10 +148,10 @@ export class Rig {
       portInfo: new Int32Array(lcores * PORTS_MAX * 2),
       fib: fibBuffer,
       sysctl: new Sysctl(Sysctl.create()),
-      tcbs: [],
-      tcp: TCP_DEFAULTS,
+      tcbs: memories.map(() => new Int32Array(new SharedArrayBuffer(recordsBytes(tcp.connections)))),
+      tcp,
       portOwners: new Uint8Array(65_536),
-      portUse: [],
+      portUse: memories.map(() => new Int32Array(65_536)),
       ifindex: IFINDEX,
       controlThread: -1,
       hostThread: options.hostThread ?? -1,
@@ -153,7 +164,7 @@ export class Rig {
       const pool = new FramePool(frames, frameSize);
       const { bytes } = memories[id];
       const queues = Array.from({ length: ports }, (_, queue) => new FakePort(queue, bytes, pool));
-      const stack = new Stack(id, this.shared, queues, pool, new Fib(fibBuffer), 0x1234567);
+      const stack = new Stack(id, this.shared, queues, pool, new Fib(fibBuffer), 0x1234567, setup);
       stack.control();
       publishPorts(this.shared.portInfo, id, id, queues);
       this.lcores.push({ stack, pool, ports: queues });

@@ -81,7 +81,6 @@ export class HandDriven {
       {
         tcp: this.lcore,
         ringTo: () => this.toThread[0],
-        isTaken: () => true,
         frameSpent: (_thread, frame) => void this.loans.push(frame),
         coreOf: (record) => this.cores.get(record) ?? -1,
         connectCore: (id, _record, address, port) => {

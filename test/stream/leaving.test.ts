@@ -1,0 +1,86 @@
+/** What an lcore does for TCP sockets of a thread in the very turn in which the thread leaves: driven by hand, a turn at a time. */
+import { describe, expect, test } from "bun:test";
+import { M_KIND, MSG_GONE } from "../../sockets/message.ts";
+import { closeTcpRecord } from "../../sockets/stream/tcp-record.ts";
+import { ip } from "../../sockets/wire/address.ts";
+import { ETH_HEADER } from "../../sockets/wire/ethernet.ts";
+import { IPV4_HEADER } from "../../sockets/wire/ipv4.ts";
+import { TCP_ACK, TCP_PSH, TCP_RST, TCP_SYN } from "../../sockets/wire/tcp.ts";
+import { Rig } from "../sockets/rig.ts";
+import { MAC_A, MAC_B } from "../support/frames.ts";
+import { buildFrame, readSegment, type Segment } from "../tcp/segments.ts";
+
+const PORT = 7300;
+const TCP_AT = ETH_HEADER + IPV4_HEADER;
+
+/** A frame with a segment of the peer's. */
+function frame(part: Partial<Segment>): Uint8Array {
+  const segment: Segment = {
+    ...{ v6: false, sourcePort: 40_000, destinationPort: PORT, seq: 1000, ack: 0, flags: TCP_SYN, window: 65_535 },
+    ...{ urgent: 0, options: {}, payload: new Uint8Array(0), tos: 0 },
+    ...part,
+  };
+  const { views, length } = buildFrame(segment, { source: ip("198.18.0.2"), destination: ip("198.18.0.1") });
+  const bytes = views.bytes.slice(0, ETH_HEADER + length);
+  bytes.set([...MAC_A, ...MAC_B, 0x08, 0x00]);
+  return bytes;
+}
+
+const read = (bytes: Uint8Array): Segment => readSegment(bytes, TCP_AT, bytes.length - TCP_AT, false, 0);
+
+/** A thread that listens, and the peer's half of a handshake with it: the segments that end it and bring bytes. */
+function handshake(): { rig: Rig; last: Uint8Array[] } {
+  const rig = new Rig({ tcp: true });
+  const [thread] = rig.threads;
+  // Nobody turns while it waits.
+  thread.settle = () => thread.flush();
+  thread.listen({ port: PORT }, { open: () => {} });
+  const [answer] = rig.turn([frame({})]).map(read);
+  expect(answer.flags).toBe(TCP_SYN | TCP_ACK);
+  const ends = { seq: 1001, ack: (answer.seq + 1) | 0, flags: TCP_ACK };
+  return { rig, last: [frame(ends), frame({ ...ends, flags: TCP_ACK | TCP_PSH, payload: new Uint8Array(500) })] };
+}
+
+/** What the peer is sent in a turn in which it has sent `frames`, `leave` being called before the lcore looks for messages. */
+function turn(rig: Rig, frames: Uint8Array[], leave: () => void): Segment[] {
+  const { stack, ports } = rig.lcores[0];
+  stack.control();
+  rig.input(frames);
+  leave();
+  stack.poll();
+  stack.flush();
+  stack.clock(performance.now());
+  return ports[0].sent.splice(0).map(read);
+}
+
+describe("the peer is reset, and nothing is left", () => {
+  test("the handshake ends in the turn in which the thread leaves", () => {
+    const { rig, last } = handshake();
+    const sent = turn(rig, last, () => rig.threads[0].close());
+    expect(sent.filter(({ flags }) => (flags & TCP_RST) !== 0)).toHaveLength(1);
+    expect(rig.table.open).toBe(0);
+  });
+
+  test("… in which another thread says of it that it has ended", () => {
+    const { rig, last } = handshake();
+    const { mesh } = rig.shared;
+    const [thread] = rig.threads;
+    const sent = turn(rig, last, () => {
+      // As engine/lost-threads.ts: its sockets are closed, then the lcores hear of it.
+      for (let id = 0; id < rig.table.highWater; id++) closeTcpRecord(thread, id);
+      thread.flush();
+      const ring = mesh.producer(thread.thread, 0);
+      ring.words[ring.claim() + M_KIND] = MSG_GONE;
+      ring.publish();
+    });
+    expect(sent.filter(({ flags }) => (flags & TCP_RST) !== 0)).toHaveLength(1);
+  });
+
+  test("it ends in the turn before: the connection is in the ring to the thread", () => {
+    const { rig, last } = handshake();
+    rig.turn(last);
+    const sent = turn(rig, [], () => rig.threads[0].close());
+    expect(sent.filter(({ flags }) => (flags & TCP_RST) !== 0)).toHaveLength(1);
+    expect(rig.table.open).toBe(0);
+  });
+});
