@@ -1,14 +1,11 @@
 /**
  * Threads that have ended without detach(): a worker that was terminated, or that threw. Nobody hears of that, so the
  * thread that has started the engine looks once a second whether those that joined are still there, by their ids in the
- * kernel. Of one that is not, sockets are closed, connections reset, and its place is another's.
- *
- * What cannot be helped: a thread that is terminated while it holds the socket table's mutex stops whoever opens, binds or
- * closes a socket. The frames that it had are lost to their lcores: those lent to it, and those of datagrams that it had
- * not released.
+ * kernel. Of one that is not, sockets are closed, connections reset, the lcores take their frames back, and its place is
+ * another's.
  */
 import { existsSync } from "node:fs";
-import { M_KIND, MSG_GONE } from "../sockets/message.ts";
+import { M_KIND, MSG_BYE } from "../sockets/message.ts";
 import { closeTcpRecord } from "../sockets/stream/tcp-record.ts";
 import {
   BOUND,
@@ -24,19 +21,24 @@ import {
   STATE,
 } from "../sockets/table.ts";
 import { wordsAt } from "../sockets/text-address.ts";
-import type { ThreadEndpoint } from "../sockets/thread.ts";
+import { lcoresOf, type ThreadEndpoint } from "../sockets/thread.ts";
 import { threadName } from "./stats.ts";
 import { controlThread, type Wiring } from "./wiring.ts";
 
 const LOOK_MS = 1000;
+
+interface Lost {
+  readonly tid: number;
+  readonly untold: Set<number>;
+}
 
 export class LostThreads {
   private readonly endpoint: ThreadEndpoint;
   private readonly wiring: Wiring;
   private readonly notice: (text: string) => void;
   private readonly timer: ReturnType<typeof setInterval>;
-  /** Those whose lcores have been told, and have not all heard of it yet. */
-  private readonly leaving = new Set<number>();
+  /** Those that were found, by number: their ids in the kernel, and the lcores that are still to be told. */
+  private readonly found = new Map<number, Lost>();
 
   /** Looks from now on, without keeping the process alive. */
   constructor(endpoint: ThreadEndpoint, wiring: Wiring, notice: (text: string) => void) {
@@ -54,57 +56,44 @@ export class LostThreads {
   private look(): void {
     const { mesh } = this.endpoint.shared;
     for (let thread = controlThread(this.wiring) + 1; thread < mesh.activeThreads(); thread++) {
-      if (this.leaving.has(thread)) this.leave(thread);
-      else if (mesh.isTaken(thread) && isGone(mesh.threadId(thread))) this.bury(thread);
+      const tid = mesh.threadId(thread);
+      // The place is free, or another's by now.
+      if (this.found.get(thread)?.tid !== tid) this.found.delete(thread);
+      if (!mesh.isTaken(thread) || !isGone(tid)) continue;
+      if (!this.found.has(thread)) this.bury(thread, tid);
+      this.tell(thread);
     }
   }
 
-  private bury(thread: number): void {
+  private bury(thread: number, tid: number): void {
     const { endpoint } = this;
-    const { table } = endpoint;
+    const { shared, table } = endpoint;
     for (let id = 0; id < table.highWater; id++) {
       if (table.home[id] !== thread || table.get(id, STATE) === FREE) continue;
       if (table.get(id, PROTOCOL) === IPPROTO_TCP) closeTcpRecord(endpoint, id);
       else closeUdpRecord(endpoint, id);
     }
     endpoint.flush();
-    // Its ends of the rings are nobody's: what it had not published is not to be.
-    this.eachLcore((lcore) => {
-      const ring = endpoint.shared.mesh.producer(thread, lcore);
-      const at = ring.claim();
-      if (at < 0) return;
-      ring.words[at + M_KIND] = MSG_GONE;
-      ring.publish();
-      endpoint.shared.mesh.ring(lcore);
-    });
-    this.leaving.add(thread);
+    const lcores = lcoresOf(shared, this.wiring.config.cpus.length);
+    shared.mesh.beginLeaving(thread, lcores);
+    this.found.set(thread, { tid, untold: new Set(Array.from({ length: lcores }, (_, lcore) => lcore)) });
     this.notice(`${threadName(this.wiring, thread)} has ended without detach(): its sockets are closed`);
   }
 
-  /** Once the lcores have heard all of it, what they have told it is stepped over, and the place is free. */
-  private leave(thread: number): void {
+  /** Says to the lcores what the thread has not; to one whose ring is full the next time. */
+  private tell(thread: number): void {
     const { mesh } = this.endpoint.shared;
-    let heard = true;
-    this.eachLcore((lcore) => {
+    const { untold } = this.found.get(thread) as Lost;
+    for (const lcore of untold) {
+      // Its ends of the rings are nobody's: what it had not published is not to be.
       const ring = mesh.producer(thread, lcore);
-      heard &&= ring.free() === ring.slots;
-    });
-    if (!heard) return;
-    this.eachLcore((lcore) => {
-      const ring = mesh.consumer(lcore, thread);
-      for (let left = ring.available(); left > 0; left--) ring.next();
-      ring.release();
-      ring.cancelWait();
-    });
-    this.leaving.delete(thread);
-    mesh.leaveThread(thread);
-  }
-
-  /** The lcores with queues, and behind them the thread that has the host's side, where there is one. */
-  private eachLcore(call: (lcore: number) => void): void {
-    const { shared } = this.endpoint;
-    const last = Math.max(this.wiring.config.cpus.length - 1, shared.controlThread, shared.hostThread);
-    for (let lcore = 0; lcore <= last; lcore++) call(lcore);
+      const at = ring.claim();
+      if (at < 0) continue;
+      ring.words[at + M_KIND] = MSG_BYE;
+      ring.publish();
+      mesh.ring(lcore);
+      untold.delete(lcore);
+    }
   }
 }
 

@@ -96,6 +96,8 @@ export type Way = FrameWay | SocketsWiring;
 
 /** Words of Wiring.state, and the one that says that frames come and go. */
 const STATE_WORDS = 256;
+/** How long who joins waits for the place of a thread that is leaving, milliseconds: a sleeping lcore is awake within one. */
+const LEAVE_MS = 1000;
 export const SERVING_WORD = STATE_WORDS - 1;
 /** See link-word.ts. */
 export const LINK_WORD = STATE_WORDS - 2;
@@ -232,7 +234,7 @@ export function openEndpoint(wiring: Wiring): ThreadEndpoint {
   const { config, way } = wiring;
   const opened = way.kind === "sockets" ? openSockets(wiring) : null;
   const shared = opened?.shared ?? openShared(wiring);
-  const thread = shared.mesh.takeThread(controlThread(wiring) + 1);
+  const thread = shared.mesh.takeThreadSoon(controlThread(wiring) + 1, LEAVE_MS);
   if (thread < 0) {
     throw new RangeError(`the engine serves at most ${config.threads} threads: raise its option 'threads'`);
   }

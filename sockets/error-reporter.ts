@@ -3,6 +3,7 @@ import type { FramePool } from "../queues/pool.ts";
 import type { RingProducer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
 import type { ErrorReport } from "./error-queue.ts";
+import type { FrameHolders } from "./frame-holders.ts";
 import type { Lookup } from "./lookup.ts";
 import { M_GENERATION, M_KIND, M_SOCKET, MSG_ERROR } from "./message.ts";
 import type { SocketTable } from "./table.ts";
@@ -13,8 +14,7 @@ export interface ReporterOwner {
   readonly lookup: Lookup;
   readonly counters: Float64Array;
   readonly pool: FramePool;
-  /** Frames that each thread holds. */
-  readonly outstanding: Int32Array;
+  readonly holders: FrameHolders;
   /** Ring to each thread. */
   readonly toThread: readonly (RingProducer | null)[];
 }
@@ -31,7 +31,7 @@ export class ErrorReporter {
 
   /** Tells a socket that the owner's lookup knows by the id. The excerpt lies in a frame of the own pool, which is given away whatever happens; -1 for none. */
   report(socket: number, report: ErrorReport, frame: number, length: number): void {
-    const { counters, lookup, outstanding, pool, table, toThread } = this.owner;
+    const { counters, holders, lookup, pool, table, toThread } = this.owner;
     const thread = table.home[socket];
     const ring = toThread[thread];
     const slot = ring?.claim() ?? -1;
@@ -40,13 +40,13 @@ export class ErrorReporter {
       if (frame >= 0) pool.give(frame);
       return;
     }
-    const excerpt = frame >= 0 && length > 0 && outstanding[thread] < EXCERPTS_MAX ? length : 0;
+    const excerpt = frame >= 0 && length > 0 && holders.counts[thread] < EXCERPTS_MAX ? length : 0;
     const { words } = ring;
     words[slot + M_KIND] = MSG_ERROR;
     words[slot + M_SOCKET] = socket;
     words[slot + M_GENERATION] = lookup.generation(socket);
     report.store(words, slot, frame, excerpt);
-    if (excerpt > 0) outstanding[thread]++;
+    if (excerpt > 0) holders.hand(frame, thread);
     else if (frame >= 0) pool.give(frame);
   }
 }

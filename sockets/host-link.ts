@@ -5,6 +5,7 @@
 import type { FramePool } from "../queues/pool.ts";
 import type { RingProducer } from "../queues/ring.ts";
 import { C } from "./counters.ts";
+import type { FrameHolders } from "./frame-holders.ts";
 import { M_FRAME, M_HOME, M_KIND, M_L3, M_LENGTH, M_PORT, M_REASON, MSG_HOST, MSG_TRANSMIT } from "./message.ts";
 import type { Output } from "./output.ts";
 import type { Shared } from "./shared.ts";
@@ -25,8 +26,7 @@ export interface HostLinkOwner {
   readonly shared: Shared;
   readonly counters: Float64Array;
   readonly pool: FramePool;
-  /** Frames that each thread holds. */
-  readonly outstanding: Int32Array;
+  readonly holders: FrameHolders;
   /** Ring to each thread. */
   readonly toThread: readonly (RingProducer | null)[];
   /** Gives a frame back to its lcore. */
@@ -54,7 +54,7 @@ export class HostLink {
 
   /** Gives a frame that begins at `at` to the host protocols; `reason` is HOST_.... It is given away. */
   divert(frame: number, at: number, length: number, portNumber: number, reason: number): void {
-    const { counters, outstanding, pool, thread, toThread } = this.owner;
+    const { counters, holders, pool, thread, toThread } = this.owner;
     const { host } = this;
     counters[C.HostFrames]++;
     if (host === thread) {
@@ -63,14 +63,14 @@ export class HostLink {
       return;
     }
     const ring = toThread[host];
-    const full = outstanding[host] >= Math.min(HOST_FRAMES_MAX, pool.available);
+    const full = holders.counts[host] >= Math.min(HOST_FRAMES_MAX, pool.available);
     const slot = ring === null || full ? -1 : ring.claim();
     if (slot < 0 || ring === null) {
       counters[C.HostDrops]++;
       pool.give(frame);
       return;
     }
-    outstanding[host]++;
+    holders.hand(frame, host);
     const { words } = ring;
     words[slot + M_KIND] = MSG_HOST;
     words[slot + M_REASON] = reason;

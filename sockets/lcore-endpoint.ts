@@ -4,6 +4,8 @@ import { HeldWakeups } from "./held-wakeups.ts";
 
 export abstract class LcoreEndpoint extends Endpoint {
   private heldWakeups: HeldWakeups | null = null;
+  /** Threads of which this lcore has heard in this turn that they leave. */
+  private readonly leavers: number[] = [];
 
   /** Has wakeups put off (see HeldWakeups) for a loop that calls wakeHeld() at the end of each turn. */
   holdWakeups(): void {
@@ -21,6 +23,18 @@ export abstract class LcoreEndpoint extends Endpoint {
     const { heldWakeups } = this;
     if (heldWakeups === null || !heldWakeups.isTime(received)) return;
     for (let t = heldWakeups.take(); t >= 0; t = heldWakeups.take()) this.wake(t);
+  }
+
+  /** MSG_BYE. False: it is known, said by the thread itself before it died on its way. */
+  protected hearLeaving(thread: number): boolean {
+    if (!this.shared.mesh.hearLeaving(thread, this.thread)) return false;
+    this.leavers.push(thread);
+    return true;
+  }
+
+  /** After the rings are published, and with nothing of those that have left here any more: their places may be others'. */
+  protected doneWithLeavers(): void {
+    while (this.leavers.length > 0) this.shared.mesh.doneWith(this.leavers.pop() as number);
   }
 
   /** Tells the loop's time, milliseconds of performance.now(). */

@@ -30,6 +30,12 @@ const B_STOPPED = 4;
 const B_SHARES_CPU = 5;
 /** The thread's id in the kernel, 0: not known. */
 const B_THREAD_ID = 8;
+/** Of a thread that is leaving: how many lcores have not done with it yet, and which have not heard of it, a bit each in as many words as it takes. */
+const B_LEAVING = 9;
+const B_UNHEARD = 10;
+
+/** How long a wait for lcores goes on before it looks whether the engine has stopped, milliseconds. */
+const STOP_LOOK_MS = 10;
 
 /** In thread 0's record, and the word after it: the 64-bit number 1 that is written to eventfds. */
 const B_ONE = 6;
@@ -95,13 +101,69 @@ export class Mesh {
     return -1;
   }
 
+  /** takeThread(), which waits for a place that is being left. */
+  takeThreadSoon(first: number, timeoutMs: number): number {
+    const deadline = performance.now() + timeoutMs;
+    while (true) {
+      const thread = this.takeThread(first);
+      if (thread >= 0 || performance.now() >= deadline) return thread;
+      let leaver = first;
+      while (leaver < this.threads && Atomics.load(this.bells, leaver * BELL_WORDS + B_LEAVING) === 0) leaver++;
+      // Who has left between both looks leaves a place behind.
+      if (leaver === this.threads) return this.takeThread(first);
+      this.awaitLeft(leaver, deadline - performance.now());
+      if (this.isStopped()) return -1;
+    }
+  }
+
   /** Bound of the threads that ever joined, lcores included: rings beyond it are empty. It only grows. */
   activeThreads(): number {
     return Math.max(Atomics.load(this.bells, B_HIGH_WATER), this.lcores);
   }
 
+  /** The thread's place is free. */
   leaveThread(thread: number): void {
+    // Before whoever takes the place has noted his own.
+    Atomics.store(this.bells, thread * BELL_WORDS + B_THREAD_ID, 0);
     Atomics.store(this.bells, thread * BELL_WORDS + B_TAKEN, 0);
+  }
+
+  /**
+   * A thread leaves, or has been found dead: its place is free when the lcores 0 to `lcores` - 1 have done with it. They are
+   * still to be told. Does nothing where it was called for the thread before.
+   */
+  beginLeaving(thread: number, lcores: number): void {
+    const at = thread * BELL_WORDS;
+    if (Atomics.load(this.bells, at + B_LEAVING) !== 0) return;
+    for (let l = 0; l < lcores; l += 32) {
+      const bits = lcores - l >= 32 ? -1 : (1 << (lcores - l)) - 1;
+      Atomics.store(this.bells, at + B_UNHEARD + (l >> 5), bits);
+    }
+    Atomics.store(this.bells, at + B_LEAVING, lcores);
+  }
+
+  /** An lcore hears that a thread is leaving. False: it has heard that before. */
+  hearLeaving(thread: number, lcore: number): boolean {
+    const bit = 1 << (lcore & 31);
+    return (Atomics.and(this.bells, thread * BELL_WORDS + B_UNHEARD + (lcore >> 5), ~bit) & bit) !== 0;
+  }
+
+  /** Once after hearLeaving(): the lcore has nothing of the thread's any more, and puts nothing into the ring to it. */
+  doneWith(thread: number): void {
+    const at = thread * BELL_WORDS;
+    if (Atomics.sub(this.bells, at + B_LEAVING, 1) > 1) return;
+    this.leaveThread(thread);
+    Atomics.notify(this.bells, at + B_LEAVING);
+  }
+
+  /** Waits until the lcores have done with a thread that is leaving; at most `timeoutMs`, and not once the engine has stopped. */
+  awaitLeft(thread: number, timeoutMs: number): void {
+    const at = thread * BELL_WORDS + B_LEAVING;
+    const deadline = performance.now() + timeoutMs;
+    for (let left = Atomics.load(this.bells, at); left > 0; left = Atomics.load(this.bells, at)) {
+      if (this.isStopped() || performance.now() >= deadline) return;
+      Atomics.wait(this.bells, at, left, STOP_LOOK_MS);
+    }
   }
 
   /** Whether somebody has the thread number. */

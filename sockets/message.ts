@@ -15,11 +15,10 @@ export const MSG_REPLY = 3;
 export const MSG_SEND = 4;
 /** lcore to thread: up to 14 frames to send from. Word 1 is the count, words 2.. the frames. */
 export const MSG_LEND = 5;
-/** Thread to lcore: it has joined the mesh and wants frames lent; it leaves and has given them all back. */
+/** Thread to lcore: it has joined the mesh and wants frames lent. */
 export const MSG_HELLO = 6;
+/** … or somebody in its name: it has gone, its sockets are closed, and the frames that it has are the lcore's again. */
 export const MSG_BYE = 7;
-/** In the name of a thread that is no more: what it had is lost, what it has closes. */
-export const MSG_GONE = 12;
 
 /**
  * lcore (the control thread, mostly) to the thread of a socket: the network reports an error about what it has sent. The

@@ -15,6 +15,7 @@ import type { Datagram } from "./datagram.ts";
 import { BY_KERNEL, BY_LCORE, TX_HEADROOM } from "./endpoint.ts";
 import type { Fib } from "./fib.ts";
 import { Filtering, isForMany } from "./filtering.ts";
+import { FrameHolders } from "./frame-holders.ts";
 import { Handlers } from "./handlers.ts";
 import { HostLink, type HostLinkOwner, type HostReceiver } from "./host-link.ts";
 import { Input, type Receiver, type RxLink } from "./input.ts";
@@ -22,11 +23,9 @@ import { Lender } from "./lender.ts";
 import { Lookup } from "./lookup.ts";
 import {
   M_ADDRESS,
-  M_COUNT,
   M_DESTINATION_PORT,
   M_DROPS,
   M_FRAME,
-  M_FRAMES,
   M_GENERATION,
   M_HOME,
   M_KIND,
@@ -44,7 +43,6 @@ import {
   MSG_DELIVER,
   MSG_ERROR,
   MSG_FREE,
-  MSG_GONE,
   MSG_GROUP,
   MSG_HELLO,
   MSG_HOST,
@@ -79,8 +77,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
   /** From CLOCK_MONOTONIC to CLOCK_REALTIME, to be added each to its part; the loop keeps them true. */
   realtimeOffsetSeconds = 0;
   realtimeOffsetNs = 0;
-  /** Frames of datagrams that each thread holds or has in its ring. */
-  readonly outstanding: Int32Array;
+  readonly holders: FrameHolders;
   /**
    * The most frames a thread may hold. It may not hold more than are free either, so that threads which never give any back leave
    * as many to each other and to the lcore (Choudhury and Hahne, Dynamic queue length thresholds, 1998, with alpha 1).
@@ -134,8 +131,8 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
     this.frameSize = shared.frameSizes[lcore];
     this.lookup = new Lookup(shared.table, seed, lcore, shared.portInfo);
     const { mesh } = shared;
-    this.outstanding = new Int32Array(mesh.threads);
-    this.lender = new Lender(mesh.threads, pool);
+    this.holders = new FrameHolders(mesh.threads, pool);
+    this.lender = new Lender(mesh.threads, pool, this.holders);
     this.quota = Math.floor((pool.frames * 3) / 8);
     this.handlers = new Handlers(shared.table.capacity);
     this.handlerOf = this.handlers.of;
@@ -257,7 +254,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
       this.drop(frame, C.UdpNoPorts);
       return;
     }
-    if (this.outstanding[thread] >= Math.min(this.quota, this.pool.available)) {
+    if (this.holders.counts[thread] >= Math.min(this.quota, this.pool.available)) {
       this.dropFor(socket, frame, C.QuotaDrops);
       return;
     }
@@ -272,7 +269,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
       return;
     }
     table.charge(this.thread, socket, charge);
-    this.outstanding[thread]++;
+    this.holders.hand(frame, thread);
     this.fillMessage(ring.words, at, socket, portNumber, frame, length, ip, udp, charge);
     counters[C.HandedOver]++;
     counters[C.UdpInDatagrams]++;
@@ -510,6 +507,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
       if (this.lender.owed[t] > 0) this.lender.lend(t, ring);
       if (ring.publish()) this.wakeSoon(t);
     }
+    this.doneWithLeavers();
   }
 
   private drain(thread: number, ring: NonNullable<(typeof this.fromThread)[number]>): number {
@@ -529,13 +527,13 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
   private message(thread: number, words: Int32Array, at: number): void {
     switch (words[at + M_KIND]) {
       case MSG_FREE:
-        this.takeBack(thread, words, at);
+        this.holders.takeBack(words, at);
         return;
       case MSG_DELIVER:
         this.deliverForeign(words, at);
         return;
       case MSG_REPLY:
-        this.outstanding[thread]--;
+        this.holders.home(words[at + M_FRAME]);
         this.out.turnRound(
           words[at + M_SOCKET],
           words[at + M_PORT],
@@ -569,13 +567,6 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
         this.lender.join(thread);
         return;
       case MSG_BYE:
-        // The frames it gave back last were those lent to it: takeBack() counted them as datagrams.
-        this.outstanding[thread] += this.lender.leave(thread);
-        this.parted(thread);
-        return;
-      case MSG_GONE:
-        this.lender.leave(thread);
-        this.outstanding[thread] = 0;
         this.parted(thread);
         return;
       default:
@@ -585,23 +576,20 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
 
   /**
    * A thread has gone, and its sockets are closed. Listeners first: what has opened in this turn would else be handed to it at
-   * the turn's end, and be nobody's.
+   * the turn's end, and be nobody's. What it is sent in this turn names frames that are the pool's again, but nobody reads it.
    */
   private parted(thread: number): void {
+    if (!this.hearLeaving(thread)) return;
     this.control();
     this.streams.gone(thread);
-  }
-
-  private takeBack(thread: number, words: Int32Array, at: number): void {
-    const count = words[at + M_COUNT];
-    for (let i = 0; i < count; i++) this.pool.give(words[at + M_FRAMES + i]);
-    this.outstanding[thread] -= count;
+    this.lender.leave(thread);
+    this.holders.takeFrom(thread);
   }
 
   private sendFor(thread: number, words: Int32Array, at: number): void {
     const socket = words[at + M_SOCKET];
     const frame = words[at + M_FRAME];
-    this.lender.used(thread);
+    this.lender.used(thread, frame);
     if (this.table.get(socket, GENERATION) !== words[at + M_GENERATION]) {
       this.counters[C.StaleMessages]++;
       this.pool.give(frame);

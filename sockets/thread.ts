@@ -58,6 +58,11 @@ const EFD_NONBLOCK_CLOEXEC = 0x80800;
 /** How soon a full placeholder is tried again. */
 const KERNEL_RETRY_MS = 1;
 
+/** How many threads there are with rings to all others: lcores, and behind them the control thread or that of the host protocols. */
+export function lcoresOf({ controlThread, hostThread }: Shared, queueLcores: number): number {
+  return Math.max(queueLcores, controlThread + 1, hostThread + 1);
+}
+
 export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   override readonly fib: Fib;
   /** One for each lcore. */
@@ -71,6 +76,8 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   private flushPending = false;
   /** True once the thread has left, or the engine has stopped. */
   stopped = false;
+  /** True once the thread has left: its ends of the rings may be another's, and frames that it had are the lcores' again. */
+  private left = false;
   /** True when something was sent since the last settle(). */
   private unsettled = false;
   /** Where this thread's sends go, by a FIB of its own. Made for the first of them. */
@@ -94,6 +101,8 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
     this.reporter = Math.max(shared.controlThread, shared.hostThread, 0);
     this.reports = this.fromLcore[this.reporter];
     this.queueLcores = queueLcores;
+    // What was for the one that had the place before. The lcores had done with it before the place was free.
+    for (const ring of this.fromLcore) ring.skipAll();
     for (let l = 0; l < this.fromLcore.length; l++) this.inboxes.push(new Inbox(this.fromLcore[l], this, l));
     for (let l = 0; l < queueLcores; l++) this.tell(l, MSG_HELLO);
     if (shared.hostThread >= 0) this.tell(shared.hostThread, MSG_HELLO);
@@ -348,6 +357,7 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   }
 
   override reply(datagram: Datagram, length: number): number {
+    if (this.left) return -ERRNO.EBADF;
     const result = super.reply(datagram, length);
     this.flushSoon();
     return result;
@@ -358,6 +368,7 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   }
 
   override poll(): number {
+    if (this.left) return 0;
     if (this.shared.mesh.isStopped()) this.abandon();
     let handled = 0;
     try {
@@ -455,7 +466,7 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
     this.eventLoop.wakeWaiters();
   }
 
-  /** Closes the thread's sockets, gives every frame back and leaves the mesh. */
+  /** Closes the thread's sockets and leaves the mesh. Datagrams that it still has are void. */
   close(): void {
     if (this.stopped) return;
     for (const socket of [...this.sockets.values()]) socket.close();
@@ -464,21 +475,26 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
     do this.poll();
     while (this.isBehind || this.tcp_?.isBehind);
     this.stopped = true;
-    for (let l = 0; l < this.inboxes.length; l++) {
-      const inbox = this.inboxes[l];
-      while (inbox.loanCount > 0) this.free(l, inbox.borrow());
-    }
-    this.flush();
-    for (let l = 0; l < this.queueLcores; l++) this.tell(l, MSG_BYE);
-    if (this.shared.hostThread >= 0) this.tell(this.shared.hostThread, MSG_BYE);
-    this.flush();
+    this.leave();
     // Peers are to hear that their connections have ended, and the engine may stop next.
-    this.unsettled = streams;
-    this.settle();
+    if (streams) this.shared.mesh.awaitLeft(this.thread, SETTLE_MS);
     this.wakeWaiters();
     this.shared.mesh.ring(this.thread);
-    this.shared.mesh.leaveThread(this.thread);
     this.closeBell();
+  }
+
+  /** The last that is put into the rings. */
+  private leave(): void {
+    const { mesh } = this.shared;
+    if (this.queueLcores === 0) {
+      mesh.leaveThread(this.thread);
+      return;
+    }
+    const lcores = lcoresOf(this.shared, this.queueLcores);
+    mesh.beginLeaving(this.thread, lcores);
+    for (let l = 0; l < lcores; l++) this.tell(l, MSG_BYE);
+    this.flush();
+    this.left = true;
   }
 
   /** The engine has stopped: closes the sockets, so that every wait on them ends. */
@@ -492,12 +508,13 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   }
 
   override flush(): void {
+    if (this.left) return;
     this.tcp_?.flush();
     super.flush();
   }
 
   prepareWait(): boolean {
-    if (this.isBehind || this.gathered.length > 0 || this.tcp_?.isBusy) return false;
+    if (this.left || this.isBehind || this.gathered.length > 0 || this.tcp_?.isBusy) return false;
     for (const ring of this.fromLcore) if (!ring.prepareWait()) return false;
     return true;
   }
@@ -509,7 +526,12 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   }
 
   cancelWait(): void {
+    if (this.left) return;
     for (const ring of this.fromLcore) ring.cancelWait();
+  }
+
+  protected override free(home: number, frame: number): void {
+    if (!this.left) super.free(home, frame);
   }
 
   private drain(lcore: number): number {

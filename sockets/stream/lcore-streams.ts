@@ -57,7 +57,7 @@ export class LcoreStreams {
       tcp: tcp.tcp,
       ringTo: (thread: number) => this.toThread[thread] as RingProducer,
       frameSpent: (thread: number, frame: number) => {
-        lender.used(thread);
+        lender.used(thread, frame);
         parts.pool.give(frame);
       },
       coreOf: (record: number) => (tcp.listeners.isCurrent(record) ? tcp.listeners.coreOf(record) : -1),

@@ -238,6 +238,7 @@ export class TcpService {
   /** A thread has left, with nothing in its ring behind that and no listener any more: what it still has here ends. */
   gone(thread: number): void {
     this.prepared.delete(thread);
+    for (let i = this.answers.length - 1; i >= 0; i--) if (this.answers[i].thread === thread) this.answers.splice(i, 1);
     for (let id = 0; id < this.bound; id++) {
       if (this.owners[id] !== thread + 1) continue;
       this.disown(id);

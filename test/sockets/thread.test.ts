@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { ERRNO, SysError } from "af-xdp-bindings";
 import { C } from "../../sockets/counters.ts";
 import type { Datagram } from "../../sockets/datagram.ts";
+import { M_KIND, MSG_BYE } from "../../sockets/message.ts";
 import { UdpSocket } from "../../sockets/udp-socket.ts";
 import { parseUdpFrame, udpFrame } from "../support/frames.ts";
 import { Rig } from "./rig.ts";
@@ -402,7 +403,67 @@ describe("threads come and go", () => {
     rig.settle();
     expect(rig.missing()).toBe(0);
     const { stack } = rig.lcores[0];
-    expect([...stack.outstanding]).toEqual(Array.from(stack.outstanding, () => 0));
+    expect([...stack.holders.counts]).toEqual([0, 0, 0]);
+  });
+
+  test("one that dies: the lcore takes back what was lent to it, what it held and what lies in the rings, once", () => {
+    const rig = new Rig({ threads: 1, frames: 512 });
+    const { mesh } = rig.shared;
+    // As often as there would be frames for three times over: 64 are lent to each, and some 60 handed over.
+    for (let i = 0; i < 12; i++) {
+      const thread = rig.threads.pop();
+      if (thread === undefined) throw new Error("no thread");
+      const socket = UdpSocket.open(thread, { port: 9000 });
+      rig.turn(named("n", 40));
+      const held = Array.from({ length: 10 }, () => socket.newDatagram());
+      expect(socket.receiveBatch(held)).toBe(10);
+      held[0].release();
+      expect(held[1].reply()).toBe(2);
+      socket.send("in a lent frame", 53, "198.18.0.2");
+      if (i % 2 === 0) thread.flush();
+      rig.turn(named("m", 20));
+      // It does nothing any more; somebody else says that it has gone.
+      rig.table.mutex.hold(() => rig.table.closeLocked(socket.id));
+      mesh.beginLeaving(thread.thread, 1);
+      const ring = mesh.producer(thread.thread, 0);
+      for (const _ of ["once", "and again"]) ring.words[ring.claim() + M_KIND] = MSG_BYE;
+      ring.publish();
+      expect(mesh.isTaken(thread.thread)).toBe(true);
+      rig.turn(named("gone", 5));
+      expect(mesh.isTaken(thread.thread)).toBe(false);
+      expect(rig.lcores[0].pool.available).toBe(512);
+      rig.joinThread();
+    }
+    rig.settle();
+    expect(rig.missing()).toBe(0);
+    expect(rig.unaccounted()).toBe(0);
+    const { stack } = rig.lcores[0];
+    expect([...stack.holders.counts]).toEqual([0, 0]);
+  });
+
+  test("one that has left has no more to do with its frames, nor with the rings, which are another's", () => {
+    const rig = new Rig();
+    const [first] = rig.threads;
+    const socket = UdpSocket.open(first, { port: 9000 });
+    rig.turn(named("n", 3));
+    const held = [socket.newDatagram(), socket.newDatagram()];
+    expect(socket.receiveBatch(held)).toBe(2);
+    first.close();
+    // Sent after its last look.
+    rig.turn();
+    const second = rig.joinThread();
+    expect(second.thread).toBe(first.thread);
+    held[0].release();
+    expect(held[1].reply()).toBe(-ERRNO.EBADF);
+    first.flush();
+    expect(first.poll()).toBe(0);
+    rig.settle();
+    expect(rig.missing()).toBe(0);
+    expect(rig.counter("BadMessages")).toBe(0);
+    const other = UdpSocket.open(second, { port: 9000 });
+    rig.turn(named("m", 1));
+    expect(other.receiveInto(held[0])).toBe(2);
+    expect(held[0].text()).toBe("m0");
   });
 
   test("when the engine stops, waits end, sockets are closed, frames can be released, and nothing blocks", async () => {

@@ -1,7 +1,8 @@
 /** What an lcore does for TCP sockets of a thread in the very turn in which the thread leaves: driven by hand, a turn at a time. */
 import { describe, expect, test } from "bun:test";
-import { M_KIND, MSG_GONE } from "../../sockets/message.ts";
+import { M_KIND, MSG_BYE } from "../../sockets/message.ts";
 import { closeTcpRecord } from "../../sockets/stream/tcp-record.ts";
+import type { ThreadEndpoint } from "../../sockets/thread.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { ETH_HEADER } from "../../sockets/wire/ethernet.ts";
 import { IPV4_HEADER } from "../../sockets/wire/ipv4.ts";
@@ -28,12 +29,17 @@ function frame(part: Partial<Segment>): Uint8Array {
 
 const read = (bytes: Uint8Array): Segment => readSegment(bytes, TCP_AT, bytes.length - TCP_AT, false, 0);
 
+function tcpRig(): Rig {
+  const rig = new Rig({ tcp: true });
+  // Nobody turns while a thread waits.
+  rig.shared.mesh.awaitLeft = () => {};
+  return rig;
+}
+
 /** A thread that listens, and the peer's half of a handshake with it: the segments that end it and bring bytes. */
 function handshake(): { rig: Rig; last: Uint8Array[] } {
-  const rig = new Rig({ tcp: true });
+  const rig = tcpRig();
   const [thread] = rig.threads;
-  // Nobody turns while it waits.
-  thread.settle = () => thread.flush();
   thread.listen({ port: PORT }, { open: () => {} });
   const [answer] = rig.turn([frame({})]).map(read);
   expect(answer.flags).toBe(TCP_SYN | TCP_ACK);
@@ -69,8 +75,9 @@ describe("the peer is reset, and nothing is left", () => {
       // As engine/lost-threads.ts: its sockets are closed, then the lcores hear of it.
       for (let id = 0; id < rig.table.highWater; id++) closeTcpRecord(thread, id);
       thread.flush();
+      mesh.beginLeaving(thread.thread, 1);
       const ring = mesh.producer(thread.thread, 0);
-      ring.words[ring.claim() + M_KIND] = MSG_GONE;
+      ring.words[ring.claim() + M_KIND] = MSG_BYE;
       ring.publish();
     });
     expect(sent.filter(({ flags }) => (flags & TCP_RST) !== 0)).toHaveLength(1);
@@ -83,4 +90,23 @@ describe("the peer is reset, and nothing is left", () => {
     expect(sent.filter(({ flags }) => (flags & TCP_RST) !== 0)).toHaveLength(1);
     expect(rig.table.open).toBe(0);
   });
+});
+
+test("what an lcore answers to a thread that has left is not taken for an answer to the next one in its place", () => {
+  const rig = tcpRig();
+  const connect = (thread: ThreadEndpoint, port: number) => thread.connect({ address: "198.18.0.2", port }, {});
+  const first = rig.threads[0];
+  connect(first, 1);
+  first.flush();
+  first.close();
+  rig.turn();
+  const second = rig.joinThread();
+  expect(second.thread).toBe(first.thread);
+  const socket = connect(second, 2);
+  second.poll();
+  expect(socket.id).toBe(-1);
+  rig.turn();
+  second.poll();
+  expect(socket.id).toBeGreaterThanOrEqual(0);
+  expect(socket.remoteAddress.port).toBe(2);
 });
