@@ -4,7 +4,7 @@
  * kernel. Of one that is not, sockets are closed, connections reset, the lcores take their frames back, and its place is
  * another's.
  */
-import { existsSync } from "node:fs";
+import { isThreadGone } from "../sockets/kernel-thread.ts";
 import { M_KIND, MSG_BYE } from "../sockets/message.ts";
 import { closeTcpRecord } from "../sockets/stream/tcp-record.ts";
 import {
@@ -40,11 +40,15 @@ export class LostThreads {
   /** Those that were found, by number: their ids in the kernel, and the lcores that are still to be told. */
   private readonly found = new Map<number, Lost>();
 
+  /** Repairs of the table that were followed. */
+  private repairs: number;
+
   /** Looks from now on, without keeping the process alive. */
   constructor(endpoint: ThreadEndpoint, wiring: Wiring, notice: (text: string) => void) {
     this.endpoint = endpoint;
     this.wiring = wiring;
     this.notice = notice;
+    this.repairs = endpoint.table.repairs;
     this.timer = setInterval(() => this.look(), LOOK_MS);
     this.timer.unref();
   }
@@ -59,15 +63,19 @@ export class LostThreads {
       const tid = mesh.threadId(thread);
       // The place is free, or another's by now.
       if (this.found.get(thread)?.tid !== tid) this.found.delete(thread);
-      if (!mesh.isTaken(thread) || !isGone(tid)) continue;
+      if (!mesh.isTaken(thread) || tid === 0 || !isThreadGone(tid)) continue;
       if (!this.found.has(thread)) this.bury(thread, tid);
       this.tell(thread);
     }
+    this.followRepair();
   }
 
   private bury(thread: number, tid: number): void {
     const { endpoint } = this;
     const { shared, table } = endpoint;
+    // If it has died with the mutex, the table is put in order first.
+    table.mutex.hold(() => {});
+    this.followRepair();
     for (let id = 0; id < table.highWater; id++) {
       if (table.home[id] !== thread || table.get(id, STATE) === FREE) continue;
       if (table.get(id, PROTOCOL) === IPPROTO_TCP) closeTcpRecord(endpoint, id);
@@ -78,6 +86,23 @@ export class LostThreads {
     shared.mesh.beginLeaving(thread, lcores);
     this.found.set(thread, { tid, untold: new Set(Array.from({ length: lcores }, (_, lcore) => lcore)) });
     this.notice(`${threadName(this.wiring, thread)} has ended without detach(): its sockets are closed`);
+  }
+
+  /**
+   * A thread has died in the middle of a change of the table, which is in order again: what the kernel steers follows. A
+   * placeholder that had been taken out of the table, and was not closed yet, stays until the process ends.
+   */
+  private followRepair(): void {
+    const { shared, table } = this.endpoint;
+    if (table.repairs === this.repairs) return;
+    this.repairs = table.repairs;
+    table.mutex.hold(() => {
+      for (let id = 0; id < table.highWater; id++) {
+        const port = table.get(id, LOCAL_PORT);
+        if (port !== 0) shared.binder.steer(table, table.get(id, PROTOCOL), port, wordsAt(table, id, LOCAL));
+      }
+    });
+    this.notice("a thread has ended in the middle of a change of the socket table, which is in order again");
   }
 
   /** Says to the lcores what the thread has not; to one whose ring is full the next time. */
@@ -95,10 +120,6 @@ export class LostThreads {
       untold.delete(lcore);
     }
   }
-}
-
-function isGone(tid: number): boolean {
-  return tid > 0 && !existsSync(`/proc/self/task/${tid}`);
 }
 
 function closeUdpRecord({ shared, table }: ThreadEndpoint, id: number): void {

@@ -91,4 +91,31 @@ export class ReuseportGroups {
     words[base + PROGRAM] = 0;
     return program;
   }
+
+  /** Calls `visit` with the slot + 1 of each group's program. */
+  eachProgram(visit: (program: number) => void): void {
+    for (let group = 0; group < GROUPS_MAX; group++) if (this.program(group) !== 0) visit(this.program(group));
+  }
+
+  /**
+   * After the death of whoever was changing a group: leaves each socket for which `isOpen` holds in one place of one group.
+   * Returns the groups by socket.
+   */
+  repair(isOpen: (id: number) => boolean): Map<number, number> {
+    const groupOf = new Map<number, number>();
+    for (let group = 0; group < GROUPS_MAX; group++) {
+      const base = group * GROUP_WORDS;
+      const count = this.count(group);
+      let kept = 0;
+      for (let i = 0; i < count; i++) {
+        const id = this.member(group, i);
+        if (!isOpen(id) || groupOf.has(id)) continue;
+        groupOf.set(id, group);
+        this.words[base + MEMBERS + kept++] = id;
+      }
+      this.words[base + COUNT] = kept;
+      if (kept === 0) this.words[base + PROGRAM] = 0;
+    }
+    return groupOf;
+  }
 }

@@ -10,7 +10,7 @@
 import { ERRNO } from "af-xdp-bindings";
 import { BpfStore } from "./bpf/store.ts";
 import { Mutex } from "./mutex.ts";
-import { REUSEPORT_WORDS, ReuseportGroups } from "./reuseport.ts";
+import { GROUPS_MAX, REUSEPORT_WORDS, ReuseportGroups } from "./reuseport.ts";
 import { STREAM_WORDS } from "./stream/stream-words.ts";
 import { admit, BUCKET_WORDS } from "./stream/tcp-conflict.ts";
 import {
@@ -49,6 +49,7 @@ import {
   STATE,
   UID,
 } from "./table-fields.ts";
+import { repairTable } from "./table-repair.ts";
 
 export * from "./table-fields.ts";
 
@@ -59,6 +60,7 @@ const C_FREE_HEAD = 32;
 const C_HIGH_WATER = 33;
 const C_OPEN = 34;
 const C_ORDER = 36;
+const C_REPAIRS = 37;
 const C_IDENT = 48; // a cache line of its own: every lcore that sends without DF adds to it
 
 /** net.ipv4.ip_default_ttl, net.ipv6.conf.default.hop_limit. */
@@ -169,7 +171,7 @@ export class SocketTable {
       this.credited.push(words(capacity));
     }
     this.stream = words(capacity * STREAM_WORDS);
-    this.mutex = new Mutex(this.control, C_MUTEX);
+    this.mutex = new Mutex(this.control, C_MUTEX, () => this.repair());
     this.bpf = new BpfStore(descriptor.bpf);
   }
 
@@ -222,20 +224,20 @@ export class SocketTable {
       }
       const at = id * RECORD_WORDS;
       const generation = this.records[at + GENERATION] as number;
-      this.records.fill(0, at, at + RECORD_WORDS);
       this.records[at + GENERATION] = (generation + 1) | 0;
-      this.set(id, STATE, OPEN);
-      this.set(id, FAMILY, family);
+      this.records.fill(0, at + GENERATION + 1, at + RECORD_WORDS);
+      this.home[id] = home;
       this.set(id, PROTOCOL, protocol);
       this.set(id, INCOMING_CPU, -1);
       this.set(id, GROUP, -1);
       this.set(id, PLACEHOLDER, -1);
+      // With a family it has a placeholder or none, whatever its state is.
+      this.set(id, FAMILY, family);
       this.set(id, NEXT, -1);
       this.set(id, MULTICAST, MULTICAST_DEFAULT);
       this.ttlTos[id] = TTL_DEFAULT;
       this.ttlTos6[id] = TTL_DEFAULT;
       this.set(id, SNDBUF, sndbuf);
-      this.home[id] = home;
       this.rcvbuf[id] = rcvbuf;
       this.lastRx[id] = 0;
       if (protocol === IPPROTO_TCP) this.stream.fill(0, id * STREAM_WORDS, (id + 1) * STREAM_WORDS);
@@ -244,6 +246,8 @@ export class SocketTable {
         (this.credited[i] as Int32Array)[id] = 0;
       }
       Atomics.add(control, C_OPEN, 1);
+      // Last: what is open has nothing of its predecessor's.
+      this.set(id, STATE, OPEN);
       return id;
     });
   }
@@ -477,6 +481,23 @@ export class SocketTable {
   /** One user less of the program in slot `program` - 1; 0 is none. After the change was logged; mutex held. */
   releaseProgram(program: number): void {
     if (program > 0) this.bpf.release(program - 1, this.version());
+  }
+
+  /** A thread has died while it changed the table. The mutex is this thread's now. */
+  private repair(): void {
+    const { control } = this;
+    const { free, open } = repairTable(this, this.heads, (protocol, port) => this.head(protocol, port));
+    for (let group = 0; group < GROUPS_MAX; group++) this.countPreferences(group);
+    control[C_FREE_HEAD] = free;
+    Atomics.store(control, C_OPEN, open);
+    // Further than the log reaches: every lcore looks at all of the table.
+    Atomics.store(control, C_VERSION, (this.version() + LOG_SLOTS) | 0);
+    Atomics.add(control, C_REPAIRS, 1);
+  }
+
+  /** How often that was so. */
+  get repairs(): number {
+    return Atomics.load(this.control, C_REPAIRS);
   }
 
   private head(protocol: number, port: number): number {

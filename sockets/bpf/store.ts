@@ -260,6 +260,52 @@ export class BpfStore {
     for (let i = 0; i < map.maxEntries; i++) if (map.socketAt(i) === id) map.write(i, -1);
   }
 
+  /**
+   * After the death of whoever was changing it: counts users anew, and gives up what has none. Mutex held.
+   * @param uses by sockets and groups, by slot
+   */
+  repair(uses: ReadonlyMap<number, number>, version: number): void {
+    const { words } = this;
+    const counts = new Int32Array(SLOTS_MAX);
+    for (let slot = 0; slot < SLOTS_MAX; slot++) counts[slot] = (uses.get(slot) ?? 0) + words[slotBase(slot) + OPEN];
+    for (let slot = 0; slot < SLOTS_MAX; slot++) {
+      const base = slotBase(slot);
+      if (words[base + KIND] !== PROGRAM) continue;
+      words[base + REFERENCES] = counts[slot];
+      if (counts[slot] === 0) words[base + KIND] = FREE;
+      else for (const map of this.mapsOf(slot)) counts[map]++;
+    }
+    for (let slot = 0; slot < SLOTS_MAX; slot++) {
+      const base = slotBase(slot);
+      if (words[base + KIND] !== MAP) continue;
+      words[base + REFERENCES] = counts[slot];
+      if (counts[slot] > 0) continue;
+      words[base + KIND] = words[base + USED] === 0 ? FREE : GONE;
+      words[base + GONE_AT] = version;
+    }
+  }
+
+  /** Takes those sockets out of maps of sockets for which `belongs` does not hold. */
+  keepSockets(belongs: (handle: number, id: number) => boolean): void {
+    for (let slot = 0; slot < SLOTS_MAX; slot++) {
+      const base = slotBase(slot);
+      if (this.words[base + KIND] !== MAP || MAP_TYPES[this.words[base + TYPE]] !== "reuseport_sockarray") continue;
+      const map = openSharedMap(this.describe(slot)) as SocketArrayMap;
+      for (let i = 0; i < map.maxEntries; i++) {
+        const id = map.socketAt(i);
+        if (id >= 0 && !belongs(this.handle(slot), id)) map.write(i, -1);
+      }
+    }
+  }
+
+  /** Whether a socket is in a map of sockets. */
+  hasSocket(handle: number, id: number): boolean {
+    if (!this.hasMap(handle)) return false;
+    const map = openSharedMap(this.describe(handle & (SLOTS_MAX - 1))) as SocketArrayMap;
+    for (let i = 0; i < map.maxEntries; i++) if (map.socketAt(i) === id) return true;
+    return false;
+  }
+
   private slotOf(handle: number, kind: number): number {
     const slot = handle & (SLOTS_MAX - 1);
     const base = slotBase(slot);

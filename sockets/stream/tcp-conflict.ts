@@ -74,10 +74,12 @@ function matchesGroup(table: SocketTable, bucket: number, id: number): boolean {
 /** inet_csk_update_fastreuse. */
 function remember({ buckets, records, stride }: SocketTable, bucket: number, id: number): void {
   const at = id * stride;
-  buckets[bucket + B_GROUP] = 1;
+  // The rest holds when this says so: a thread may die on the way.
+  buckets[bucket + B_GROUP] = 0;
   buckets[bucket + B_UID] = records[at + UID];
   buckets[bucket + B_FAMILY] = records[at + FAMILY] | ((records[at + FLAGS] & F_V6ONLY) === 0 ? 0 : ONLY6);
   for (let i = 0; i < 4; i++) buckets[bucket + B_LOCAL + i] = records[at + LOCAL + i];
+  buckets[bucket + B_GROUP] = 1;
 }
 
 /** Whether the address that the port remembers is that of socket `id`, or takes in all it may be (inet_rcv_saddr_equal). */

@@ -54,7 +54,7 @@ export class HashMap extends SharedMap {
     this.slotMask = slotsFor(this.maxEntries) - 1;
     this.slotSize = slotBytes(this.keySize, this.valueSize);
     this.valueAt = SLOT_HEADER + roundUp8(this.keySize);
-    this.mutex = new Mutex(this.words, LOCK);
+    this.mutex = new Mutex(this.words, LOCK, () => this.recount());
   }
 
   /** Entries now. */
@@ -167,6 +167,14 @@ export class HashMap extends SharedMap {
       if ((words[before >> 2] & KIND_MASK) !== DELETED) return;
       this.mark(before, FREE);
     }
+  }
+
+  /** What a thread that died in the middle may have left wrong: an entry is there or not, by one word, but the count comes after it. */
+  private recount(): void {
+    let count = 0;
+    for (let i = 0; i <= this.slotMask; i++)
+      if ((this.words[(MAP_HEADER + i * this.slotSize) >> 2] & KIND_MASK) === FULL) count++;
+    Atomics.store(this.words, COUNT, count);
   }
 
   private mark(slot: number, kind: number): void {
