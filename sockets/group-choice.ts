@@ -6,10 +6,9 @@ import { DROPPED, type Programs } from "./bpf/programs.ts";
 import { GROUPS_MAX } from "./reuseport.ts";
 import { PORTS_MAX } from "./shared.ts";
 import { CONNECTED, INCOMING_CPU, INCOMING_NAPI, type SocketTable, STATE } from "./table.ts";
-import { IPPROTO_TCP, IPPROTO_UDP, IPV4_DST, IPV4_SRC } from "./wire/ipv4.ts";
+import { IPV4_DST, IPV4_SRC } from "./wire/ipv4.ts";
 import { IPV6_DST, IPV6_SRC } from "./wire/ipv6.ts";
-import { tcpHeaderLength } from "./wire/tcp.ts";
-import { UDP_DST, UDP_HEADER, UDP_SRC } from "./wire/udp.ts";
+import { UDP_DST, UDP_SRC } from "./wire/udp.ts";
 import { readInt32, readUint16 } from "./wire/views.ts";
 
 /** No socket. */
@@ -87,16 +86,9 @@ export class GroupChoice {
     length: number,
   ): number {
     const { arrival } = this.programs;
-    arrival.port = portNumber;
-    arrival.frame = frame;
-    arrival.ip = ip;
-    arrival.udp = tcp;
-    arrival.protocol = IPPROTO_TCP;
-    arrival.header = tcpHeaderLength(bytes, tcp);
-    arrival.length = length;
+    arrival.beginSegment(bytes, portNumber, frame, ip, tcp, length);
     const socket = this.choose(group, bytes, portNumber);
-    arrival.protocol = IPPROTO_UDP;
-    arrival.header = UDP_HEADER;
+    arrival.endSegment();
     return socket;
   }
 

@@ -69,6 +69,8 @@ const TTL_DEFAULT = 64;
 const MULTICAST_DEFAULT = 0x0301_0301;
 /** Changes remembered; an lcore further behind rescans. */
 const LOG_SLOTS = 4096;
+/** In the log: of no record. */
+const NO_RECORD = -1;
 const TCP_PORTS = 65536;
 const PORT_HEADS = 65536 + TCP_PORTS; // ports for UDP, then for TCP
 
@@ -398,6 +400,14 @@ export class SocketTable {
     Atomics.store(control, C_VERSION, (version + 1) | 0);
   }
 
+  /** Has lcores look into their rings before they take another frame: what was posted before this call holds for it. Mutex held. */
+  touch(): void {
+    const { control } = this;
+    const version = control[C_VERSION] as number;
+    this.log[version & (LOG_SLOTS - 1)] = NO_RECORD;
+    Atomics.store(control, C_VERSION, (version + 1) | 0);
+  }
+
   /**
    * Closes. The record stays FREE with its last addresses until it is used again, so that an lcore that replays the log
    * finds it closed; what it had in its own tables it remembers itself.
@@ -443,7 +453,8 @@ export class SocketTable {
   replay(seen: number, until: number, visit: (id: number) => void): boolean {
     if (((until - seen) | 0) > LOG_SLOTS / 2) return false;
     for (let version = seen; version !== until; version = (version + 1) | 0) {
-      visit(this.log[version & (LOG_SLOTS - 1)] as number);
+      const id = this.log[version & (LOG_SLOTS - 1)] as number;
+      if (id !== NO_RECORD) visit(id);
     }
     // Entries overwritten while we read would have been skipped: make sure the log did not lap us.
     return ((this.version() - seen) | 0) <= LOG_SLOTS;

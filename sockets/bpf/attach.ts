@@ -30,27 +30,62 @@ import { CLASSIC, SK_REUSEPORT, SOCKET_FILTER, type StoredProgram } from "./stor
 
 const F_GETFD = 1;
 
+/** A socket, as the one that has a filter: a record of the table, or a TCP socket, whose filter its connection has. */
+export interface FilterPlace {
+  readonly table: SocketTable;
+  /** SO_LOCK_FILTER. */
+  readonly isLocked: boolean;
+  /** Slot of the filter + 1, 0 for none. */
+  readonly filter: number;
+  /** Puts another in its place, of which the caller gives a use away; 0: none. Of a record: mutex held. */
+  put(filter: number): void;
+}
+
+/** The place of a record of the table. */
+export const recordPlace = (table: SocketTable, id: number): FilterPlace => ({
+  table,
+  get isLocked() {
+    return isLocked(table, id);
+  },
+  get filter() {
+    return table.get(id, FILTER);
+  },
+  put(filter) {
+    const old = table.get(id, FILTER);
+    table.set(id, FILTER, filter);
+    table.changed(id);
+    table.releaseProgram(old);
+  },
+});
+
 /** Attaches a classic program, an array of struct sock_filter. `optmem`: net.core.optmem_max, bytes. */
 export function attachClassic(table: SocketTable, id: number, code: Uint8Array, optmem: number): number {
   const program = classicProgram(code);
-  return typeof program === "number" ? program : attachFilter(table, id, () => store(table, program), optmem);
+  if (typeof program === "number") return program;
+  return attachToRecord(table, id, (place) => chooseClassic(place, program, optmem));
 }
 
 /** Attaches the program with a handle. */
 export function attachHandle(table: SocketTable, id: number, handle: number, optmem: number): number {
-  return attachFilter(table, id, () => held(table, handle, SOCKET_FILTER), optmem);
+  return attachToRecord(table, id, (place) => chooseHandle(place, handle, optmem));
 }
 
 export function detachFilter(table: SocketTable, id: number): number {
-  return table.mutex.hold(() => {
-    if (isLocked(table, id)) return -ERRNO.EPERM;
-    const old = table.get(id, FILTER);
-    if (old === 0) return -ERRNO.ENOENT;
-    table.set(id, FILTER, 0);
-    table.changed(id);
-    table.releaseProgram(old);
-    return 0;
-  });
+  return attachToRecord(table, id, detachable);
+}
+
+/** attachClassic(), attachHandle() and detachFilter() of a TCP socket. */
+export function attachClassicTo(place: FilterPlace, code: Uint8Array, optmem: number): number {
+  const program = classicProgram(code);
+  return typeof program === "number" ? program : attachTo(place, () => chooseClassic(place, program, optmem));
+}
+
+export function attachHandleTo(place: FilterPlace, handle: number, optmem: number): number {
+  return attachTo(place, () => chooseHandle(place, handle, optmem));
+}
+
+export function detachFrom(place: FilterPlace): number {
+  return attachTo(place, () => detachable(place));
 }
 
 /** Attaches a classic program to the socket's reuseport group. */
@@ -87,16 +122,16 @@ export function lockFilter(table: SocketTable, id: number, on: boolean): number 
 
 export const isLocked = (table: SocketTable, id: number): boolean => (table.get(id, FLAGS) & F_FILTER_LOCKED) !== 0;
 
-/** Bytes of optmem_max that the socket's filter takes. */
-export function filterCharge(table: SocketTable, id: number): number {
-  const filter = table.get(id, FILTER);
+/** Bytes of optmem_max that a socket's filter takes. */
+export function filterCharge({ filter, table }: FilterPlace): number {
   return filter === 0 ? 0 : table.bpf.chargeOf(filter - 1);
 }
 
 /** SO_GET_FILTER: the classic program that is attached; empty for none, -EACCES where it is an extended one. */
-export function filterOf(table: SocketTable, id: number): Uint8Array | number {
+export function filterOf(place: FilterPlace): Uint8Array | number {
+  const { table } = place;
   return table.mutex.hold(() => {
-    const filter = table.get(id, FILTER);
+    const { filter } = place;
     if (filter === 0) return new Uint8Array(0);
     return table.bpf.typeOf(filter - 1) === CLASSIC ? table.bpf.codeOf(filter - 1) : -ERRNO.EACCES;
   });
@@ -185,23 +220,44 @@ const isHashed = (table: SocketTable, id: number): boolean =>
 
 const isDescriptor = (fd: number): boolean => sys.sys3(sys.SYS.fcntl, fd, F_GETFD, 0) >= 0;
 
-function attachFilter(table: SocketTable, id: number, take: () => number, optmem: number): number {
+function attachToRecord(table: SocketTable, id: number, choose: (place: FilterPlace) => number): number {
   return table.mutex.hold(() => {
-    if (isLocked(table, id)) return -ERRNO.EPERM;
-    const slot = take();
-    if (slot < 0) return slot;
-    const charge = table.bpf.chargeOf(slot);
-    // The one before is charged until the new one is there (__sk_attach_prog).
-    if (charge > optmem || filterCharge(table, id) + charge >= optmem) {
-      table.releaseProgram(slot + 1);
-      return -ERRNO.ENOMEM;
-    }
-    const old = table.get(id, FILTER);
-    table.set(id, FILTER, slot + 1);
-    table.changed(id);
-    table.releaseProgram(old);
-    return 0;
+    const place = recordPlace(table, id);
+    const filter = choose(place);
+    if (filter >= 0) place.put(filter);
+    return Math.min(filter, 0);
   });
+}
+
+function attachTo(place: FilterPlace, choose: () => number): number {
+  const filter = place.table.mutex.hold(choose);
+  if (filter >= 0) place.put(filter);
+  return Math.min(filter, 0);
+}
+
+function chooseClassic(place: FilterPlace, program: StoredProgram, optmem: number): number {
+  return place.isLocked ? -ERRNO.EPERM : charged(place, store(place.table, program), optmem);
+}
+
+function chooseHandle(place: FilterPlace, handle: number, optmem: number): number {
+  return place.isLocked ? -ERRNO.EPERM : charged(place, held(place.table, handle, SOCKET_FILTER), optmem);
+}
+
+/** 0, where there is something to detach; or -errno. */
+function detachable({ filter, isLocked }: FilterPlace): number {
+  if (isLocked) return -ERRNO.EPERM;
+  return filter === 0 ? -ERRNO.ENOENT : 0;
+}
+
+/** The filter that a slot is, a use of which is the caller's, where optmem_max allows for it. Mutex held. */
+function charged(place: FilterPlace, slot: number, optmem: number): number {
+  if (slot < 0) return slot;
+  const { table } = place;
+  const charge = table.bpf.chargeOf(slot);
+  // The one before is charged until the new one is there (__sk_attach_prog).
+  if (charge <= optmem && filterCharge(place) + charge < optmem) return slot + 1;
+  table.releaseProgram(slot + 1);
+  return -ERRNO.ENOMEM;
 }
 
 /**

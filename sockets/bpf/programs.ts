@@ -4,11 +4,12 @@
  *
  * What a program sees is what the kernel would show it. To a socket filter the packet begins with the UDP header; to a classic
  * program (or one of type socket_filter) that selects in a reuseport group, with the payload; to one of type sk_reuseport with
- * the UDP header. Of TCP a segment is shown, with its header and its payload, in the same way. The headers before it are there for loads at SKF_NET_OFF and SKF_LL_OFF.
+ * the UDP header. Of TCP a segment is shown, with its header and its payload, in the same way. The headers before it are there
+ * for loads at SKF_NET_OFF and SKF_LL_OFF.
  */
 import { sys } from "af-xdp-bindings";
-import { IPPROTO_UDP } from "../wire/ipv4.ts";
-import { TCP_DATA_OFFSET } from "../wire/tcp.ts";
+import { IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
+import { TCP_DATA_OFFSET, tcpHeaderLength } from "../wire/tcp.ts";
 import { UDP_HEADER, udpLength } from "../wire/udp.ts";
 import { readInt32, readUint16 } from "../wire/views.ts";
 import type { ClassicFilter } from "./classic.ts";
@@ -60,6 +61,26 @@ export class Arrival {
   queue = 0;
   napiId = 0;
   cpu = 0;
+
+  /**
+   * Names a TCP segment, until endSegment(): offsets in `bytes` of its Ethernet, IP and TCP header, and bytes from the last one on.
+   * @param port of the lcore, by which it came
+   */
+  beginSegment(bytes: Uint8Array, port: number, frame: number, ip: number, tcp: number, length: number): void {
+    this.port = port;
+    this.frame = frame;
+    this.ip = ip;
+    this.udp = tcp;
+    this.protocol = IPPROTO_TCP;
+    this.header = tcpHeaderLength(bytes, tcp);
+    this.length = length;
+  }
+
+  /** What is named next is a datagram again. */
+  endSegment(): void {
+    this.protocol = IPPROTO_UDP;
+    this.header = UDP_HEADER;
+  }
 }
 
 export class Programs {
@@ -114,7 +135,12 @@ export class Programs {
     this.generations[slot] = generation;
   }
 
-  /** Runs a socket filter over the arrival. Returns bytes of the datagram to keep, its UDP header counted; 0: drop. u32. */
+  /** Whether the function of the program that a slot now has is made. */
+  isReady(slot: number): boolean {
+    return this.generations[slot] === this.store.generation(slot);
+  }
+
+  /** Runs a socket filter over the arrival. Returns bytes of the packet to keep, its UDP or TCP header counted; 0: drop. u32. */
   filter(slot: number, bytes: Uint8Array): number {
     const { arrival } = this;
     return this.run(slot, bytes, arrival.udp, this.lengthOf(bytes));

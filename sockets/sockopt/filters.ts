@@ -13,6 +13,7 @@ import {
   filterOf,
   isLocked,
   lockFilter,
+  recordPlace,
 } from "../bpf/attach.ts";
 import { decodeClassic, faultOf, SOCK_FILTER_BYTES } from "../bpf/classic.ts";
 import { BPF_MAXINSNS } from "../bpf/opcodes.ts";
@@ -110,7 +111,7 @@ export function tellFilter(code: Uint8Array, out: Uint8Array): number {
 
 const getFilter: UdpPart = {
   get({ socket: { endpoint, id } }, out) {
-    const code = filterOf(endpoint.table, id);
+    const code = filterOf(recordPlace(endpoint.table, id));
     return typeof code === "number" ? code : tellFilter(code, out);
   },
 };

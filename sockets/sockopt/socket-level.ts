@@ -1,6 +1,6 @@
 /** SOL_SOCKET of UDP sockets. socket(7). */
 import { ERRNO, sys } from "af-xdp-bindings";
-import { filterCharge } from "../bpf/attach.ts";
+import { filterCharge, recordPlace } from "../bpf/attach.ts";
 import {
   SO_BINDTODEVICE,
   SO_BINDTOIFINDEX,
@@ -90,7 +90,9 @@ const memoryInfo: UdpPart = {
     words[MEMINFO_RCVBUF] = table.rcvbuf[socket.id];
     words[MEMINFO_WMEM_ALLOC] = socket.sendQueue;
     words[MEMINFO_SNDBUF] = table.get(socket.id, SNDBUF);
-    words[MEMINFO_OPTMEM] = socket.endpoint.sendsItself ? filterCharge(table, socket.id) : kernelOptmem(socket);
+    words[MEMINFO_OPTMEM] = socket.endpoint.sendsItself
+      ? filterCharge(recordPlace(table, socket.id))
+      : kernelOptmem(socket);
     words[MEMINFO_DROPS] = socket.drops;
     return writeBytes(out, new Uint8Array(words.buffer));
   },

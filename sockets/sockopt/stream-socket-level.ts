@@ -1,14 +1,29 @@
 /** SOL_SOCKET of TCP sockets. socket(7). */
 import { ERRNO, sys } from "af-xdp-bindings";
-import { attachGroupClassic, attachGroupHandle, detachGroupProgram } from "../bpf/attach.ts";
-import { decodeClassic, faultOf } from "../bpf/classic.ts";
+import {
+  attachClassicTo,
+  attachGroupClassic,
+  attachGroupHandle,
+  attachHandleTo,
+  detachFrom,
+  detachGroupProgram,
+  filterCharge,
+  filterOf,
+} from "../bpf/attach.ts";
 import * as numbers from "../options.ts";
 import { DEVICE, INCOMING_CPU } from "../table.ts";
 import { OPTIONS } from "../tcp/sockopts.ts";
 import { interfaceIndex, interfaceName } from "./devices.ts";
-import { readProgram } from "./filters.ts";
+import { readProgram, tellFilter } from "./filters.ts";
 import { flag, number, readInt, readOnly, refused, writeBytes, writeInt } from "./rules.ts";
-import { MEMINFO_RCVBUF, MEMINFO_SNDBUF, MEMINFO_WORDS, socketLevel } from "./socket-rules.ts";
+import {
+  MEMINFO_DROPS,
+  MEMINFO_OPTMEM,
+  MEMINFO_RCVBUF,
+  MEMINFO_SNDBUF,
+  MEMINFO_WORDS,
+  socketLevel,
+} from "./socket-rules.ts";
 import { streamOption, toCore } from "./stream-rules.ts";
 import type { StreamOption, StreamPart, StreamTarget } from "./stream-target.ts";
 
@@ -65,7 +80,8 @@ const stamp: StreamPart = flag();
 const groupProgram = (attach: typeof attachGroupClassic, classic: boolean): StreamPart => ({
   set(target, bytes) {
     const { endpoint } = target;
-    const code = classic ? readProgram(bytes, false) : handleIn(bytes);
+    const { isLocked } = target.place;
+    const code = classic ? readProgram(bytes, isLocked) : handleIn(bytes, isLocked);
     if (typeof code === "number" && code < 0) return code;
     const id = target.needRecord();
     if (id < 0) return id;
@@ -77,41 +93,39 @@ const groupProgram = (attach: typeof attachGroupClassic, classic: boolean): Stre
   },
 });
 
-function handleIn(bytes: Uint8Array): number {
-  return bytes.length === INT_BYTES ? readInt(bytes, SOL_SOCKET) : -ERRNO.EINVAL;
+/** The handle that a value is, or -errno; what is below 0 is none. */
+function handleIn(bytes: Uint8Array, isLocked: boolean): number {
+  if (bytes.length !== INT_BYTES) return -ERRNO.EINVAL;
+  if (isLocked) return -ERRNO.EPERM;
+  const handle = readInt(bytes, SOL_SOCKET);
+  return handle < 0 ? -ERRNO.EBADF : handle;
 }
 
 /** Once locked, always locked. */
 const lockFilter: StreamPart = flag({
-  check: (value, target) => (value === 0 && isLocked(target) ? -ERRNO.EPERM : 0),
+  check: (value, { place }) => (value === 0 && place.isLocked ? -ERRNO.EPERM : 0),
 });
 
-const isLocked = (target: StreamTarget): boolean => target.valueOf(SOL_SOCKET, numbers.SO_LOCK_FILTER) !== 0;
-
-/** No filter is run over segments: one that the kernel would take is refused. */
 const attachFilter: StreamPart = {
-  set(target, bytes) {
-    const code = readProgram(bytes, isLocked(target));
-    if (typeof code === "number") return code;
-    return faultOf(decodeClassic(code)) === null ? -ERRNO.EOPNOTSUPP : -ERRNO.EINVAL;
+  set({ limits, place }, bytes) {
+    const code = readProgram(bytes, place.isLocked);
+    return typeof code === "number" ? code : attachClassicTo(place, code, limits.optmemMax);
   },
-  get: () => 0,
+  get({ place }, out) {
+    const code = filterOf(place);
+    return typeof code === "number" ? code : tellFilter(code, out);
+  },
 };
 
 const attachHandle: StreamPart = {
-  set(target, bytes) {
-    if (bytes.length !== INT_BYTES) return -ERRNO.EINVAL;
-    if (isLocked(target)) return -ERRNO.EPERM;
-    const slot = target.endpoint.table.bpf.programOf(readInt(bytes, SOL_SOCKET));
-    return slot < 0 ? slot : -ERRNO.EOPNOTSUPP;
+  set({ limits, place }, bytes) {
+    const handle = handleIn(bytes, place.isLocked);
+    return handle < 0 ? handle : attachHandleTo(place, handle, limits.optmemMax);
   },
 };
 
 const detachFilter: StreamPart = {
-  set(target, bytes) {
-    if (bytes.length < INT_BYTES) return -ERRNO.EINVAL;
-    return isLocked(target) ? -ERRNO.EPERM : -ERRNO.ENOENT;
-  },
+  set: ({ place }, bytes) => (bytes.length < INT_BYTES ? -ERRNO.EINVAL : detachFrom(place)),
 };
 
 const detachGroup: StreamPart = {
@@ -131,6 +145,8 @@ const memoryInfo: StreamPart = {
     const words = new Uint32Array(MEMINFO_WORDS);
     words[MEMINFO_RCVBUF] = target.receiveBuffer;
     words[MEMINFO_SNDBUF] = target.sendBuffer;
+    words[MEMINFO_OPTMEM] = filterCharge(target.place);
+    words[MEMINFO_DROPS] = target.filterDrops;
     return writeBytes(out, new Uint8Array(words.buffer));
   },
 };

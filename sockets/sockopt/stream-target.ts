@@ -1,4 +1,5 @@
 /** A TCP socket as options see it. */
+import type { FilterPlace } from "../bpf/attach.ts";
 import type { Endpoint } from "../endpoint.ts";
 import type { Option, OptionPart, OptionTarget } from "./rules.ts";
 
@@ -29,6 +30,10 @@ export interface StreamTarget extends OptionTarget {
   recordWord(field: number): number;
   /** SO_BINDTOIFINDEX: 0, or -errno. */
   bindDevice(index: number): number;
+  /** The socket as the one that has a filter. */
+  readonly place: FilterPlace;
+  /** Segments that its filter has dropped. */
+  readonly filterDrops: number;
   /** struct tcp_info. */
   tcpInfo(): Uint8Array;
   /** The peer's sockaddr; null: it is not connected. */

@@ -3,9 +3,11 @@
  * asked is so answered by the core itself, and their options become words that a connection's record begins with.
  */
 
+import type { SocketTable } from "../table.ts";
 import { close, openSocket } from "../tcp/calls.ts";
 import type { TcpConfig } from "../tcp/config.ts";
 import { Tcp, type TcpSink } from "../tcp/core.ts";
+import { NO_FILTERS, type SegmentFilters } from "../tcp/filter.ts";
 import { TCB_WORDS } from "../tcp/tcb.ts";
 import { FrameViews } from "../wire/views.ts";
 import { optionDifferences } from "./option-words.ts";
@@ -27,6 +29,12 @@ class SilentSink implements TcpSink {
   }
 }
 
+/** A draft's filter sees nothing, and is held in the store by a use of the draft's own. */
+const held = (table: SocketTable): SegmentFilters => ({
+  ...NO_FILTERS,
+  drop: (filter) => table.mutex.hold(() => table.releaseProgram(filter)),
+});
+
 export class Drafts {
   readonly tcp: Tcp;
   /** Records as they are made, of IPv4 and of IPv6. */
@@ -36,11 +44,11 @@ export class Drafts {
   readonly trial: number;
 
   /** @param config of the lcores' Tcps: limits and defaults of options are the same */
-  constructor(config: TcpConfig) {
+  constructor(config: TcpConfig, table: SocketTable) {
     const { chunkBytes } = config;
     const few = { bufferBytes: chunkBytes * 4, pressureBytes: chunkBytes, segments: 16, ranges: 16 };
     const limits = { ...config, ...few, connections: DRAFTS_MAX };
-    this.tcp = new Tcp(limits, new SilentSink(), new Int32Array(4), 1, 0);
+    this.tcp = new Tcp(limits, new SilentSink(), new Int32Array(4), 1, 0, { filters: held(table) });
     this.fresh4 = openSocket(this.tcp, false);
     this.fresh6 = openSocket(this.tcp, true);
     this.trial = openSocket(this.tcp, false);

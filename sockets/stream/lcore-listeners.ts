@@ -2,8 +2,9 @@
 import type { Port } from "../../queues/driver.ts";
 import type { LcoreEndpoint } from "../lcore-endpoint.ts";
 import { type Lookup, NOBODY } from "../lookup.ts";
-import { GENERATION, LOCAL, LOCAL_PORT, type SocketTable } from "../table.ts";
+import { FILTER, GENERATION, LOCAL, LOCAL_PORT, type SocketTable } from "../table.ts";
 import type { ListenerChooser, Tcp } from "../tcp/core.ts";
+import { filterOf, setFilter } from "../tcp/filter.ts";
 import type { Listener } from "../tcp/listen.ts";
 import { LOCAL as C_LOCAL, REMOTE as C_REMOTE, F_V6, FLAGS, LISTENER, OWNER, PORTS, TCB_WORDS } from "../tcp/tcb.ts";
 import { ETH_HEADER } from "../wire/ethernet.ts";
@@ -14,7 +15,7 @@ import type { TcpListener } from "./tcp-listener.ts";
 export class LcoreListeners implements ListenerChooser {
   /** Listeners that this lcore's own thread reads, by record of the socket table. */
   readonly local = new Map<number, TcpListener>();
-  /** Of the segment in hand: port it came by, offsets of its IP and TCP headers. */
+  /** Of the segment in hand: port it came by, offsets of its IP and TCP headers, bytes from the latter on. */
   port = 0;
   ip = 0;
   header = 0;
@@ -53,7 +54,7 @@ export class LcoreListeners implements ListenerChooser {
     return core < 0 ? 0 : (this.listenerOf(this.owner.tcp, core)?.waiting ?? 0);
   }
 
-  /** A record of the table listens, with the options it now has; or no longer. */
+  /** A record of the table listens, with the options it now has; or no longer. The table's mutex is held. */
   follow(record: number, listens: boolean): void {
     let was = this.coreOf(record);
     if (was >= 0 && (!listens || !this.isCurrent(record))) {
@@ -92,7 +93,15 @@ export class LcoreListeners implements ListenerChooser {
       this.owner.bindCore(c / TCB_WORDS, address, table.get(record, LOCAL_PORT));
     }
     loadStream(table.stream, record, w, c);
+    this.loadFilter(table.get(record, FILTER), c);
     return table.stream[record * STREAM_WORDS + SW_BACKLOG];
+  }
+
+  private loadFilter(filter: number, c: number): void {
+    const { tcp } = this.owner;
+    if (filterOf(tcp, c) === filter) return;
+    if (filter !== 0) this.table.bpf.hold(filter - 1);
+    setFilter(tcp, c, filter);
   }
 
   private listenerOf(t: Tcp, core: number): Listener | null {
@@ -121,6 +130,11 @@ export class LcoreListeners implements ListenerChooser {
     return core < 0 ? null : this.listenerOf(t, core);
   }
 
+  /** Offset of the Ethernet header of the segment in hand. */
+  get frame(): number {
+    return this.ip - ETH_HEADER;
+  }
+
   private interfaceOf(port: number): number {
     return port < this.ports.length ? this.ports[port].ifindex : this.endpoint.shared.ifindex;
   }
@@ -129,10 +143,9 @@ export class LcoreListeners implements ListenerChooser {
     const { w } = t;
     const v6 = (w[c + FLAGS] & F_V6) !== 0;
     const { bytes } = t.sink.views;
-    const { header, ip, length, port } = this;
+    const { frame, header, ip, length, port } = this;
     const device = this.interfaceOf(port);
     const ports = w[c + PORTS];
-    const frame = ip - ETH_HEADER;
     return this.lookup.listener(
       w,
       c + C_LOCAL,

@@ -61,6 +61,7 @@ export class LcoreStreams {
         parts.pool.give(frame);
       },
       coreOf: (record: number) => (tcp.listeners.isCurrent(record) ? tcp.listeners.coreOf(record) : -1),
+      discardFilter: (filter: number) => tcp.filters.discard(filter),
       connectCore: (id: number, record: number, address: Int32Array, port: number) =>
         tcp.connectCore(id, record, address, port),
     };

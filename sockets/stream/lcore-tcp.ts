@@ -8,6 +8,7 @@ import { TCP_COUNTERS_AT } from "../counters.ts";
 import type { LcoreEndpoint } from "../lcore-endpoint.ts";
 import type { Lookup } from "../lookup.ts";
 import { M_L3, M_L4, M_LENGTH, M_PORT, M_REASON } from "../message.ts";
+import type { Shared } from "../shared.ts";
 import { AF_INET6, FAMILY, LOCAL_PORT, LOCAL as RECORD_LOCAL } from "../table.ts";
 import { acknowledgeTurn } from "../tcp/ack-policy.ts";
 import {
@@ -27,6 +28,7 @@ import {
 } from "../tcp/calls.ts";
 import { Tcp } from "../tcp/core.ts";
 import { TCP_COUNTERS } from "../tcp/counters.ts";
+import { filterOf, setFilter } from "../tcp/filter.ts";
 import { input4, input6 } from "../tcp/input.ts";
 import { accept } from "../tcp/listen.ts";
 import { tellOrigin } from "../tcp/records.ts";
@@ -61,6 +63,7 @@ import { IPV4_HEADER } from "../wire/ipv4.ts";
 import { TCP_ACK, TCP_SYN } from "../wire/tcp.ts";
 import { copyMemory } from "../wire/views.ts";
 import { Draining } from "./draining.ts";
+import { LcoreFilters } from "./lcore-filters.ts";
 import { LcoreListeners } from "./lcore-listeners.ts";
 import { LcorePorts } from "./lcore-ports.ts";
 import { STRAY_AT, Strays } from "./strays.ts";
@@ -93,6 +96,7 @@ export class LcoreTcp implements TcpOpener {
   readonly listeners: LcoreListeners;
   foreign: ForeignConnections | null = null;
   readonly draining: Draining;
+  readonly filters: LcoreFilters;
   bytes: Uint8Array;
   offset = 0;
 
@@ -124,6 +128,7 @@ export class LcoreTcp implements TcpOpener {
     this.ports = new LcorePorts(endpoint, setup.rss);
     this.strays = new Strays(endpoint, parts);
     this.draining = new Draining(endpoint);
+    this.filters = new LcoreFilters(endpoint.table, lookup.programs, this.listeners, views.bytes);
     const use = shared.portUse[thread];
     this.tcp = new Tcp(shared.tcp, this.sink, setup.secret, setup.seed, performance.now() * 1000, {
       memory: views,
@@ -131,6 +136,7 @@ export class LcoreTcp implements TcpOpener {
       records: shared.tcbs[thread].buffer as SharedArrayBuffer,
       chooser: this.listeners,
       ports: this.ports,
+      filters: this.filters,
       elsewhere: () => this.passOn(),
       turns: true,
       portUsed: (port, change) => {
@@ -243,6 +249,7 @@ export class LcoreTcp implements TcpOpener {
     const { foreign, tcp } = this;
     foreign?.flush();
     if (tcp.ackTurnCount > 0) acknowledgeTurn(tcp);
+    if (this.filters.isUnsettled) this.filters.settle();
     this.due = tcp.nextTimer();
   }
 
@@ -497,6 +504,23 @@ export class LcoreTcp implements TcpOpener {
 
   getOption(socket: TcpSocket, option: number): number {
     return getOption(this.tcp, socket.id, option);
+  }
+
+  filterOf(socket: TcpSocket): number {
+    return filterOf(this.tcp, socket.id * TCB_WORDS);
+  }
+
+  setFilter(socket: TcpSocket, filter: number): void {
+    this.wake();
+    setFilter(this.tcp, socket.id * TCB_WORDS, filter);
+  }
+
+  get shared(): Shared {
+    return this.endpoint.shared;
+  }
+
+  tableChanged(): void {
+    this.endpoint.tableChanged();
   }
 
   poll(socket: TcpSocket): number {

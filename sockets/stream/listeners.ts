@@ -57,11 +57,13 @@ export class Listeners {
 
   /**
    * @param onListener hears which sockets listen, those that do so already at once, and each again whenever its words in the
-   * plane `stream` may have changed; and which no longer do. Called with the table's mutex held, but for the first ones
+   * plane `stream` may have changed; and which no longer do. Called with the table's mutex held
    */
   hear(onListener: (id: number, listens: boolean) => void): void {
     this.onListener = onListener;
-    for (const id of this.known.keys()) onListener(id, true);
+    this.table.mutex.hold(() => {
+      for (const id of this.known.keys()) onListener(id, true);
+    });
   }
 
   /** Generation of the listener that these tables know by the id, 0 for none. */

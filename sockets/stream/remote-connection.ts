@@ -90,6 +90,8 @@ export class RemoteConnection {
   /** Options set that the record may not show yet, and the number of the slot that has the last of them. */
   options: Map<number, number> | null = null;
   optionsNumber = 0;
+  /** Its socket filter, slot + 1, as it was set last, or inherited; 0: none. */
+  filter = 0;
   /** Of what it was accepted from, until it was. */
   listener: RemoteListener | null = null;
 

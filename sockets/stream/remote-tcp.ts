@@ -27,6 +27,7 @@ import {
   SHUT_WR,
 } from "../tcp/calls.ts";
 import type { Tcp } from "../tcp/core.ts";
+import { setFilter } from "../tcp/filter.ts";
 import { outstanding } from "../tcp/send-queue.ts";
 import { getOption, OPTIONS, setOption } from "../tcp/sockopts.ts";
 import {
@@ -39,6 +40,7 @@ import {
   EV_URGENT,
   EV_WRITABLE,
   F_SND_SHUT,
+  FILTER,
   FLAGS,
   LOCAL,
   PORTS,
@@ -63,6 +65,7 @@ import type { TcpListener } from "./tcp-listener.ts";
 import {
   CALL_ABORT,
   CALL_CLOSE,
+  CALL_FILTER,
   CALL_OPTION,
   CALL_SHUTDOWN,
   MSG_TCP_ACCEPT,
@@ -97,6 +100,8 @@ export interface RemoteTcpHost {
   returnFrame(lcore: number, frame: number): void;
   /** Has messages leave at the end of this turn of the event loop. */
   flushSoon(): void;
+  /** Has them leave now. */
+  sendNow(): void;
   /** One socket more, or less, that keeps the event loop alive; the thread is polled as long as there are any. */
   retain(count: 1 | -1): void;
   watch(): void;
@@ -134,7 +139,7 @@ export class RemoteTcp implements TcpOpener {
     this.lcores = lcores;
     this.rings = rings.slice(0, lcores);
     this.outbox = new Outbox(this.rings);
-    this.drafts = new Drafts(host.shared.tcp);
+    this.drafts = new Drafts(host.shared.tcp, host.shared.table);
     this.core = this.drafts.tcp;
     this.byId = this.rings.map(() => []);
     this.bytes = host.shared.memories[0].bytes;
@@ -223,7 +228,9 @@ export class RemoteTcp implements TcpOpener {
     if (again < 0) {
       connection.lcore = this.nextLcore;
       this.nextLcore = (this.nextLcore + 1) % this.lcores;
-      this.prepare(connection.lcore, this.drafts.differences(connection.draft, v6));
+      const pairs = this.drafts.differences(connection.draft, v6);
+      if (connection.filter !== 0) pairs.push(FILTER, this.oneMore(connection.filter));
+      this.prepare(connection.lcore, pairs);
       this.noteNames(connection, address, port);
     }
     connection.phase = CONNECTING;
@@ -238,6 +245,13 @@ export class RemoteTcp implements TcpOpener {
     this.outbox.post(connection.lcore);
     this.host.flushSoon();
     return -ERRNO.EINPROGRESS;
+  }
+
+  /** A use more of a filter, to be given away. */
+  private oneMore(filter: number): number {
+    const { table } = this.host.shared;
+    table.mutex.hold(() => table.bpf.hold(filter - 1));
+    return filter;
   }
 
   private prepare(lcore: number, pairs: readonly number[]): void {
@@ -306,8 +320,14 @@ export class RemoteTcp implements TcpOpener {
     this.tokens.push(socket.token);
     socket.token = -1;
     if (socket.record >= 0) this.host.closeRecord(socket.record);
+    for (const [call, filter] of connection.deferred.splice(0)) if (call === CALL_FILTER) this.discardFilter(filter);
     this.count--;
     this.host.retain(-1);
+  }
+
+  private discardFilter(filter: number): void {
+    const { table } = this.host.shared;
+    if (filter !== 0) table.mutex.hold(() => table.releaseProgram(filter));
   }
 
   /** A MSG_TCP_CALL, behind what has been written. */
@@ -422,6 +442,34 @@ export class RemoteTcp implements TcpOpener {
     return this.options.get(connection, option);
   }
 
+  filterOf(socket: TcpSocket): number {
+    return this.of(socket)?.filter ?? 0;
+  }
+
+  setFilter(socket: TcpSocket, filter: number): void {
+    const connection = this.of(socket);
+    if (connection === null) {
+      this.discardFilter(filter);
+      return;
+    }
+    connection.filter = filter;
+    if (connection.draft >= 0 && connection.phase !== CONNECTING) {
+      setFilter(this.core, connection.draft * TCB_WORDS, filter);
+      return;
+    }
+    this.call(connection, CALL_FILTER, filter);
+    this.host.sendNow();
+    const { table } = this.host.shared;
+    table.mutex.hold(() => table.touch());
+  }
+
+  get shared(): Shared {
+    return this.host.shared;
+  }
+
+  /** Lcores follow the table by themselves. */
+  tableChanged(): void {}
+
   poll(socket: TcpSocket): number {
     const connection = this.of(socket);
     if (connection === null) return EV_ERROR;
@@ -523,6 +571,7 @@ export class RemoteTcp implements TcpOpener {
     const connection = this.add(handlers, false);
     this.attach(connection, lcore, id, generation);
     connection.begin();
+    connection.filter = connection.w[connection.c + FILTER];
     connection.listener = state;
     if (handlers.open !== undefined) {
       connection.events |= EV_CONNECTED;
@@ -548,8 +597,11 @@ export class RemoteTcp implements TcpOpener {
     const id = words[at + X_ID];
     const { lcore, socket } = connection;
     if (id >= 0) this.attach(connection, lcore, id, words[at + X_GENERATION]);
-    for (const [call, argument, value] of connection.deferred.splice(0))
+    for (const [call, argument, value] of connection.deferred.splice(0)) {
       if (id >= 0) this.outbox.call(lcore, id, connection.generation, call, argument, value);
+      // It has no record, and what it had is the draft's again.
+      else if (call === CALL_FILTER) setFilter(this.core, connection.draft * TCB_WORDS, argument);
+    }
     if (socket.closed) {
       if (id >= 0) this.byId[lcore][id] = null;
       this.forget(connection);

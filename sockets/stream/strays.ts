@@ -10,6 +10,7 @@ import type { LcoreEndpoint } from "../lcore-endpoint.ts";
 import { M_FRAME, M_HOME, M_KIND, M_L3, M_L4, M_LENGTH, M_PORT, M_REASON, MSG_TCP_SEGMENT } from "../message.ts";
 import type { Tcp } from "../tcp/core.ts";
 import { PORTS } from "../tcp/tcb.ts";
+import { ETH_HEADER } from "../wire/ethernet.ts";
 import type { FrameViews } from "../wire/views.ts";
 
 /** Where a packet lies in its frame: on a word, as received ones do. */
@@ -78,7 +79,8 @@ export class Strays {
     const { bytes } = this.parts.views;
     const end = tcp + length;
     const at = frame + STRAY_AT;
-    bytes.copyWithin(at, ip, end);
+    // The Ethernet header comes along: programs ask for it.
+    bytes.copyWithin(at - ETH_HEADER, ip - ETH_HEADER, end);
     const { words } = ring;
     words[slot + M_KIND] = MSG_TCP_SEGMENT;
     words[slot + M_REASON] = seen;
@@ -100,7 +102,7 @@ export class Strays {
     }
     const from = words[at + M_L3];
     const { bytes } = this.endpoint.shared.memories[words[at + M_HOME]];
-    views.bytes.set(bytes.subarray(from, from + words[at + M_LENGTH]), frame + STRAY_AT);
+    views.bytes.set(bytes.subarray(from - ETH_HEADER, from + words[at + M_LENGTH]), frame + STRAY_AT - ETH_HEADER);
     return frame;
   }
 

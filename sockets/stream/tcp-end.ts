@@ -2,6 +2,7 @@
  * Who carries out what a TCP socket is asked: the Tcp of the lcore that the calling thread is, or, over the rings, that of
  * another lcore. A connection lives on one lcore from its first segment to its last.
  */
+import type { Shared } from "../shared.ts";
 import type { TcpListener } from "./tcp-listener.ts";
 import type { TcpSocket } from "./tcp-socket.ts";
 
@@ -43,6 +44,12 @@ export interface TcpEnd {
   /** An option by its number in OPTIONS of sockets/tcp/sockopts.ts: 0 or -errno; the value or -errno. */
   setOption(socket: TcpSocket, option: number, value: number): number;
   getOption(socket: TcpSocket, option: number): number;
+  /** Slot + 1 of the program that filters what comes, 0: none does. */
+  filterOf(socket: TcpSocket): number;
+  /** Has another one do so, of which the caller gives a use away; 0: none. It sees every segment that comes after this call. */
+  setFilter(socket: TcpSocket, filter: number): void;
+  /** What the engine's threads share. */
+  readonly shared: Shared;
   /** EV_ bits of sockets/tcp/tcb.ts, as poll(2) would tell. */
   poll(socket: TcpSocket): number;
   /** SO_ERROR: an errno, which it clears. */
@@ -63,4 +70,7 @@ export interface AcceptSource {
   accept(listener: TcpListener): TcpSocket | null;
   /** Connections that wait. */
   waiting(listener: TcpListener): number;
+  readonly shared: Shared;
+  /** The listener's record in the socket table has changed: this thread's own lookups must not be older than that. */
+  tableChanged(): void;
 }

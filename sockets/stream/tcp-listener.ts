@@ -1,6 +1,7 @@
 /** A TCP socket that listens: one class for lcores and other threads. Its connections arrive on every lcore. */
 import type { SocketAddress } from "../text-address.ts";
 import type { AcceptSource } from "./tcp-end.ts";
+import { attachToListener, detachFromListener, type Filter } from "./tcp-filter.ts";
 import type { TcpHandlers, TcpSocket } from "./tcp-socket.ts";
 
 export class TcpListener {
@@ -12,7 +13,8 @@ export class TcpListener {
   /** Connections have come that wait for accept(). */
   onAcceptable: ((listener: TcpListener) => void) | null = null;
   closed = false;
-  private readonly source: AcceptSource;
+  /** What gives it its connections. */
+  readonly source: AcceptSource;
   private readonly onClose: (listener: TcpListener) => void;
   private readonly where: () => SocketAddress;
 
@@ -44,6 +46,19 @@ export class TcpListener {
 
   get waiting(): number {
     return this.source.waiting(this);
+  }
+
+  /**
+   * Filters SYNs and all that comes until a connection is open; those that open from now on have the same filter. What is
+   * taken as one: tcp-filter.ts. 0 or -errno: EINVAL for what is no program, EBADF for no handle, ENOMEM above optmem_max.
+   */
+  attachFilter(filter: Filter): number {
+    return attachToListener(this, filter);
+  }
+
+  /** 0, or -ENOENT: there is none. */
+  detachFilter(): number {
+    return detachFromListener(this);
   }
 
   /** Connections that have not been accepted are reset. */

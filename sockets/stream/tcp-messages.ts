@@ -7,7 +7,10 @@
 
 /** connect(2), with the words of TCP_PREPARE that came before it. */
 export const MSG_TCP_CONNECT = 32;
-/** Words that the record of the next TCP_CONNECT of this thread begins with: X_COUNT, pairs of word and value from X_PAIRS on. */
+/**
+ * Words that the record of the next TCP_CONNECT of this thread begins with: X_COUNT, pairs of word and value from X_PAIRS on. Of
+ * FILTER a use is given away.
+ */
 export const MSG_TCP_PREPARE = 33;
 /** Bytes to be sent, in a frame that was lent. */
 export const MSG_TCP_SEND = 34;
@@ -52,6 +55,8 @@ export const CALL_ABORT = 3;
 export const CALL_OPTION = 4;
 /** A write found no room: EV_WRITABLE is to be told when there is some. */
 export const CALL_WANT = 5;
+/** X_ARGUMENT is the socket filter that it has from now on, of which a use is given away, or 0. */
+export const CALL_FILTER = 6;
 
 /** TCP_PREPARE, TCP_CONSUMED. */
 export const X_COUNT = 1;

@@ -11,6 +11,7 @@ import { addressAt } from "../text-address.ts";
 import { formatIp, ip } from "../wire/address.ts";
 import { STREAM_OPTIONS, storeStream } from "./stream-words.ts";
 import type { AcceptSource, TcpEnd } from "./tcp-end.ts";
+import type { Filter } from "./tcp-filter.ts";
 import { TcpListener } from "./tcp-listener.ts";
 import {
   bindTcpRecord,
@@ -43,6 +44,8 @@ export interface TcpSocketOptions {
   /** IP_TTL or IPV6_UNICAST_HOPS. */
   ttl?: number;
   tos?: number;
+  /** A socket filter that it has from the first segment on; of a listener, its connections too. */
+  filter?: Filter;
 }
 
 export interface TcpListenOptions extends TcpRecordOptions, TcpSocketOptions {
@@ -83,6 +86,12 @@ const HINTS = {
   ENOSPC: "too many reuseport groups, or members of one",
 };
 
+const FILTER_HINTS = {
+  EINVAL: "'filter' is no program: encodeClassic() makes one, bpf.load() a handle",
+  EBADF: "no program is loaded under this handle: bpf.load() gives them",
+  ENOMEM: "above net.core.optmem_max, or the engine's option 'bpfBytes'",
+};
+
 /** socket(2), bind(2), listen(2). Throws SysError, and RangeError for options that cannot be. */
 export function listenTcp(endpoint: Endpoint, options: TcpListenOptions, handlers: TcpHandlers): TcpListener {
   const opener = openerOf(endpoint);
@@ -107,6 +116,10 @@ export function listenTcp(endpoint: Endpoint, options: TcpListenOptions, handler
   opener.register(listener);
   endpoint.retain(1);
   const asked = `${formatIp(address)}, ${options.port ?? 0}`;
+  const { filter } = options;
+  const filtered = filter === undefined ? 0 : listener.attachFilter(filter);
+  if (filtered < 0) listener.close();
+  check(filtered, "setsockopt(SO_ATTACH_FILTER)", FILTER_HINTS);
   let result = bindTcpRecord(endpoint, record, sockaddrOf(address, options.port ?? 0));
   const call = result < 0 ? `bind(${asked})` : `listen(${asked})`;
   if (result >= 0) result = listenTcpRecord(endpoint, record, options.backlog ?? BACKLOG_DEFAULT);
@@ -136,6 +149,8 @@ export function connectTcp(endpoint: Endpoint, options: TcpConnectOptions, handl
   });
   const socket = openDraft(endpoint, opener, address.length === 16, options, handlers);
   try {
+    const filtered = options.filter === undefined ? 0 : socket.attachFilter(options.filter);
+    check(filtered, "setsockopt(SO_ATTACH_FILTER)", FILTER_HINTS);
     if (options.localAddress !== undefined || (options.localPort ?? 0) !== 0 || (options.device ?? 0) !== 0)
       bindSocket(endpoint, socket, address.length, options);
     const result = socket.end.connect(socket, addressWords(address), options.port);

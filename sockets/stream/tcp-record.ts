@@ -3,6 +3,7 @@
  * own. All of it is synchronous and under the table's mutex, agreed with the kernel as a UDP socket's binding is.
  */
 import { Binding } from "../binder.ts";
+import { recordPlace } from "../bpf/attach.ts";
 import type { Endpoint } from "../endpoint.ts";
 import { withFlag } from "../send-word.ts";
 import {
@@ -189,7 +190,8 @@ function keepForConnections(endpoint: Endpoint, id: number): boolean {
     if ((flags & F_LISTEN) !== 0 && (flags & F_CHOSEN_PORT) === 0) shared.binder.unlisten(table, id, binding);
     table.unlistenLocked(id);
     table.set(id, FLAGS, table.get(id, FLAGS) | F_STEERED);
-    table.changed(id);
+    // It filters nothing any more.
+    recordPlace(table, id).put(0);
     return true;
   });
   endpoint.tableChanged();

@@ -23,6 +23,7 @@ import { MessageQueue } from "../queue.ts";
 import { GENERATION as RECORD_GENERATION, type SocketTable } from "../table.ts";
 import { abortSocket, close, consumed, MSG_MORE, MSG_OOB, openSocket, send, shutdown } from "../tcp/calls.ts";
 import type { Tcp } from "../tcp/core.ts";
+import { setFilter } from "../tcp/filter.ts";
 import { accept, type Listener } from "../tcp/listen.ts";
 import { readable } from "../tcp/receive.ts";
 import { isWritable } from "../tcp/send-queue.ts";
@@ -37,6 +38,7 @@ import {
   EV_WRITABLE,
   F_FIN_RCVD,
   F_NOSPACE,
+  FILTER,
   FLAGS,
   GENERATION,
   LISTENER,
@@ -53,6 +55,7 @@ import { applyOptionWord } from "./option-words.ts";
 import {
   CALL_ABORT,
   CALL_CLOSE,
+  CALL_FILTER,
   CALL_OPTION,
   CALL_SHUTDOWN,
   CALL_WANT,
@@ -111,6 +114,8 @@ export interface TcpServiceHost {
   frameSpent(thread: number, frame: number): void;
   /** The core's listener of a record in the socket table, its id; -1: none, or the record is another socket's by now. */
   coreOf(record: number): number;
+  /** A use of a socket filter that a message has given away, to a connection that is no more. */
+  discardFilter(filter: number): void;
   /**
    * connect(2) of a connection whose options are set.
    * @param record in the socket table, of a socket that is bound, or -1
@@ -237,6 +242,7 @@ export class TcpService {
 
   /** A thread has left, with nothing in its ring behind that and no listener any more: what it still has here ends. */
   gone(thread: number): void {
+    this.discardPrepared(this.prepared.get(thread) ?? []);
     this.prepared.delete(thread);
     for (let i = this.answers.length - 1; i >= 0; i--) if (this.answers[i].thread === thread) this.answers.splice(i, 1);
     for (let id = 0; id < this.bound; id++) {
@@ -316,6 +322,9 @@ export class TcpService {
         return;
       case CALL_OPTION:
         setOption(t, id, argument, value);
+        return;
+      case CALL_FILTER:
+        setFilter(t, id * TCB_WORDS, argument);
         return;
       case CALL_WANT:
         this.want(id);
@@ -424,15 +433,23 @@ export class TcpService {
     const again = words[at + X_ID];
     const id = again >= 0 ? again : openSocket(t, words[at + X_V6] !== 0);
     if (id < 0) {
+      this.discardPrepared(prepared);
       this.answer(thread, words[at + X_TOKEN], -1, 0, -id);
       return;
     }
     const c = id * TCB_WORDS;
-    for (let i = 0; i < prepared.length; i += 2) applyOptionWord(t.w, c, prepared[i], prepared[i + 1]);
+    for (let i = 0; i < prepared.length; i += 2) {
+      if (prepared[i] === FILTER) setFilter(t, c, prepared[i + 1]);
+      else applyOptionWord(t.w, c, prepared[i], prepared[i + 1]);
+    }
     if (again < 0) this.own(id, thread);
     for (let i = 0; i < 4; i++) this.address[i] = words[at + X_REMOTE + i];
     const result = this.host.connectCore(id, words[at + X_BOUND], this.address, words[at + X_PORT]);
     this.answer(thread, words[at + X_TOKEN], id, t.w[c + GENERATION], result === -ERRNO.EINPROGRESS ? 0 : -result);
+  }
+
+  private discardPrepared(prepared: readonly number[]): void {
+    for (let i = 0; i < prepared.length; i += 2) if (prepared[i] === FILTER) this.host.discardFilter(prepared[i + 1]);
   }
 
   private answer(thread: number, token: number, id: number, generation: number, errno: number): void {
@@ -518,8 +535,9 @@ export class TcpService {
     }
   }
 
-  /** A message that nobody asks for any more: its frame is free. */
+  /** A message that nobody asks for any more: its frame is free, and the filter that it brings. */
   private spend(thread: number, words: Int32Array, at: number): void {
+    if (isCall(words, at, CALL_FILTER) && words[at + X_ARGUMENT] !== 0) this.host.discardFilter(words[at + X_ARGUMENT]);
     if (words[at + M_KIND] !== MSG_TCP_SEND) return;
     if (words[at + X_FRAME] < 0) this.copies.free(words[at + X_FRAME]);
     else this.host.frameSpent(thread, words[at + X_FRAME]);
@@ -528,7 +546,7 @@ export class TcpService {
 
 /** What need not wait for bytes that were sent before. */
 function isUrgentCall(words: Int32Array, at: number): boolean {
-  return isCall(words, at, CALL_ABORT) || isCall(words, at, CALL_OPTION);
+  return isCall(words, at, CALL_ABORT) || isCall(words, at, CALL_OPTION) || isCall(words, at, CALL_FILTER);
 }
 
 function isCall(words: Int32Array, at: number, call: number): boolean {

@@ -204,16 +204,13 @@ export class FrameSink implements TcpSink {
   }
 
   private sendElsewhere(ip: number, tcp: number, length: number, words: Int32Array, at: number, v6: boolean): void {
-    const { bytes } = this.views;
     const d = at + 4;
     if (this.parts.fib.isLocal(words[d], words[d + 1], words[d + 2], words[d + 3])) {
       this.keep(ip, tcp, length, v6);
       return;
     }
     if (this.host !== null) {
-      const ethernet = ip - ETH_HEADER;
-      bytes.fill(0, ethernet, ip - 2);
-      writeUint16(bytes, ip - 2, v6 ? ETH_P_IPV6 : ETH_P_IP);
+      const ethernet = this.writeNoLink(ip, v6);
       this.host.divert(tcp - TX_HEADROOM, ethernet, tcp + length - ethernet, 0, HOST_SEND);
       return;
     }
@@ -221,11 +218,21 @@ export class FrameSink implements TcpSink {
     this.parts.pool.give(tcp);
   }
 
+  /** An Ethernet header without addresses. Returns its offset. */
+  private writeNoLink(ip: number, v6: boolean): number {
+    const { bytes } = this.views;
+    const ethernet = ip - ETH_HEADER;
+    bytes.fill(0, ethernet, ip - 2);
+    writeUint16(bytes, ip - 2, v6 ? ETH_P_IPV6 : ETH_P_IP);
+    return ethernet;
+  }
+
   private keep(ip: number, tcp: number, length: number, v6: boolean): void {
     if (this.looped === LOOP_MAX) {
       this.fail(tcp);
       return;
     }
+    this.writeNoLink(ip, v6);
     const at = this.looped++ * 4;
     this.loop[at] = ip;
     this.loop[at + 1] = tcp;

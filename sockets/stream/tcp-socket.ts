@@ -8,6 +8,7 @@ import { LOCAL, PORTS, REMOTE } from "../tcp/tcb.ts";
 import type { SocketAddress } from "../text-address.ts";
 import { formatIp } from "../wire/address.ts";
 import type { TcpEnd } from "./tcp-end.ts";
+import { attachToSocket, detachFromSocket, type Filter } from "./tcp-filter.ts";
 
 /** All on the thread of the socket, never from within a call on it. */
 export interface TcpHandlers {
@@ -108,6 +109,19 @@ export class TcpSocket {
 
   getOption(option: number): number {
     return this.end.getOption(this, option);
+  }
+
+  /**
+   * Filters what comes from now on: see tcp-filter.ts. What it drops is not acknowledged, so its sender sends it again. 0 or
+   * -errno: EINVAL for what is no program, EBADF for no handle, ENOMEM above optmem_max.
+   */
+  attachFilter(filter: Filter): number {
+    return attachToSocket(this, filter);
+  }
+
+  /** 0, or -ENOENT: there is none. */
+  detachFilter(): number {
+    return detachFromSocket(this);
   }
 
   /** EV_ bits, as poll(2). */

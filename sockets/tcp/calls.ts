@@ -10,6 +10,7 @@ import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { openWithSyn } from "./emit.ts";
 import { prepare } from "./establish.ts";
+import { setFilter } from "./filter.ts";
 import { initialSequence } from "./isn.ts";
 import { startListening, stopListening } from "./listen.ts";
 import { MSS_DEFAULT_4, MSS_DEFAULT_6 } from "./mss.ts";
@@ -359,7 +360,10 @@ export function close(t: Tcp, id: number): void {
   const unread = readable(w, c) > 0;
   dropUnread(t, c);
   w[c + FLAGS] |= F_ORPHAN;
-  if (state === TIME_WAIT) return;
+  if (state === TIME_WAIT) {
+    setFilter(t, c, 0);
+    return;
+  }
   t.orphans++;
   if (state === SYN_SENT) finish(t, c, 0);
   else if (unread) {

@@ -18,6 +18,7 @@ import type { FrameViews } from "../wire/views.ts";
 import { Chunks } from "./buffers.ts";
 import { checkConfig, TCP_DEFAULTS, type TcpConfig } from "./config.ts";
 import { TCP_COUNTERS } from "./counters.ts";
+import { NO_FILTERS, type SegmentFilters } from "./filter.ts";
 import type { Listener } from "./listen.ts";
 import { ListenersByPort } from "./listeners.ts";
 import { PortRange } from "./ports.ts";
@@ -28,9 +29,11 @@ import {
   F_ORPHAN,
   F_READY,
   F_V6,
+  FILTER,
   FLAGS,
   FREE,
   GENERATION,
+  L_FILTER,
   L_UNACCEPTED,
   LOCAL,
   LOCKS,
@@ -129,6 +132,8 @@ export interface TcpPlaces {
    * its addresses. Default nobody: it is answered with a RST.
    */
   readonly elsewhere?: () => boolean;
+  /** Who runs socket filters; default nobody: none can be set. */
+  readonly filters?: SegmentFilters;
   /** Follows the flow table: a connection has entered it (1) or left it (-1) with the local port. */
   readonly portUsed?: (port: number, change: 1 | -1) => void;
   /** TCP_COUNTERS.length of them. */
@@ -171,6 +176,7 @@ export class Tcp {
   readonly chooser: ListenerChooser;
   readonly ports: PortSource;
   readonly elsewhere: () => boolean;
+  readonly filters: SegmentFilters;
   private readonly portUsed: (port: number, change: 1 | -1) => void;
   /** Key of initial sequence numbers, cookies and port choice. */
   readonly secret: Int32Array;
@@ -297,6 +303,7 @@ export class Tcp {
     this.chooser = places.chooser ?? new ListenersByPort();
     this.ports = places.ports ?? new PortRange(this.config.portFirst, this.config.portLast);
     this.elsewhere = places.elsewhere ?? nobody;
+    this.filters = places.filters ?? NO_FILTERS;
     this.ackTurn = new Int32Array(places.turns ? ACK_TURN_MAX : 0);
     this.portUsed = places.portUsed ?? nothing;
     this.free = new Int32Array(connections);
@@ -333,6 +340,8 @@ export class Tcp {
   giveBack(c: number): void {
     const queued = (this.w[c + FLAGS] & F_READY) !== 0;
     const generation = this.w[c + GENERATION];
+    // One without a filter of its own is half-open.
+    if ((this.w[c + LOCKS] & L_FILTER) !== 0 && this.w[c + FILTER] !== 0) this.filters.drop(this.w[c + FILTER]);
     this.clear(c);
     this.w[c + GENERATION] = (generation + 1) | 0;
     // It stays where it is in the ring, with nothing to tell.

@@ -20,6 +20,7 @@ const NAMES = [
   ["TCPTimeWaitOverflow", "TIME_WAIT left out: as many as are allowed"],
   ["TWKilled", "TIME_WAIT ended by a RST"],
   ["TCPMinTTLDrop", "segments dropped: their TTL was below IP_MINTTL or IPV6_MINHOPCOUNT"],
+  ["TCPFilterDrop", "segments dropped by a socket filter (SO_ATTACH_FILTER)"],
   ["PAWSEstab", "segments dropped by their timestamp"],
   ["DelayedACKs", "delayed acknowledgments sent by their timer"],
   ["TCPHPHits", "segments with data that took the short way"],

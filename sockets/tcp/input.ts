@@ -30,7 +30,8 @@ import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { takeMarks } from "./ecn.ts";
 import { becomeEstablished } from "./establish.ts";
-import { cameTooFar, mayOpen, noConnection } from "./listen.ts";
+import { isLetIn } from "./filter.ts";
+import { mayOpen, noConnection } from "./listen.ts";
 import { OPT_TS, readOptions } from "./options.ts";
 import { push } from "./output.ts";
 import { appendInOrder } from "./reassembly.ts";
@@ -60,6 +61,7 @@ import {
   FIN_WAIT_2,
   FLAGS,
   IRS,
+  L_FILTER,
   L_MIN_HOPS,
   LAST_ACK,
   LINGER2_MS,
@@ -99,6 +101,8 @@ import { chunkLimit, receiveWindow } from "./window.ts";
 const PAWS_MS = 24 * 86_400_000;
 /** How much older a timestamp may be that is not (TCP_PAWS_WINDOW). */
 const PAWS_WINDOW = 1;
+/** Of LOCKS: not every segment is let in. */
+const GUARDS = L_MIN_HOPS | L_FILTER;
 
 /**
  * A segment over IPv4 that checkIpv4() and checkTcp4() have let in.
@@ -118,7 +122,7 @@ export function input4(t: Tcp, views: FrameViews, ip: number, tcp: number, lengt
   const id = t.flows4.lookup(IPPROTO_TCP, local, destination, remote, source);
   if (id >= 0) {
     const c = id * TCB_WORDS;
-    if ((t.w[c + LOCKS] & L_MIN_HOPS) !== 0 && cameTooFar(t, c, bytes[ip + IPV4_TTL])) return;
+    if ((t.w[c + LOCKS] & GUARDS) !== 0 && !isLetIn(t, c, bytes[ip + IPV4_TTL])) return;
     arrives(t, c, views);
     return;
   }
@@ -149,7 +153,7 @@ export function input6(t: Tcp, views: FrameViews, ip: number, tcp: number, lengt
   const id = t.flows6.lookup(IPPROTO_TCP, destination, source);
   if (id >= 0) {
     const c = id * TCB_WORDS;
-    if ((t.w[c + LOCKS] & L_MIN_HOPS) !== 0 && cameTooFar(t, c, bytes[ip + IPV6_HOP_LIMIT])) return;
+    if ((t.w[c + LOCKS] & GUARDS) !== 0 && !isLetIn(t, c, bytes[ip + IPV6_HOP_LIMIT])) return;
     arrives(t, c, views);
     return;
   }

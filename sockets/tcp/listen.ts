@@ -6,6 +6,7 @@ import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { openWithSyn } from "./emit.ts";
 import { becomeEstablished, prepare } from "./establish.ts";
+import { inheritFilter, noteFilter, passesListener } from "./filter.ts";
 import { INHERITED, INHERITED_FLAGS, INHERITED_LOCKS } from "./inherited.ts";
 import { initialSequence } from "./isn.ts";
 import { setPeerMss } from "./mss.ts";
@@ -24,11 +25,13 @@ import {
   F_TS,
   F_V6,
   F_WSCALE,
+  FILTER,
   FLAGS,
   HOPS,
   HOPS_PRIORITY,
   IRS,
   ISS,
+  L_FILTER,
   L_MIN_HOPS,
   L_UNACCEPTED,
   LISTEN,
@@ -78,6 +81,8 @@ export class Listener {
   private most: number;
   /** Half-open connections. */
   halfOpen = 0;
+  /** Its socket filter, 0 for none: see filter.ts. */
+  filter: number;
   private readonly queue: Int32Array;
   private readonly w: Int32Array;
   private head = 0;
@@ -93,8 +98,8 @@ export class Listener {
     this.any = isAny(t.w, c + LOCAL, this.v6);
     this.v6only = v6only;
     this.w = t.w;
+    this.filter = t.w[c + FILTER];
     this.most = backlog;
-    this.w[c + ACCEPT_BACKLOG] = backlog;
     this.queue = new Int32Array(t.config.acceptBacklogMax + 1);
   }
 
@@ -126,6 +131,12 @@ export class Listener {
     this.tell();
   }
 
+  /** Its record is a listener's from now on. */
+  begin(): void {
+    this.w[this.c + ACCEPT_BACKLOG] = this.most;
+    this.tell();
+  }
+
   /** Brings the record up to date, which other threads read. */
   private tell(): void {
     this.w[this.c + ACCEPT_QUEUE] = this.waiting + this.handed_;
@@ -148,7 +159,7 @@ function isAny(w: Int32Array, at: number, v6: boolean): boolean {
 }
 
 /** The listener of the tag in a record's LISTENER, or null: it has closed. */
-function listenerOf(t: Tcp, c: number): Listener | null {
+export function listenerOf(t: Tcp, c: number): Listener | null {
   const tag = t.w[c + LISTENER];
   if (tag < 0) return null;
   const listener = t.listeners[tag & 0xffff] ?? null;
@@ -176,6 +187,8 @@ export function startListening(t: Tcp, c: number, backlog: number, v6only: boole
   if (result < 0) return result;
   w[c + STATE] = LISTEN;
   w[c + LISTENER] = tag;
+  w[c + LOCKS] &= ~L_FILTER;
+  listener.begin();
   t.listeners[number] = listener;
   return 0;
 }
@@ -192,6 +205,7 @@ export function stopListening(t: Tcp, c: number): void {
     if (t.w[child + STATE] !== CLOSED) abort(t, child, 0);
     release(t, child);
   }
+  noteFilter(t.w, c, listener.filter);
 }
 
 /** The segment in hand belongs to no connection; the scratch record has its addresses (RFC 9293, sections 3.10.7.1 and 2). */
@@ -200,18 +214,24 @@ export function noConnection(t: Tcp): void {
   // RFC 9293, MUST-57 and MUST-63: nobody's address, or everybody's.
   if (!isUnicast(t.w, scratch + LOCAL, t.segV6) || !isUnicast(t.w, scratch + REMOTE, t.segV6)) return;
   const listener = t.chooser.find(t, scratch);
-  if (listener !== null && (t.w[listener.c + LOCKS] & L_MIN_HOPS) !== 0 && cameTooFar(t, listener.c, t.segHops)) return;
   if ((t.segFlags & (TCP_ACK | TCP_RST)) !== 0) {
     const opens = listener !== null && (t.segFlags & (TCP_SYN | TCP_RST)) === 0;
     if ((opens && cookieAcked(t, listener)) || t.elsewhere()) return;
-    answerReset(t, scratch);
+    if (listener === null || listenerLetsIn(t, listener)) answerReset(t, scratch);
     return;
   }
   if (listener === null) {
     if (!t.elsewhere()) answerReset(t, scratch);
     return;
   }
+  if (!listenerLetsIn(t, listener)) return;
   if ((t.segFlags & (TCP_SYN | TCP_FIN)) === TCP_SYN) synArrives(t, listener, 0);
+}
+
+/** Whether a listener lets in the segment in hand, which is of no connection anywhere. */
+function listenerLetsIn(t: Tcp, listener: Listener): boolean {
+  if ((t.w[listener.c + LOCKS] & L_MIN_HOPS) !== 0 && cameTooFar(t, listener.c, t.segHops)) return false;
+  return passesListener(t, listener);
 }
 
 /** Whether the segment in hand, whose TTL or hop limit is `hops`, is below what record `c` asks for, which has L_MIN_HOPS; counts it. */
@@ -298,7 +318,8 @@ function inherit(t: Tcp, c: number, listener: Listener, flags: number): void {
   w[c + HOPS] &= ~HOPS_PRIORITY;
   // A record that is still in the ring of events stays there: FLAGS keeps that bit.
   w[c + FLAGS] |= flags | F_PASSIVE | (w[listener.c + FLAGS] & INHERITED_FLAGS);
-  w[c + LOCKS] = L_UNACCEPTED | (w[listener.c + LOCKS] & INHERITED_LOCKS);
+  // Until it opens the listener's filter sees what comes.
+  w[c + LOCKS] = L_UNACCEPTED | L_FILTER | (w[listener.c + LOCKS] & INHERITED_LOCKS);
   w[c + LISTENER] = listener.tag;
   // The SYN.
   w[c + SEGS_IN] = 1;
@@ -318,6 +339,7 @@ function cookieAcked(t: Tcp, listener: Listener): boolean {
     return false;
   }
   t.counters[N.SyncookiesRecv]++;
+  if (!listenerLetsIn(t, listener)) return true;
   if (listener.full) {
     t.counters[N.ListenOverflows]++;
     return true;
@@ -374,6 +396,7 @@ export function queueAccept(t: Tcp, c: number): void {
   const listener = listenerOf(t, c);
   if (listener === null) return;
   listener.halfOpen--;
+  inheritFilter(t, c, listener.filter);
   listener.put(c);
   t.event(listener.c, EV_ACCEPT);
 }
@@ -398,5 +421,5 @@ export function hasListener(t: Tcp): boolean {
 /** … with the sequence number that the old connection leaves to the new. */
 export function reopen(t: Tcp, iss: number): void {
   const listener = t.chooser.find(t, t.scratch);
-  if (listener !== null) synArrives(t, listener, iss);
+  if (listener !== null && passesListener(t, listener)) synArrives(t, listener, iss);
 }

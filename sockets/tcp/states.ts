@@ -3,6 +3,7 @@ import { ERRNO } from "af-xdp-bindings";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { sendReset } from "./emit.ts";
+import { setFilter } from "./filter.ts";
 import { halfOpenDone } from "./listen.ts";
 import { pruneLast } from "./reassembly.ts";
 import { stopRetx } from "./retransmit-timer.ts";
@@ -134,6 +135,8 @@ export function enterTimeWait(t: Tcp, c: number): void {
   if ((w[c + FLAGS] & F_ORPHAN) !== 0) {
     dropUnread(t, c);
     t.orphans--;
+    // It would see nothing more.
+    setFilter(t, c, 0);
   } else t.event(c, EV_HANGUP | EV_CLOSED);
   t.setTimer(c, TIMER_KEEP, t.config.timeWaitMs * 1000);
 }

@@ -303,6 +303,9 @@ export const OWNER = 171;
 /** Of a listener: connections to be accepted, and how many may wait. */
 export const ACCEPT_QUEUE = 172;
 export const ACCEPT_BACKLOG = 173;
+/** Of any other: its socket filter, 0 for none (filter.ts), and segments that this has dropped. */
+export const FILTER = 172;
+export const FILTER_DROPS = 173;
 /** Since when segments are smaller because large ones seem to be lost, while L_BLACK_HOLE. */
 export const BLACK_HOLE_MS = 174;
 /** The MSS option that we send. */
@@ -384,6 +387,8 @@ export const L_BLACK_HOLE = 16;
 export const L_UNACCEPTED = 32;
 /** Segments that have come too far are dropped: MIN_HOPS. */
 export const L_MIN_HOPS = 64;
+/** A filter sees its segments: FILTER, or of a half-open connection that of its listener, if this has one by then. */
+export const L_FILTER = 128;
 
 /** Bits of ACK. */
 export const ACK_SCHEDULED = 1;

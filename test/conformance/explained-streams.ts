@@ -147,6 +147,14 @@ export const EXPLAINED_STREAMS: readonly Explanation[] = [
   },
   {
     sides: SIDES,
+    scenario: /reads gso_segs of its context$/,
+    kernel: / = (0 01000000|1 02) ?$/,
+    ours: / = (0 00000000|-EAGAIN)$/,
+    ofScenario: true,
+    reason: "gso_segs of a segment over veth is its sender's: a packet of a NIC, or of AF_XDP, has none",
+  },
+  {
+    sides: SIDES,
     scenario: /(connect|connect twice|TIME_WAIT: while the listener is there|both families: .*)$/,
     kernel: /(getsockname|getpeername|accept)\(.*\) = 0.* from \S+:p\d+ /,
     ours: /(getsockname|getpeername|accept)\(.*\) = 0.* from \S+:p\d+ /,

@@ -1,4 +1,5 @@
 /** Plays scenarios on the kernel's sockets and on another side, and compares. */
+import type { LoadedProgram, ProgramSource } from "../../sockets/bpf/objects.ts";
 import type { SocketCalls } from "../../sockets/calls/socket-calls.ts";
 import { type Difference, differences } from "./compare.ts";
 import type { Explanation } from "./explained.ts";
@@ -12,6 +13,8 @@ export interface Side {
   readonly calls: SocketCalls;
   readonly peer: SocketCalls | null;
   readonly places: Places;
+  /** Loads an extended BPF program for sockets of the host under test. */
+  load(source: ProgramSource): LoadedProgram;
   /** Takes away the name of a socket of AF_UNIX. Returns 0 or a number that tells the errno. */
   unlink(path: string): number;
   /** Waits until what scenarios have sent has arrived: the next one's sockets have the same ports. */
@@ -27,6 +30,8 @@ export interface Stage {
   /** The same calls without a trace: for waiting, which differs in how often it looks. */
   readonly untraced: { readonly calls: SocketCalls; readonly peer: SocketCalls };
   unlink(path: string): number;
+  /** Loads an extended program, of struct bpf_insn: options take its handle. */
+  load(type: ProgramSource["type"], instructions: Uint8Array): LoadedProgram;
 }
 
 export interface Playable {
@@ -104,6 +109,11 @@ export function traceOf(scenario: Playable, side: Side): Trace {
     trace,
     untraced: { calls: side.calls, peer },
     unlink: (path) => side.unlink(path),
+    load(type, instructions) {
+      const program = side.load({ type, instructions });
+      trace.programs.add(program.handle);
+      return program;
+    },
   });
   return trace;
 }

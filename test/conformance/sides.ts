@@ -4,6 +4,7 @@ import { unlinkSync, writeFileSync } from "node:fs";
 import type { EngineOptions } from "../../engine/config.ts";
 import { Engine } from "../../engine/engine.ts";
 import { createMemoryWire, type Side as End } from "../../queues/memory.ts";
+import { BpfObjects, type LoadedProgram, type ProgramSource } from "../../sockets/bpf/objects.ts";
 import { AF_INET, AF_INET6, AF_UNIX, MSG_DONTWAIT, POLLIN, SOCK_DGRAM } from "../../sockets/calls/constants.ts";
 import { KernelWatch } from "../../sockets/calls/events/kernel-watch.ts";
 import { raisePipe } from "../../sockets/calls/events/signals.ts";
@@ -41,6 +42,9 @@ const placesOf = (own: Pick<Host, "ipv4" | "ipv6">, peer: Pick<Host, "ipv4" | "i
 
 const ANY = { ipv4: ip("0.0.0.0"), ipv6: ip("::") };
 const NOWHERE = placesOf(ANY, ANY);
+
+/** bpf(2). */
+const loadInKernel = (source: ProgramSource): LoadedProgram => new BpfObjects(null).load(source);
 
 /** unlink(2) of the name of a socket in the file system: 0 or an errno. */
 function unlinkInode(path: string): number {
@@ -126,6 +130,7 @@ export function kernelSide(): OpenSide {
     peer: new KernelCalls((body) => pair.b.ns.run(body)),
     places: placesOf(pair.a, pair.b),
     unlink: unlinkInode,
+    load: loadInKernel,
     async close() {
       pair.close();
     },
@@ -140,6 +145,7 @@ export function kernelHere(): OpenSide {
     peer: null,
     places: NOWHERE,
     unlink: unlinkInode,
+    load: loadInKernel,
     async close() {},
   };
 }
@@ -155,6 +161,7 @@ export function kernelFilesSide(): OpenSide {
     peer: null,
     places: NOWHERE,
     unlink: unlinkInode,
+    load: loadInKernel,
     async close() {
       process.exit();
     },
@@ -171,6 +178,7 @@ export function processSide(): OpenSide {
     peer: null,
     places: NOWHERE,
     unlink: (path) => family.unlink(path),
+    load: loadInKernel,
     async close() {
       process.exit();
     },
@@ -196,6 +204,7 @@ async function besideKernel(options: (host: Host) => EngineOptions): Promise<Ope
     ...parties,
     settle: settling(parties),
     unlink: unlinkInode,
+    load: (source) => engine.bpf.load(source),
     async close() {
       await engine.close();
       pair.close();
@@ -223,6 +232,7 @@ export async function memorySide(): Promise<OpenSide> {
     ...parties,
     settle: settling(parties, FRAGMENTED_BYTES),
     unlink: unlinkInode,
+    load: (source) => a.bpf.load(source),
     async close() {
       await a.close();
       await b.close();

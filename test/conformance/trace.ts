@@ -29,6 +29,8 @@ export class Trace {
   readonly lines: string[] = [];
   /** Items of the page that were touched: calls, options, requests, events. */
   readonly items = new Set<string>();
+  /** Handles of BPF programs that were loaded. */
+  readonly programs = new Set<number>();
   private readonly names = new Map<string, string>();
   private readonly counts = new Map<string, number>();
 

@@ -5,8 +5,10 @@ import type { EpollEvent, PollEntry, SocketCalls } from "../../sockets/calls/soc
 import {
   IP_PROTOCOL,
   IPPROTO_IP,
+  SO_ATTACH_BPF,
   SO_ATTACH_FILTER,
   SO_ATTACH_REUSEPORT_CBPF,
+  SO_ATTACH_REUSEPORT_EBPF,
   SO_COOKIE,
   SO_INCOMING_CPU,
   SO_INCOMING_NAPI_ID,
@@ -237,8 +239,12 @@ export class TracedCalls implements SocketCalls {
     return this.on("epoll_wait", epoll, `${events.length}`, result, ` ${got.join(", ")}`);
   }
 
-  /** Of a struct sock_fprog all but the address. */
+  /** Of a struct sock_fprog all but the address, of a loaded program that it is one. */
   private valueText(level: number, name: number, value: Uint8Array): string {
+    if (level === SOL_SOCKET && (name === SO_ATTACH_BPF || name === SO_ATTACH_REUSEPORT_EBPF) && value.length === 4) {
+      const handle = new DataView(value.buffer, value.byteOffset).getInt32(0, true);
+      if (this.trace.programs.has(handle)) return "an extended program";
+    }
     const program = level === SOL_SOCKET && (name === SO_ATTACH_FILTER || name === SO_ATTACH_REUSEPORT_CBPF);
     if (!program || value.length < 16) return this.trace.bytes(value);
     return `${value[0] | (value[1] << 8)} instructions${value.subarray(8).some((byte) => byte !== 0) ? "" : " nowhere"}`;

@@ -6,6 +6,7 @@ import { ERRNO } from "af-xdp-bindings";
 import { Root } from "../../engine/http/root.ts";
 import { FileServer, HTTP_LIMITS } from "../../engine/http/server.ts";
 import { HttpCounts } from "../../engine/http/statuses.ts";
+import type { Shared } from "../../sockets/shared.ts";
 import type { TcpEnd } from "../../sockets/stream/tcp-end.ts";
 import { TcpSocket } from "../../sockets/stream/tcp-socket.ts";
 
@@ -32,6 +33,12 @@ class FakeEnd implements TcpEnd {
   queued = (): number => 0;
   state = (): number => 1;
   word = (): number => 0;
+  filterOf = (): number => 0;
+  setFilter = (): void => {};
+
+  get shared(): Shared {
+    throw new Error("there is no engine");
+  }
 
   write(_socket: TcpSocket, bytes: Uint8Array, offset: number, length: number): number {
     if (this.closed || this.shut) throw new Error("written after the end");

@@ -82,6 +82,7 @@ export class HandDriven {
         tcp: this.lcore,
         ringTo: () => this.toThread[0],
         frameSpent: (_thread, frame) => void this.loans.push(frame),
+        discardFilter: () => {},
         coreOf: (record) => this.cores.get(record) ?? -1,
         connectCore: (id, _record, address, port) => {
           bind(this.lcore, id, OURS, 0);
@@ -103,6 +104,7 @@ export class HandDriven {
       hasLoans: () => this.loans.length > 0,
       returnFrame: (_lcore, frame) => void this.loans.push(frame),
       flushSoon: () => {},
+      sendNow: () => {},
       retain: () => {},
       watch: () => {},
       closeRecord: () => {},

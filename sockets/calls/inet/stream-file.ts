@@ -30,6 +30,7 @@ import { type AddressBuffer, gather, type Message, putAddress } from "../message
 import type { Gathered } from "../reception.ts";
 import { addressOfWords } from "./address.ts";
 import { checkControls } from "./controls.ts";
+import { StreamFilter } from "./stream-filter.ts";
 import { StreamOptions, type StreamOwner } from "./stream-options.ts";
 import { RESET_BY_LEAVING, StreamPast } from "./stream-past.ts";
 import { receiveStream, receiveUrgent } from "./stream-receive.ts";
@@ -65,6 +66,7 @@ export class InetStreamFile extends File implements StreamOwner {
   private readonly handlers: TcpHandlers = { changed: (socket, events) => this.changed(socket, events) };
   private listener: TcpListener | null = null;
   private readonly record: StreamRecord;
+  readonly place: StreamFilter;
   private phase = UNCONNECTED;
   /** The socket has been a connection, or has tried. */
   hasLived = false;
@@ -85,6 +87,7 @@ export class InetStreamFile extends File implements StreamOwner {
     socket.handlers = this.handlers;
     this.options = new StreamOptions(this, from?.options ?? null);
     this.record = new StreamRecord(endpoint, family, this.options);
+    this.place = new StreamFilter(this, this.record, endpoint.table);
     if (from === null) return;
     this.phase = CONNECTED;
     this.hasLived = true;
@@ -228,6 +231,10 @@ export class InetStreamFile extends File implements StreamOwner {
   }
 
   /** A connection cannot be moved to an interface that the engine does not serve. */
+  get filterDrops(): number {
+    return this.place.drops;
+  }
+
   bindDevice(index: number): number {
     const record = this.needRecord();
     if (record < 0) return record;
@@ -409,11 +416,13 @@ export class InetStreamFile extends File implements StreamOwner {
   private renew(): void {
     this.past.port = this.word(tcb.PORTS) >>> 16;
     this.socket.record = -1;
+    const filter = this.place.keep();
     this.socket.abort();
     this.endpoint.sendNow();
     this.phase = UNCONNECTED;
     this.hasLived = false;
     const next = this.opener.open(this.family === AF_INET6, this.handlers);
+    this.place.moveTo(next, filter);
     if (next === null) return;
     this.socket = next;
     this.options.replay();
@@ -437,12 +446,15 @@ export class InetStreamFile extends File implements StreamOwner {
     });
     listener.onAcceptable = () => this.queue.wake(READABLE);
     this.storeOptions();
+    this.place.beginListening();
     // What comes before listen() returns must find whom it is for.
     opener.register(listener);
     endpoint.retain(1);
     const result = listenTcpRecord(endpoint, record, backlog);
-    if (result < 0) listener.close();
-    else this.listener = listener;
+    if (result < 0) {
+      this.place.endListening();
+      listener.close();
+    } else this.listener = listener;
     return result;
   }
 
@@ -451,6 +463,7 @@ export class InetStreamFile extends File implements StreamOwner {
     if (listener === null) return;
     this.listener = null;
     unlistenTcpRecord(this.endpoint, this.record.id);
+    this.place.endListening();
     listener.close();
     this.endpoint.sendNow();
   }

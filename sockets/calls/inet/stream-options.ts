@@ -1,5 +1,6 @@
 /** The options of one TCP socket: values that the file keeps, and what the connection has to know of them. */
 import { ERRNO } from "af-xdp-bindings";
+import type { FilterPlace } from "../../bpf/attach.ts";
 import type { Endpoint } from "../../endpoint.ts";
 import {
   IPPROTO_IP,
@@ -69,6 +70,8 @@ export interface StreamOwner {
   /** Options of a listener have changed, which its connections begin with. */
   optionsChanged(): void;
   bindDevice(index: number): number;
+  readonly place: FilterPlace;
+  readonly filterDrops: number;
   tcpInfo(): Uint8Array;
   peerName(): Uint8Array | null;
 }
@@ -179,6 +182,14 @@ export class StreamOptions implements StreamTarget {
 
   bindDevice(index: number): number {
     return this.owner.bindDevice(index);
+  }
+
+  get place(): FilterPlace {
+    return this.owner.place;
+  }
+
+  get filterDrops(): number {
+    return this.owner.filterDrops;
   }
 
   tcpInfo(): Uint8Array {

@@ -1,5 +1,6 @@
 /** The place of a stream socket in the socket table: it gets one when it needs a port of its own, or a group. */
 import { sys } from "af-xdp-bindings";
+import { recordPlace } from "../../bpf/attach.ts";
 import type { Endpoint } from "../../endpoint.ts";
 import * as numbers from "../../options.ts";
 import { closeTcpRecord, openTcpRecord } from "../../stream/tcp-record.ts";
@@ -79,6 +80,18 @@ export class StreamRecord {
     });
     endpoint.tableChanged();
     return result;
+  }
+
+  /** Its filter, slot + 1, 0 for none: the record has a use of its own. */
+  setFilter(filter: number): void {
+    const { endpoint, id } = this;
+    const t = endpoint.table;
+    if (t.get(id, table.FILTER) === filter) return;
+    t.mutex.hold(() => {
+      if (filter !== 0) t.bpf.hold(filter - 1);
+      recordPlace(t, id).put(filter);
+    });
+    endpoint.tableChanged();
   }
 
   isElsewhere(device: number): boolean {

@@ -67,7 +67,7 @@ import { getInt, type InetScenario, setInt, text, until } from "./tools.ts";
 
 /** Those whose values are descriptors, pointers, or interfaces by name. */
 const SET_APART: Readonly<Record<number, ReadonlySet<number>>> = {
-  [SOL_SOCKET]: new Set([26, 27, 50, 51, 52, 68, 77, SO_BINDTODEVICE, SO_BINDTOIFINDEX]),
+  [SOL_SOCKET]: new Set([68, 77, SO_BINDTODEVICE, SO_BINDTOIFINDEX]),
   // TCP_REPAIR and its kin: they take a connection apart.
   [SOL_TCP]: new Set([19, 20, 21, 22, 29]),
   [IPPROTO_IP]: new Set([35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48]),
