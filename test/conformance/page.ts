@@ -57,7 +57,7 @@ export const PAGE: readonly PageSection[] = [
     title: "Options",
     items: [
       ...plain("SO_ACCEPTCONN"),
-      { item: "SO_ATTACH_FILTER", tests: ["test/options/filter-options.test.ts"] },
+      { item: "SO_ATTACH_FILTER", tests: ["test/options/filter-options.test.ts", "test/stream/filter.test.ts"] },
       { item: "SO_ATTACH_BPF", tests: ["test/options/filter-options.test.ts"] },
       { item: "SO_ATTACH_REUSEPORT_CBPF", tests: ["test/options/filter-options.test.ts"] },
       { item: "SO_ATTACH_REUSEPORT_EBPF", tests: ["test/options/filter-options.test.ts"] },
