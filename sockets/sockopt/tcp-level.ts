@@ -154,8 +154,12 @@ export const TCP_LEVEL: readonly StreamOption[] = [
     "TCP_MD5SIG_EXT",
     whole(ERRNO.EINVAL, () => -ERRNO.ENOPROTOOPT),
   ),
-  // Retransmissions of thin streams: whoever sets it is told that nothing does it.
-  tcp(numbers.TCP_THIN_LINEAR_TIMEOUTS, "TCP_THIN_LINEAR_TIMEOUTS", asInitial({ check: range(0, 1) })),
+  tcp(
+    numbers.TCP_THIN_LINEAR_TIMEOUTS,
+    "TCP_THIN_LINEAR_TIMEOUTS",
+    number({ check: range(0, 1) }),
+    toCore(OPTIONS.TCP_THIN_LINEAR_TIMEOUTS),
+  ),
   // Without effect in the kernel, too.
   tcp(numbers.TCP_THIN_DUPACK, "TCP_THIN_DUPACK", number({ check: range(0, 1), normal: () => 0 })),
   tcp(

@@ -16,6 +16,7 @@ import {
   L_MIN_HOPS,
   L_RCVBUF,
   L_SNDBUF,
+  L_THIN,
   LINGER_MS,
   LINGER2_MS,
   MARK,
@@ -38,4 +39,4 @@ export const INHERITED = [
 ] as const;
 /** Of FLAGS and of LOCKS. */
 export const INHERITED_FLAGS = F_NODELAY | F_KEEPALIVE | F_OOBINLINE | F_LINGER | F_NO_PMTUD | F_PINGPONG;
-export const INHERITED_LOCKS = L_RCVBUF | L_SNDBUF | L_CLAMP | L_MIN_HOPS;
+export const INHERITED_LOCKS = L_RCVBUF | L_SNDBUF | L_CLAMP | L_MIN_HOPS | L_THIN;

@@ -69,6 +69,11 @@ function estimate(t: Tcp, c: number, sample: number): void {
 /** RTO of the estimate as it is, without the doublings of timeouts. */
 function setRto(t: Tcp, c: number): void {
   const { w } = t;
-  if (w[c + SRTT_US] === 0) return;
-  w[c + RTO_US] = Math.min((w[c + SRTT_US] >> 3) + w[c + RTTVAR_US], t.config.rtoMaxMs * 1000);
+  if (w[c + SRTT_US] !== 0) w[c + RTO_US] = estimatedRto(t, c);
+}
+
+/** What round trips say that the RTO is, microseconds, within its bounds. */
+export function estimatedRto({ w, config }: Tcp, c: number): number {
+  const us = (w[c + SRTT_US] >> 3) + w[c + RTTVAR_US];
+  return Math.min(Math.max(us, config.rtoMinMs * 1000), config.rtoMaxMs * 1000);
 }

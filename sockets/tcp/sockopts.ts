@@ -37,6 +37,7 @@ import {
   L_MIN_HOPS,
   L_RCVBUF,
   L_SNDBUF,
+  L_THIN,
   LINGER_MS,
   LINGER2_MS,
   LISTEN,
@@ -76,6 +77,7 @@ export const OPTIONS = {
   TCP_WINDOW_CLAMP: 10,
   TCP_QUICKACK: 12,
   TCP_CONGESTION: 13,
+  TCP_THIN_LINEAR_TIMEOUTS: 16,
   TCP_USER_TIMEOUT: 18,
   TCP_NOTSENT_LOWAT: 25,
   /** Bytes to be read (SIOCINQ); only to be asked for. */
@@ -184,6 +186,10 @@ function setTcp(t: Tcp, c: number, option: number, value: number): number {
       if (CONGESTION_NAMES[value] === undefined) return -ERRNO.ENOENT;
       w[c + CONGESTION] = value;
       initControl(t, c);
+      return 0;
+    case OPTIONS.TCP_THIN_LINEAR_TIMEOUTS:
+      if (!within(value, 0, 1)) return bad;
+      w[c + LOCKS] = value === 0 ? w[c + LOCKS] & ~L_THIN : w[c + LOCKS] | L_THIN;
       return 0;
     case OPTIONS.TCP_USER_TIMEOUT:
       if (value < 0) return bad;
@@ -338,6 +344,8 @@ export function getOption(t: Pick<Tcp, "w" | "config">, id: number, option: numb
       return 1 - has(F_PINGPONG);
     case OPTIONS.TCP_CONGESTION:
       return w[c + CONGESTION];
+    case OPTIONS.TCP_THIN_LINEAR_TIMEOUTS:
+      return (w[c + LOCKS] & L_THIN) !== 0 ? 1 : 0;
     case OPTIONS.TCP_USER_TIMEOUT:
       return w[c + USER_TIMEOUT_MS];
     case OPTIONS.TCP_NOTSENT_LOWAT:

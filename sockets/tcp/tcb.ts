@@ -389,6 +389,8 @@ export const L_UNACCEPTED = 32;
 export const L_MIN_HOPS = 64;
 /** A filter sees its segments: FILTER, or of a half-open connection that of its listener, if this has one by then. */
 export const L_FILTER = 128;
+/** TCP_THIN_LINEAR_TIMEOUTS. */
+export const L_THIN = 256;
 
 /** Bits of ACK. */
 export const ACK_SCHEDULED = 1;

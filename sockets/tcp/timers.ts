@@ -1,6 +1,7 @@
 /** Timers that are due: retransmission (RFC 6298, section 5), probes, delayed acknowledgments, keepalive, waits, pacing. */
 import { ERRNO } from "af-xdp-bindings";
 import { ackTimer } from "./ack-policy.ts";
+import { SSTHRESH_MAX } from "./congestion/window.ts";
 import type { Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { inFlight } from "./emit.ts";
@@ -22,11 +23,13 @@ import {
   stopRetx,
   timedOut,
 } from "./retransmit-timer.ts";
+import { estimatedRto } from "./rtt.ts";
 import { abort, finish } from "./states.ts";
 import {
   BACKOFF,
   DEFER_COUNT,
   ERROR,
+  ESTABLISHED,
   F_ACKED,
   F_FIN_SENT,
   F_ORPHAN,
@@ -36,6 +39,7 @@ import {
   FLAGS,
   FREE,
   L_ECN_SYN,
+  L_THIN,
   LOCKS,
   PACKETS_OUT,
   PENDING,
@@ -51,6 +55,7 @@ import {
   RTO_US,
   SEG_HEAD,
   SND_NXT,
+  SSTHRESH,
   STATE,
   SYN_COUNT,
   SYN_RECEIVED,
@@ -65,6 +70,10 @@ import {
   USER_TIMEOUT_MS,
   WRITE_SEQ,
 } from "./tcb.ts";
+
+/** A stream with fewer segments in flight is thin; so many of its timeouts do not double (TCP_THIN_LINEAR_RETRIES). */
+const THIN_SEGMENTS = 4;
+const THIN_LINEAR_RETRIES = 6;
 
 /** Fires what is due at the time that begin() has brought. Returns how many timers there were. */
 export function runTimers(t: Tcp): number {
@@ -158,8 +167,14 @@ function retransmitTimer(t: Tcp, c: number): void {
     startRetransmit(t, c, Math.min(w[c + RTO_US], RESOURCE_PROBE_US));
     return;
   }
-  w[c + RTO_US] = Math.min(w[c + RTO_US] * 2, config.rtoMaxMs * 1000);
+  w[c + RTO_US] = isLinear(w, c) ? estimatedRto(t, c) : Math.min(w[c + RTO_US] * 2, config.rtoMaxMs * 1000);
   startRetransmit(t, c, clampToUserTimeout(t, c, w[c + RTO_US], w[c + RETRANS_STAMP_MS]));
+}
+
+/** Whether a timeout does not double the next one: TCP_THIN_LINEAR_TIMEOUTS, of a stream that is thin (tcp_stream_is_thin). */
+function isLinear(w: Int32Array, c: number): boolean {
+  if ((w[c + LOCKS] & L_THIN) === 0 || w[c + STATE] !== ESTABLISHED) return false;
+  return w[c + PACKETS_OUT] < THIN_SEGMENTS && w[c + SSTHRESH] < SSTHRESH_MAX && w[c + RETRIES] <= THIN_LINEAR_RETRIES;
 }
 
 /** When what has now timed out was sent, ms, never 0. */

@@ -44,7 +44,6 @@ export const EXPLAINED_STREAMS: readonly Explanation[] = [
   ),
   ...refused("TCP_SAVE_SYN", "TCP_SAVE_SYN: the headers of a SYN are not kept"),
   ...refused("TCP_TX_DELAY", "TCP_TX_DELAY: delays are emulated by tc-netem(8)"),
-  ...refused("TCP_THIN_LINEAR_TIMEOUTS", "TCP_THIN_LINEAR_TIMEOUTS: timeouts always back off, as RFC 6298 has them"),
   ...refused("IP_OPTIONS", "IP_OPTIONS of TCP: no segment has options of IP"),
   ...refused(
     "IP_RECVERR|IPV6_RECVERR",

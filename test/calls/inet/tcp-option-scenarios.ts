@@ -58,6 +58,7 @@ import {
   TCP_QUICKACK,
   TCP_SYNCNT,
   TCP_THIN_DUPACK,
+  TCP_THIN_LINEAR_TIMEOUTS,
   TCP_USER_TIMEOUT,
   TCP_WINDOW_CLAMP,
 } from "../../../sockets/options.ts";
@@ -154,6 +155,7 @@ const UNUSUAL: readonly (readonly [level: number, name: number, value: Uint8Arra
   [SOL_TCP, TCP_WINDOW_CLAMP, bytesOf([20_000])],
   [SOL_TCP, TCP_QUICKACK, bytesOf([0])],
   [SOL_TCP, TCP_CONGESTION, text("reno")],
+  [SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, bytesOf([1])],
   [SOL_TCP, TCP_THIN_DUPACK, bytesOf([1])],
   [SOL_TCP, TCP_USER_TIMEOUT, bytesOf([9000])],
   [SOL_TCP, TCP_NOTSENT_LOWAT, bytesOf([7000])],
