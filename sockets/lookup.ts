@@ -30,6 +30,7 @@ import {
   IPPROTO_UDP,
   LOCAL,
   LOCAL_PORT,
+  NO_RECORD,
   PROTOCOL,
   REMOTE,
   REMOTE_PORT,
@@ -87,6 +88,8 @@ export class Lookup {
   /** BPF programs of sockets and groups, as this lcore runs them. */
   readonly programs: Programs;
   private readonly choice: GroupChoice;
+  /** SocketTable.touch() was called since somebody has seen to it. */
+  touched = false;
   /** TCP sockets that listen. */
   readonly listeners: Listeners;
   /** Hears which sockets have a filter, and which no longer. */
@@ -167,7 +170,11 @@ export class Lookup {
     const { table } = this;
     table.mutex.hold(() => {
       const until = table.version();
-      if (!table.replay(this.seen, until, (id) => this.apply(id))) this.rescan(until);
+      const isWhole = table.replay(this.seen, until, (id) => {
+        if (id === NO_RECORD) this.touched = true;
+        else this.apply(id);
+      });
+      if (!isWhole) this.rescan(until);
       this.seen = until;
       table.bpf.markSeen(this.lcore, until);
     });
@@ -364,6 +371,7 @@ export class Lookup {
   // ---- cold: following the socket table ----
 
   private rescan(until: number): void {
+    this.touched = true;
     const { table } = this;
     for (let id = 0; id < table.highWater; id++) this.apply(id);
     this.seen = until;

@@ -156,14 +156,10 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
     this.streams = new LcoreStreams(this, parts, lookup, this.lender, this.toThread, tcp);
   }
 
-  /** The socket table has changed since the rings were looked at: see SocketTable.touch(). */
-  private ringsDue = false;
-
   /** Brings lookup tables and routes up to date: called once a turn, a few loads when nothing has changed. */
   control(): void {
     if (this.lookup.isStale()) {
       this.lookup.sync();
-      this.ringsDue = true;
       this.counters[C.TableSyncs]++;
     }
     if (this.fib.isStale()) {
@@ -177,7 +173,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
   input(portNumber: number, burst: Burst): void {
     // What was attached before a frame was sent holds for it, though the turn began before.
     if (this.lookup.isStale()) this.control();
-    if (this.ringsDue) this.poll();
+    if (this.lookup.touched) this.poll();
     this.handling = true;
     this.streams.tcp?.warm(burst);
     this.in.burst(portNumber, burst);
@@ -469,7 +465,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
     // A handler that receives from another socket comes back here: its datagram, and the message at hand, must stay.
     if (this.handling) return 0;
     this.handling = true;
-    this.ringsDue = false;
+    this.lookup.touched = false;
     let handled = 0;
     const { fromThread } = this;
     this.active = this.shared.mesh.activeThreads();

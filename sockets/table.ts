@@ -70,7 +70,7 @@ const MULTICAST_DEFAULT = 0x0301_0301;
 /** Changes remembered; an lcore further behind rescans. */
 const LOG_SLOTS = 4096;
 /** In the log: of no record. */
-const NO_RECORD = -1;
+export const NO_RECORD = -1;
 const TCP_PORTS = 65536;
 const PORT_HEADS = 65536 + TCP_PORTS; // ports for UDP, then for TCP
 
@@ -400,7 +400,7 @@ export class SocketTable {
     Atomics.store(control, C_VERSION, (version + 1) | 0);
   }
 
-  /** Has lcores look into their rings before they take another frame: what was posted before this call holds for it. Mutex held. */
+  /** Has lcores look into their rings before they take another frame: what was posted before holds for it. Mutex held. */
   touch(): void {
     const { control } = this;
     const version = control[C_VERSION] as number;
@@ -447,14 +447,13 @@ export class SocketTable {
   }
 
   /**
-   * Calls `visit(id)` for each change after `seen` (repeats possible). Returns false when the log no longer reaches
+   * Calls `visit(id)` for each change after `seen` (repeats possible), with NO_RECORD for touch(). Returns false when the log no longer reaches
    * back that far: the caller must rescan ids 0..highWater instead.
    */
   replay(seen: number, until: number, visit: (id: number) => void): boolean {
     if (((until - seen) | 0) > LOG_SLOTS / 2) return false;
     for (let version = seen; version !== until; version = (version + 1) | 0) {
-      const id = this.log[version & (LOG_SLOTS - 1)] as number;
-      if (id !== NO_RECORD) visit(id);
+      visit(this.log[version & (LOG_SLOTS - 1)] as number);
     }
     // Entries overwritten while we read would have been skipped: make sure the log did not lap us.
     return ((this.version() - seen) | 0) <= LOG_SLOTS;
