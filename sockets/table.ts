@@ -510,6 +510,17 @@ export class SocketTable {
     return Atomics.load(this.control, C_REPAIRS);
   }
 
+  /** A use more of a program that a TCP connection has, or is about to have: no record here names it. Mutex held. */
+  holdApart(program: number): void {
+    this.bpf.setApart(program - 1, 1);
+    this.bpf.hold(program - 1);
+  }
+
+  releaseApart(program: number): void {
+    this.bpf.setApart(program - 1, -1);
+    this.releaseProgram(program);
+  }
+
   private head(protocol: number, port: number): number {
     return port + (protocol === IPPROTO_TCP ? 65536 : 0);
   }

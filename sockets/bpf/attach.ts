@@ -230,7 +230,12 @@ function attachToRecord(table: SocketTable, id: number, choose: (place: FilterPl
 }
 
 function attachTo(place: FilterPlace, choose: () => number): number {
-  const filter = place.table.mutex.hold(choose);
+  const { bpf, mutex } = place.table;
+  const filter = mutex.hold(() => {
+    const chosen = choose();
+    if (chosen > 0) bpf.setApart(chosen - 1, 1);
+    return chosen;
+  });
   if (filter >= 0) place.put(filter);
   return Math.min(filter, 0);
 }

@@ -65,6 +65,8 @@ const NAME_LENGTH = 12;
 const NAME = 13;
 /** Whether a program has named it, which an lcore may run still. */
 const USED = 40;
+/** Of programs: how many of the uses are of no record of the socket table. */
+const APART = 41;
 const NAME_MAX = 15;
 
 const FREE = 0;
@@ -177,6 +179,11 @@ export class BpfStore {
     return 0;
   }
 
+  /** So many of a program's uses more are, or are not, of what is no record of the socket table: of TCP connections. Mutex held. */
+  setApart(slot: number, change: 1 | -1): void {
+    this.words[slotBase(slot) + APART] += change;
+  }
+
   /** One user more. */
   hold(slot: number): void {
     this.words[slotBase(slot) + REFERENCES]++;
@@ -262,12 +269,16 @@ export class BpfStore {
 
   /**
    * After the death of whoever was changing it: counts users anew, and gives up what has none. Mutex held.
-   * @param uses by sockets and groups, by slot
+   * @param uses by records and groups, by slot
    */
   repair(uses: ReadonlyMap<number, number>, version: number): void {
     const { words } = this;
     const counts = new Int32Array(SLOTS_MAX);
-    for (let slot = 0; slot < SLOTS_MAX; slot++) counts[slot] = (uses.get(slot) ?? 0) + words[slotBase(slot) + OPEN];
+    for (let slot = 0; slot < SLOTS_MAX; slot++) {
+      const base = slotBase(slot);
+      counts[slot] =
+        (uses.get(slot) ?? 0) + words[base + OPEN] + (words[base + KIND] === PROGRAM ? words[base + APART] : 0);
+    }
     for (let slot = 0; slot < SLOTS_MAX; slot++) {
       const base = slotBase(slot);
       if (words[base + KIND] !== PROGRAM) continue;

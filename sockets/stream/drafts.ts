@@ -32,7 +32,7 @@ class SilentSink implements TcpSink {
 /** A draft's filter sees nothing, and is held in the store by a use of the draft's own. */
 const held = (table: SocketTable): SegmentFilters => ({
   ...NO_FILTERS,
-  drop: (filter) => table.mutex.hold(() => table.releaseProgram(filter)),
+  drop: (filter) => table.mutex.hold(() => table.releaseApart(filter)),
 });
 
 export class Drafts {

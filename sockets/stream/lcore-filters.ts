@@ -80,7 +80,7 @@ export class LcoreFilters implements SegmentFilters {
     table.mutex.hold(() => {
       for (const slot of unsettled.splice(0)) {
         const needed = records[slot] > 0 ? 1 : 0;
-        for (; uses[slot] > needed; uses[slot]--) table.releaseProgram(slot + 1);
+        for (; uses[slot] > needed; uses[slot]--) table.releaseApart(slot + 1);
       }
     });
   }

@@ -100,7 +100,7 @@ export class LcoreListeners implements ListenerChooser {
   private loadFilter(filter: number, c: number): void {
     const { tcp } = this.owner;
     if (filterOf(tcp, c) === filter) return;
-    if (filter !== 0) this.table.bpf.hold(filter - 1);
+    if (filter !== 0) this.table.holdApart(filter);
     setFilter(tcp, c, filter);
   }
 

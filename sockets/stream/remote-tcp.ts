@@ -27,7 +27,6 @@ import {
   SHUT_WR,
 } from "../tcp/calls.ts";
 import type { Tcp } from "../tcp/core.ts";
-import { setFilter } from "../tcp/filter.ts";
 import { outstanding } from "../tcp/send-queue.ts";
 import { getOption, OPTIONS, setOption } from "../tcp/sockopts.ts";
 import {
@@ -48,7 +47,6 @@ import {
   STATE,
   SYN_SENT,
   TCB_WORDS,
-  URG_READ,
   URG_VALID,
   WRITE_SEQ,
 } from "../tcp/tcb.ts";
@@ -57,8 +55,10 @@ import { Drafts } from "./drafts.ts";
 import { Outbox } from "./outbox.ts";
 import { CONNECTING, DRAFT, OPEN, OVER, RemoteConnection } from "./remote-connection.ts";
 import { RemoteEvents } from "./remote-events.ts";
+import { RemoteFilters } from "./remote-filters.ts";
 import { RemoteListener } from "./remote-listener.ts";
 import { RemoteOptions } from "./remote-options.ts";
+import { nothingToRead, readUrgent } from "./remote-reads.ts";
 import { RemoteReturns } from "./remote-returns.ts";
 import { RemoteWriter } from "./remote-writer.ts";
 import type { TcpListener } from "./tcp-listener.ts";
@@ -127,6 +127,7 @@ export class RemoteTcp implements TcpOpener {
   private readonly listeners = new Map<number, RemoteListener>();
   private readonly events = new RemoteEvents((connection) => this.tookIn(connection));
   private readonly options: RemoteOptions;
+  private readonly filters: RemoteFilters;
   private readonly returns: RemoteReturns;
   private readonly writer: RemoteWriter;
   private nextLcore = 0;
@@ -144,6 +145,7 @@ export class RemoteTcp implements TcpOpener {
     this.byId = this.rings.map(() => []);
     this.bytes = host.shared.memories[0].bytes;
     this.options = new RemoteOptions(this.drafts, this.rings);
+    this.filters = new RemoteFilters(host, this.core);
     this.returns = new RemoteReturns(this.outbox, lcores);
     this.writer = new RemoteWriter(host, this.rings, this.outbox);
   }
@@ -229,7 +231,7 @@ export class RemoteTcp implements TcpOpener {
       connection.lcore = this.nextLcore;
       this.nextLcore = (this.nextLcore + 1) % this.lcores;
       const pairs = this.drafts.differences(connection.draft, v6);
-      if (connection.filter !== 0) pairs.push(FILTER, this.oneMore(connection.filter));
+      if (connection.filter !== 0) pairs.push(FILTER, this.filters.oneMore(connection.filter));
       this.prepare(connection.lcore, pairs);
       this.noteNames(connection, address, port);
     }
@@ -245,13 +247,6 @@ export class RemoteTcp implements TcpOpener {
     this.outbox.post(connection.lcore);
     this.host.flushSoon();
     return -ERRNO.EINPROGRESS;
-  }
-
-  /** A use more of a filter, to be given away. */
-  private oneMore(filter: number): number {
-    const { table } = this.host.shared;
-    table.mutex.hold(() => table.bpf.hold(filter - 1));
-    return filter;
   }
 
   private prepare(lcore: number, pairs: readonly number[]): void {
@@ -320,14 +315,9 @@ export class RemoteTcp implements TcpOpener {
     this.tokens.push(socket.token);
     socket.token = -1;
     if (socket.record >= 0) this.host.closeRecord(socket.record);
-    for (const [call, filter] of connection.deferred.splice(0)) if (call === CALL_FILTER) this.discardFilter(filter);
+    this.filters.discardCalls(connection.deferred.splice(0));
     this.count--;
     this.host.retain(-1);
-  }
-
-  private discardFilter(filter: number): void {
-    const { table } = this.host.shared;
-    if (filter !== 0) table.mutex.hold(() => table.releaseProgram(filter));
   }
 
   /** A MSG_TCP_CALL, behind what has been written. */
@@ -448,19 +438,12 @@ export class RemoteTcp implements TcpOpener {
 
   setFilter(socket: TcpSocket, filter: number): void {
     const connection = this.of(socket);
-    if (connection === null) {
-      this.discardFilter(filter);
-      return;
+    if (connection === null) this.filters.discard(filter);
+    else if (this.filters.keeps(connection, filter)) this.filters.setDraft(connection, filter);
+    else {
+      this.call(connection, CALL_FILTER, filter);
+      this.filters.sendNow();
     }
-    connection.filter = filter;
-    if (connection.draft >= 0 && connection.phase !== CONNECTING) {
-      setFilter(this.core, connection.draft * TCB_WORDS, filter);
-      return;
-    }
-    this.call(connection, CALL_FILTER, filter);
-    this.host.sendNow();
-    const { table } = this.host.shared;
-    table.mutex.hold(() => table.touch());
   }
 
   get shared(): Shared {
@@ -600,7 +583,7 @@ export class RemoteTcp implements TcpOpener {
     for (const [call, argument, value] of connection.deferred.splice(0)) {
       if (id >= 0) this.outbox.call(lcore, id, connection.generation, call, argument, value);
       // It has no record, and what it had is the draft's again.
-      else if (call === CALL_FILTER) setFilter(this.core, connection.draft * TCB_WORDS, argument);
+      else if (call === CALL_FILTER) this.filters.setDraft(connection, argument);
     }
     if (socket.closed) {
       if (id >= 0) this.byId[lcore][id] = null;
@@ -665,28 +648,4 @@ export class RemoteTcp implements TcpOpener {
     // Nobody may look any more.
     queueMicrotask(() => void this.deliver());
   }
-}
-
-function readUrgent(
-  connection: RemoteConnection,
-  into: Uint8Array,
-  offset: number,
-  length: number,
-  peeks: boolean,
-): number {
-  const { urgent } = connection;
-  if (length === 0 || urgent === 0 || (urgent & URG_READ) !== 0 || connection.oobInline) return -ERRNO.EINVAL;
-  if ((urgent & URG_VALID) === 0) return -ERRNO.EAGAIN;
-  if (!peeks) connection.urgent = URG_READ;
-  into[offset] = urgent & 0xff;
-  return 1;
-}
-
-/** Whether there is nothing to read for now, or no more: 0, -EAGAIN, or the connection's error. */
-function nothingToRead(connection: RemoteConnection): number {
-  // The end of the stream comes before whatever has happened since (SOCK_DONE).
-  if (connection.isEnded) return 0;
-  const error = connection.takeError();
-  if (error !== 0) return -error;
-  return connection.isDone ? 0 : -ERRNO.EAGAIN;
 }

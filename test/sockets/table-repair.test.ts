@@ -1,6 +1,7 @@
 /** A thread dies in the middle of a change of the socket table, at whichever word: what the others had is as it was. */
 import { describe, expect, test } from "bun:test";
 import { Random } from "../../queues/random.ts";
+import { CLASSIC } from "../../sockets/bpf/store.ts";
 import { addressWords } from "../../sockets/fib.ts";
 import { Lookup } from "../../sockets/lookup.ts";
 import { GROUPS_MAX } from "../../sockets/reuseport.ts";
@@ -246,5 +247,26 @@ describe("at whichever word", () => {
       world.check();
       world.checkFree();
     }
+  });
+});
+
+test("a program that only TCP connections have is kept, as often as they have it", () => {
+  const table = SocketTable.create(CAPACITY, 1);
+  const { bpf, mutex } = table;
+  const add = (): number =>
+    bpf.addProgram({ type: CLASSIC, code: new Uint8Array(8), text: "", charge: 0, maps: [] }, table.version());
+  mutex.hold(() => {
+    const slot = add();
+    table.holdApart(slot + 1);
+    table.holdApart(slot + 1);
+    // Whoever died was about to note another one.
+    bpf.hold(slot);
+    (table as unknown as { repair(): void }).repair();
+    table.releaseApart(slot + 1);
+    const other = add();
+    expect(other).not.toBe(slot);
+    bpf.hold(other);
+    table.releaseApart(slot + 1);
+    expect(add()).toBe(slot);
   });
 });

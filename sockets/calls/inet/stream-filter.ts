@@ -60,7 +60,7 @@ export class StreamFilter implements FilterPlace {
   /** Another socket takes the place of the owner's: returns what moveTo() gives it. */
   keep(): number {
     const { filter, table } = this;
-    if (filter !== 0) table.mutex.hold(() => table.bpf.hold(filter - 1));
+    if (filter !== 0) table.mutex.hold(() => table.holdApart(filter));
     return filter;
   }
 
@@ -68,6 +68,6 @@ export class StreamFilter implements FilterPlace {
   moveTo(socket: TcpSocket | null, filter: number): void {
     if (filter === 0) return;
     if (socket !== null) socket.end.setFilter(socket, filter);
-    else this.table.mutex.hold(() => this.table.releaseProgram(filter));
+    else this.table.mutex.hold(() => this.table.releaseApart(filter));
   }
 }
