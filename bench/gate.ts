@@ -1,11 +1,12 @@
 /**
  * The proof of the gate: `lcore regress` on a version and itself, and on a version whose handler works longer, many times.
  *
- *     npm run bench:gate                         all, some hours on an idle machine; goes on where it stopped
+ *     npm run bench:gate                         all, some two hours on an idle machine; goes on where it stopped
  *     npm run bench:gate -- --minutes 10         a part of it
  *     npm run bench:gate -- --report             the tables of what is there, nothing is run
  *
- * Each comparison is a line of the file. They are made in a shuffled order, so that a part of them is a fair sample.
+ * Each comparison is a line of the file. They are made in a shuffled order, so that a part of them is a fair sample, and as many
+ * at once as there are CPUs, each on one of its own: a neighbour that works is what machines of CI have.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { loadavg } from "node:os";
@@ -13,6 +14,7 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { wholeNumber } from "../engine/cli/arguments.ts";
+import { getAffinity } from "../engine/host/affinity.ts";
 import { compare } from "../engine/measure/compare/compare.ts";
 import { lcoreSource } from "../engine/measure/compare/launch.ts";
 import { DEFAULTS, type TrialSpec } from "../engine/measure/spec.ts";
@@ -59,9 +61,9 @@ const GOALS = ["p50 +10 %", "p99 +25 %"];
 /** Of the requests, work longer: all, for p50; enough to be beyond the 99th in hundred, but few, for p99. */
 const FRACTION = { p50: 1, p99: 0.03 } as const;
 
-const run = (spin: Spin | null, seed: number, seconds: number, rules = RULES) =>
+const run = (cpu: number, spin: Spin | null, seed: number, seconds: number, rules = RULES) =>
   compare({
-    sources: { base: lcoreSource(ROOT, SPEC), head: lcoreSource(ROOT, { ...SPEC, spin }) },
+    sources: { base: lcoreSource(ROOT, SPEC, cpu), head: lcoreSource(ROOT, { ...SPEC, spin }, cpu) },
     rules,
     seconds,
     trials: TRIALS,
@@ -72,7 +74,7 @@ const run = (spin: Spin | null, seed: number, seconds: number, rules = RULES) =>
 const PROBES_NS = [0, 40, 120, 300, 700];
 
 /** The doses' work. What it costs an echo depends on what the CPU can do beside it, so it is measured. */
-async function calibrate(): Promise<Map<string, Spin>> {
+async function calibrate(cpu: number): Promise<Map<string, Spin>> {
   // Never to be called different, so that it ends with the first look.
   const rules = RULES.map((rule) => ({ ...rule, minimum: 9 }));
   const found = new Map<string, Spin>();
@@ -80,7 +82,7 @@ async function calibrate(): Promise<Map<string, Spin>> {
     const fraction = FRACTION[metric];
     const effects = [0];
     for (const ns of PROBES_NS.slice(1)) {
-      const { verdict } = await run({ ns, fraction }, ns, 30, rules);
+      const { verdict } = await run(cpu, { ns, fraction }, ns, 30, rules);
       const change = verdict.findings.find((finding) => finding.metric.name === metric)?.change ?? 0;
       effects.push(Math.max(change, effects[effects.length - 1] + 0.001));
     }
@@ -110,10 +112,10 @@ function lines<T>(file: string): T[] {
     .map((line) => JSON.parse(line) as T);
 }
 
-async function spins(file: string): Promise<Map<string, Spin>> {
+async function spins(file: string, cpu: number): Promise<Map<string, Spin>> {
   const stored = lines<[string, Spin]>(file);
   if (stored.length === DOSES.length) return new Map(stored);
-  const found = await calibrate();
+  const found = await calibrate(cpu);
   appendFileSync(file, [...found].map((entry) => `${JSON.stringify(entry)}\n`).join(""));
   return found;
 }
@@ -148,18 +150,21 @@ async function main(options: Options): Promise<void> {
   const { file } = options;
   mkdirSync(dirname(file), { recursive: true });
   const records = lines<GateRecord>(file);
+  const stored = records.length;
   if (options.report) {
     process.stdout.write(gateReport(records));
     return;
   }
+  const cpus = getAffinity();
+  const doses = await spins(file.replace(/(\.jsonl)?$/, ".spins.jsonl"), cpus[0]);
   const until = performance.now() + options.minutes * 60_000;
-  const doses = await spins(file.replace(/(\.jsonl)?$/, ".spins.jsonl"));
   const todo = schedule(options.same, options.goal, options.other, records);
-  for (const [i, kind] of todo.entries()) {
-    if (performance.now() > until) break;
+  let begun = 0;
+  const one = async (cpu: number): Promise<void> => {
+    const kind = todo[begun++];
     const seed = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
     const load = loadavg()[0];
-    const compared = await run(doses.get(kind) ?? null, seed, SECONDS);
+    const compared = await run(cpu, doses.get(kind) ?? null, seed, SECONDS);
     const { verdict, seconds } = compared;
     const record: GateRecord = {
       kind,
@@ -175,9 +180,14 @@ async function main(options: Options): Promise<void> {
     records.push(record);
     appendFileSync(file, `${JSON.stringify(record)}\n`);
     console.error(
-      `${i + 1} of ${todo.length}: ${kind}: ${verdict.outcome} after ${verdict.pairs} pairs, ${seconds.toFixed(0)} s`,
+      `${records.length - stored} of ${todo.length}: ${kind}: ${verdict.outcome} after ${verdict.pairs} pairs, ${seconds.toFixed(0)} s`,
     );
-  }
+  };
+  await Promise.all(
+    cpus.map(async (cpu) => {
+      while (begun < todo.length && performance.now() < until) await one(cpu);
+    }),
+  );
   process.stdout.write(gateReport(records));
 }
 

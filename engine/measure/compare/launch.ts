@@ -90,9 +90,11 @@ class TrialProcess implements Launch {
   private readonly lines: AsyncGenerator<string, void>;
   private readonly patienceMs: number;
 
-  constructor(root: string, spec: TrialSpec) {
+  constructor(root: string, spec: TrialSpec, cpu: number | null) {
     const program = `${root}/engine/measure/compare/launch-process.ts`;
-    this.group = new Group([process.execPath, program, JSON.stringify(spec)], root, process.env);
+    const command = [process.execPath, program, JSON.stringify(spec)];
+    const pinned = cpu === null ? command : ["taskset", "--cpu-list", String(cpu), ...command];
+    this.group = new Group(pinned, root, process.env);
     this.lines = linesOf(this.group.child.stdout);
     this.patienceMs = (spec.seconds + spec.warmupSeconds) * 1000 + TRIAL_PATIENCE_MS;
   }
@@ -139,9 +141,9 @@ async function ready(process: TrialProcess): Promise<TrialProcess> {
   }
 }
 
-/** lcore itself, of the tree at `root`. */
-export const lcoreSource = (root: string, spec: TrialSpec): Source => ({
-  launch: () => ready(new TrialProcess(root, spec)),
+/** lcore itself, of the tree at `root`; on `cpu` alone, with all its threads, where one is given. */
+export const lcoreSource = (root: string, spec: TrialSpec, cpu: number | null = null): Source => ({
+  launch: () => ready(new TrialProcess(root, spec, cpu)),
 });
 
 /** A service by its command line: `{port}` in it, and in the target, stands for a free port, as does $PORT. */
@@ -164,7 +166,7 @@ export const serviceSource = ({ command, cwd, target, root, spec }: ServiceOptio
     const where = fill(target) as `${string}:${number}`;
     try {
       await answering(where, spec.workload.startsWith("tcp"), service);
-      const load = await ready(new TrialProcess(root, { ...spec, target: where }));
+      const load = await ready(new TrialProcess(root, { ...spec, target: where }, null));
       service.signal("SIGSTOP");
       return {
         trial: async () => {
