@@ -87,7 +87,7 @@ export const NO_NATIVE: readonly string[] = ["EOPNOTSUPP", "EINVAL"];
  */
 export function attachSteering(
   steering: Steering,
-  link: LinkDescriptor,
+  link: Pick<LinkDescriptor, "name" | "ifindex">,
   attach: "native" | "skb",
   mode: AttachMode,
 ): { link: Link; fallback: string } {

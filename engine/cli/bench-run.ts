@@ -15,7 +15,7 @@ import {
   type TrialSpec,
 } from "../measure/spec.ts";
 import { encodeRun, RUN_SCHEMA, RUN_VERSION, type Run, type Trial, type Workload } from "../measure/trial.ts";
-import { AF_XDP_NEEDS, lacking } from "../privileges.ts";
+import { AF_XDP_NEEDS, howToGet, lacking } from "../privileges.ts";
 import type { BenchCliOptions } from "./bench.ts";
 import { benchText, hgrm } from "./bench-text.ts";
 import { CliError, EXIT_FAILURE, EXIT_INTERRUPTED, oneLine } from "./failure.ts";
@@ -75,12 +75,20 @@ export async function runBench(workload: Workload, options: BenchCliOptions): Pr
 
 /** What is asked for, with the defaults of this workload, target and machine. Throws RangeError. */
 function specOf(workload: Workload, target: string, options: BenchCliOptions): TrialSpec {
+  const { interface: name, mode } = options;
   const wire = target.includes(":") ? "host" : (options.wire ?? (canVeth() ? "veth" : "memory"));
+  if (wire === "host" && options.queues !== undefined)
+    throw new RangeError(
+      "--queues: of a wire that lcore makes; an --interface is used with all the queues that it has",
+    );
+  if (name === undefined && mode !== "auto") throw new RangeError(`--mode ${mode}: of an --interface`);
+  const missing = name === undefined ? [] : lacking(AF_XDP_NEEDS);
+  if (missing.length > 0) throw new CliError(howToGet(missing));
   return resolveSpec({
     workload,
     target: target as TrialSpec["target"],
     wire,
-    generator: options.generator ?? (wire === "host" ? "kernel" : "lcore"),
+    generator: options.generator ?? (wire === "host" && name === undefined ? "kernel" : "lcore"),
     size: options.size ?? defaultSize(workload),
     flows: options.flows ?? DEFAULTS.flows,
     connections: options.connections ?? defaultConnections(workload),
@@ -88,6 +96,7 @@ function specOf(workload: Workload, target: string, options: BenchCliOptions): T
     window: options.window ?? DEFAULTS.window,
     timeoutMs: options.timeout ?? defaultTimeout(workload),
     spin: options.spin ?? null,
+    interface: name === undefined ? null : { name, mode },
     rate: options.rate ?? defaultRate(workload, wire),
     seconds: options.seconds ?? DEFAULTS.seconds,
     warmupSeconds: options.warmup ?? DEFAULTS.warmupSeconds,

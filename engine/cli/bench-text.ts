@@ -39,7 +39,7 @@ const GENERATORS = {
 };
 
 function describe({ workload, parameters }: Trial): string {
-  const { wire, generator, size, flows, connections, queues, window, timeoutMs, spin } = parameters;
+  const { wire, generator, size, flows, connections, queues, window, timeoutMs, spin, interface: from } = parameters;
   const tcp = workload.startsWith("tcp-");
   const where = {
     memory: "on a wire in memory",
@@ -53,7 +53,7 @@ function describe({ workload, parameters }: Trial): string {
     ...(tcp ? [] : [`at most ${window} unanswered`]),
     `lost after ${timeoutMs} ms`,
     ...(spin === null ? [] : [`spinning ${spin.ns} ns in ${spin.fraction * 100} % of them`]),
-    GENERATORS[generator],
+    GENERATORS[generator] + (from === null ? "" : ` on ${from.name}`),
   ];
   return `${workload} ${where[wire]}: ${parts.join(", ")}`;
 }

@@ -8,6 +8,8 @@ export interface BenchCliOptions {
   target: string[];
   wire?: "memory" | "veth";
   generator?: "lcore" | "kernel" | "inline";
+  interface?: string;
+  mode: "auto" | "native" | "skb";
   /** 0: as fast as answers come. */
   rate?: number;
   size?: number;
@@ -48,13 +50,17 @@ export function benchCommand(program: Command): void {
         "load from lcore's generator on a CPU of its own, between the turns of the lcore measured, or from kernel sockets",
       ).choices(["lcore", "inline", "kernel"]),
     )
+    .option("--interface <if>", "of a HOST:PORT: send from this interface's queues by AF_XDP, not from kernel sockets")
+    .addOption(
+      new Option("--mode <mode>", "XDP mode of --interface").choices(["auto", "native", "skb"]).default("auto"),
+    )
     .option("--rate <n>", 'requests a second by schedule, as 50000 or 50k, or "max"', rate)
     .option("--search", "find the highest rate with no more than --loss lost (RFC 2544)")
     .option("--loss <percent>", "loss that --search allows", between(0, 100), 0.1)
     .option("--size <bytes>", "bytes of a request and its response", wholeNumber(8, 65_536))
     .option("--flows <n>", "UDP: source ports", wholeNumber(1, 16_384))
     .option("--connections <n>", "TCP: connections at once", wholeNumber(1, 16_384))
-    .option("--queues <n>", "queues of each end of the wire", wholeNumber(1, 16))
+    .option("--queues <n>", "queues of each end of a wire that lcore makes", wholeNumber(1, 16))
     .option("--window <n>", "requests unanswered at most", wholeNumber(1, 65_536))
     .option("--timeout <ms>", "time after which a request is lost", between(1, 2000))
     .option("--seconds <s>", "time of each trial", between(0.05, 86_400))

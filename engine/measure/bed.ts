@@ -15,6 +15,8 @@ import { type ServeData, WAYS } from "./serve.ts";
 import { hostAndPort, type OwnTarget, type TrialSpec } from "./spec.ts";
 import { childTarget, engineTarget, foreignTarget, type Target } from "./target.ts";
 import type { TcpLoadData } from "./tcp-load-module.ts";
+import type { InterfaceLoad } from "./trial.ts";
+import { wayTo } from "./way.ts";
 
 /** A load that is ready, and does not send yet. */
 export interface Load {
@@ -170,19 +172,51 @@ function vethLoad(spec: TrialSpec, { a, b }: VethPair, cpu: number): Promise<Loa
   });
 }
 
-/** A service of others, and a load of kernel sockets upon it. */
+/** A service of others, and a load upon it. */
 async function hostBed(spec: TrialSpec): Promise<Bed> {
   const { host, port } = hostAndPort(spec.target);
   const { address } = await lookup(host).catch(() => {
     throw new RangeError(`target ${spec.target}: the name ${host} has no address`);
   });
   const cpus = places();
-  return await withLoad(
-    foreignTarget,
-    cpus,
-    () => {},
-    () => kernelLoad(spec, cpus.load, null, ip(address), port),
-  );
+  const to = ip(address);
+  const from = spec.interface;
+  const start = (): Promise<Load> => {
+    if (from === null) return kernelLoad(spec, cpus.load, null, to, port);
+    if (!isTcp(spec)) return interfaceLoad(spec, from, cpus.load, to, port);
+    const options = { interface: from.name, mode: from.mode, cpus: [cpus.load], isolate: false } as const;
+    return engineLoad({ provider: "engine", ...options }, spec, address, port);
+  };
+  return await withLoad(foreignTarget, cpus, () => {}, start);
+}
+
+/** A generator on the queues of an interface of this host. */
+async function interfaceLoad(
+  spec: TrialSpec,
+  from: InterfaceLoad,
+  cpu: number,
+  destination: Uint8Array,
+  destinationPort: number,
+): Promise<Load> {
+  const { flows, size } = spec;
+  const { close, ...way } = await wayTo(from, destination, flows, size);
+  try {
+    const load = await LoadThread.generator({ ...generatorOptions(spec), ...way, cpu, destination, destinationPort });
+    return {
+      board: load.board,
+      ended: load.ended,
+      stop: async () => {
+        try {
+          await load.stop();
+        } finally {
+          close();
+        }
+      },
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
 }
 
 function kernelLoad(
@@ -205,9 +239,9 @@ function kernelLoad(
 }
 
 /** A load on the TCP of an engine of its own. */
-async function engineLoad(options: EngineOptions, spec: TrialSpec, address: string): Promise<Load> {
+async function engineLoad(options: EngineOptions, spec: TrialSpec, address: string, port = PORT): Promise<Load> {
   const board = new LoadBoard();
-  const data: TcpLoadData = { address, port: PORT, options: exchangeOptions(spec), board: board.shared };
+  const data: TcpLoadData = { address, port, options: exchangeOptions(spec), board: board.shared };
   const module = new URL("./tcp-load-module.ts", import.meta.url);
   const engine = await Engine.start({ ...options, poll: "busy", module, data });
   const ended = engine.closed.then(

@@ -5,6 +5,7 @@ import { MemoryPort } from "../../queues/memory.ts";
 import { FramePool } from "../../queues/pool.ts";
 import { RSS_KEY_SYMMETRIC, rssHash, Toeplitz } from "../../queues/rss.ts";
 import { XdpPort } from "../../queues/xdp.ts";
+import { attachSteering } from "../interface.ts";
 import { V4_ANY, V6_ANY } from "../steering/layout.ts";
 import { Steering } from "../steering/program.ts";
 import { openNetns } from "../wiring.ts";
@@ -51,7 +52,8 @@ function openXdp(link: XdpGeneratorLink, options: GeneratorStart["options"], poo
         ports.push(port);
         steering.xskmap.set(queue, port.fd);
       }
-      attached = steering.attach(link.ifindex, link.mode);
+      const mode = link.otherwiseSkb ? "auto" : link.mode;
+      attached = attachSteering(steering, { name: "", ifindex: link.ifindex }, link.mode, mode).link;
     });
     return { ports, close };
   } catch (error) {

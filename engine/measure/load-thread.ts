@@ -13,6 +13,8 @@ export interface XdpGeneratorLink {
   netns?: string;
   queues: number[];
   mode: "native" | "skb";
+  /** Whether a driver that has no native mode, or not as it is set up, gets skb mode; default false. */
+  otherwiseSkb?: boolean;
 }
 
 export interface MemoryGeneratorLink {

@@ -344,7 +344,7 @@ const subtract = (a: TargetCounts, b: TargetCounts): TargetCounts => ({
 
 function parametersOf(spec: TrialSpec): Parameters {
   const { wire, generator, size, flows, connections, queues, window, timeoutMs, spin } = spec;
-  return { wire, generator, size, flows, connections, queues, window, timeoutMs, spin };
+  return { wire, generator, size, flows, connections, queues, window, timeoutMs, spin, interface: spec.interface };
 }
 
 /** Opens a bench, makes one trial and closes it. */

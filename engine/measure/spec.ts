@@ -40,6 +40,7 @@ export const DEFAULTS: Omit<TrialSpec, "workload" | "target"> = {
   window: 4096,
   timeoutMs: 250,
   spin: null,
+  interface: null,
   rate: 100_000,
   seconds: 2,
   warmupSeconds: 3,
@@ -99,12 +100,16 @@ export function resolveSpec(spec: TrialSpec): TrialSpec {
   const own = OWN_TARGETS.find((name) => name === target);
   if (own === undefined) {
     hostAndPort(target);
-    if (spec.generator !== "kernel" || wire !== "host")
-      throw new RangeError(`target ${target}: its load comes from kernel sockets, --generator kernel`);
+    if (spec.generator === "inline" || wire !== "host")
+      throw new RangeError(`target ${target}: its load comes from kernel sockets or, with --interface, from an lcore`);
+    if ((spec.generator === "lcore") !== (spec.interface !== null))
+      throw new RangeError("--generator lcore and --interface IF go together: its frames leave by that interface");
     if (!ASKABLE.includes(workload))
       throw new RangeError(`${workload}: not of ${target}, only of targets that lcore starts: ${whoServes(workload)}`);
     return spec;
   }
+  if (spec.interface !== null)
+    throw new RangeError(`--interface: of a target HOST:PORT; ${own} is started on a wire of its own`);
   if (!SERVES[own].includes(workload))
     throw new RangeError(`${own} does not serve ${workload}; these do: ${whoServes(workload)}`);
   if (spec.generator === "kernel" && (wire !== "veth" || !ANSWERED.includes(workload)))

@@ -31,6 +31,13 @@ export interface Spin {
   readonly fraction: number;
 }
 
+/** An interface of this host whose queues a load takes. */
+export interface InterfaceLoad {
+  readonly name: string;
+  /** "auto": native where the driver can, skb otherwise and on veth. */
+  readonly mode: "auto" | "native" | "skb";
+}
+
 /** What a trial was asked for, as far as it bears upon its figures. */
 export interface Parameters {
   readonly wire: WireKind;
@@ -53,6 +60,8 @@ export interface Parameters {
   /** Time after which a request is lost, milliseconds. */
   readonly timeoutMs: number;
   readonly spin: Spin | null;
+  /** Where the load of a HOST:PORT leaves by AF_XDP; null where it does not. */
+  readonly interface: InterfaceLoad | null;
 }
 
 /** A stretch of a trial. */
