@@ -9,6 +9,8 @@ export interface Run {
   ns?: NetNs;
   /** Run without any privilege. */
   unprivileged?: boolean;
+  /** Run only when no CPU has anything else to do (SCHED_IDLE), so that who watches it is never later than it is. */
+  idle?: boolean;
   /** Variables beside those of the test. Programs that the command starts inherit them. */
   env?: Record<string, string>;
 }
@@ -55,9 +57,15 @@ export class Cli {
   readonly stdout: Output;
   readonly stderr: Output;
 
-  constructor(args: readonly string[], { ns, unprivileged, env }: Run = {}) {
+  constructor(args: readonly string[], { ns, unprivileged, idle, env }: Run = {}) {
     const drop = ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"];
-    const command = [...(unprivileged ? drop : []), process.execPath, MAIN, ...args];
+    const command = [
+      ...(unprivileged ? drop : []),
+      ...(idle ? ["chrt", "--idle", "0"] : []),
+      process.execPath,
+      MAIN,
+      ...args,
+    ];
     const options = { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: { ...process.env, ...env } } as const;
     this.child = ns === undefined ? Bun.spawn(command, options) : ns.run(() => Bun.spawn(command, options));
     this.stdout = new Output(this.child.stdout);
