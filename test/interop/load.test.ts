@@ -64,9 +64,6 @@ describe.skipIf(missing !== "" || Bun.which("iperf3") === null)("iperf3", () => 
     closers.push(() => bed.close());
     useEngine(bed.engine);
     closers.push(() => useEngine(null));
-    const server = bed.spawn(["iperf3", "-s", "-p", String(IPERF + 1)]);
-    closers.push(() => server.kill("SIGKILL"));
-    await bed.untilListening(IPERF + 1);
     let relayed = 0;
     const relay = net.createServer((near) => {
       relayed++;
@@ -83,9 +80,14 @@ describe.skipIf(missing !== "" || Bun.which("iperf3") === null)("iperf3", () => 
     await new Promise<void>((resolve) => relay.listen(IPERF, resolve));
     const client = ["iperf3", "-J", "-p", String(IPERF), "-n", String(BYTES), "-P", "4", "-c"];
     for (const more of [[bed.hosts.b.ipv4Text], [bed.hosts.b.ipv6Text, "-R"]]) {
+      // A server that stays is busy for a while after its client has ended.
+      const server = bed.spawn(["iperf3", "-s", "-1", "-p", String(IPERF + 1)]);
+      closers.push(() => server.kill("SIGKILL"));
+      await bed.untilListening(IPERF + 1);
       const report = JSON.parse((await bed.run([...client, ...more])).toString()) as IperfReport;
       expect(report.error).toBeUndefined();
       expect(report.end.sum_sent.bytes).toBeGreaterThanOrEqual(BYTES);
+      expect(await server.exited).toBe(0);
     }
     expect(relayed).toBe(10);
     await new Promise((resolve) => relay.close(resolve));

@@ -71,9 +71,10 @@ export class Bed {
 
   /** Waits until a program on the other host listens on the port. */
   async untilListening(port: number): Promise<void> {
-    const hex = `:${port.toString(16).toUpperCase().padStart(4, "0")} `;
+    // The local port, a remote end that is none, and the state: TCP_LISTEN.
+    const listens = new RegExp(`:${port.toString(16).toUpperCase().padStart(4, "0")} 0+:0000 0A `);
     const isOpen = (file: string): boolean =>
-      this.peer.ns.run(() => readFileSync(`/proc/thread-self/net/${file}`, "utf8")).includes(hex);
+      listens.test(this.peer.ns.run(() => readFileSync(`/proc/thread-self/net/${file}`, "utf8")));
     await until(`a listener on port ${port}`, () => isOpen("tcp") || isOpen("tcp6"));
   }
 
