@@ -18,6 +18,7 @@ import { addressWords } from "../../sockets/fib.ts";
 import { writeSockaddr } from "../../sockets/sockaddr.ts";
 import { NEWRENO } from "../../sockets/tcp/config.ts";
 import { ip } from "../../sockets/wire/address.ts";
+import { pauseFor } from "../calls/inet/tcp-tools.ts";
 import { type Host, VethPair } from "../support/hosts.ts";
 import type { Places } from "./generate.ts";
 import type { Side } from "./run.ts";
@@ -121,6 +122,34 @@ function settling({ calls, peer, places }: Pick<Side, "calls" | "peer" | "places
   };
 }
 
+/** A frame crosses a wire, is answered, and the answer is taken in: a turn of each lcore, and again. */
+const ROUNDS = 2;
+const TURNS_MS = 10_000;
+
+/** Waits until the lcores of engines have had turns, whoever else uses their CPUs. */
+function turning(...engines: Engine[]): () => void {
+  const lcores = engines.flatMap((engine) => {
+    const socket = engine.udp();
+    const { mesh } = socket.endpoint.shared;
+    socket.close();
+    return engine.info.cpus.map((_, lcore) => ({ mesh, lcore }));
+  });
+  return () => {
+    const deadline = performance.now() + TURNS_MS;
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const { mesh, lcore } of lcores) {
+        const before = mesh.turns(lcore);
+        // The turn after the one that is under way has ended when the next begins.
+        for (let ms = 0; ((mesh.turns(lcore) - before) | 0) < 2; ms = 0.02) {
+          if (performance.now() > deadline) throw new Error(`lcore ${lcore} takes no turns`);
+          mesh.ring(lcore);
+          Bun.sleepSync(ms);
+        }
+      }
+    }
+  };
+}
+
 /** Sockets of the kernel on two hosts. */
 export function kernelSide(): OpenSide {
   const pair = hosts();
@@ -199,6 +228,7 @@ async function besideKernel(options: (host: Host) => EngineOptions): Promise<Ope
     peer: new KernelCalls((body) => pair.b.ns.run(body)),
     places: placesOf(pair.a, pair.b),
   };
+  if (engine.info.provider === "engine") pauseFor(turning(engine));
   return {
     name: "engine",
     ...parties,
@@ -206,6 +236,7 @@ async function besideKernel(options: (host: Host) => EngineOptions): Promise<Ope
     unlink: unlinkInode,
     load: (source) => engine.bpf.load(source),
     async close() {
+      pauseFor(() => {});
       await engine.close();
       pair.close();
     },
@@ -227,6 +258,7 @@ export async function memorySide(): Promise<OpenSide> {
     ipv6: ip(`2001:db8::${number}`),
   });
   const parties = { calls: a.calls(), peer: b.calls(), places: placesOf(host(1), host(2)) };
+  pauseFor(turning(a, b));
   return {
     name: "memory",
     ...parties,
@@ -234,6 +266,7 @@ export async function memorySide(): Promise<OpenSide> {
     unlink: unlinkInode,
     load: (source) => a.bpf.load(source),
     async close() {
+      pauseFor(() => {});
       await a.close();
       await b.close();
     },

@@ -119,8 +119,15 @@ const UNDER_WAY: ReadonlySet<number> = new Set([1, 4, 8, 9, 11]);
 const FIN_SENT: ReadonlySet<number> = new Set([4, 9, 11]);
 export const CLOSE = 7;
 export const DELAYED_MS = 60;
+/** What each pause waits for besides the time. */
+let turns: () => void = () => {};
+/** Has each pause wait for the lcores of an engine under test too: while others have their CPUs, time alone passes. */
+export function pauseFor(wait: () => void): void {
+  turns = wait;
+}
 export function pause(ms = SETTLED_MS): void {
   Bun.sleepSync(ms);
+  turns();
 }
 
 /** The host under test has connected to the peer. */
