@@ -81,7 +81,7 @@ export const PROGRAMS: readonly (readonly [string, Program])[] = [
   ["a great many", ret(0x80000000)],
   ["as many as its first byte says", load(LD_BYTE, HEADER)],
   ["as many as its third byte says", load(LD_BYTE, HEADER + 2)],
-  ["by the port", load(LD_HALF, 2)],
+  ["by its sender's port", load(LD_HALF, 0)],
   ["by the length of the header", load(LD_BYTE, 12)],
   ["by a word", load(LD_WORD, HEADER + 1)],
   ["its length", load(LD_LENGTH, 0)],
