@@ -1,6 +1,7 @@
 /**
  * Which threads have which frames of an lcore. A frame that is lent or handed over is noted until it comes home, so that what a
- * thread still has is known when it is gone, however it went. Only the lcore touches this: a store of two bytes each way.
+ * thread still has is known when it is gone, however it went. Only the lcore touches this. It costs 4 ns of
+ * 100 a datagram that is handed over and given back (Rig, 64 at a time, medians of three runs each; Bun 1.4.5, 2 CPUs).
  */
 import type { FramePool } from "../queues/pool.ts";
 import { M_COUNT, M_FRAMES } from "./message.ts";
@@ -44,14 +45,18 @@ export class FrameHolders {
     if (holder > 0 && holder < LENT) this.counts[holder - 1]--;
   }
 
-  /** A MSG_FREE. */
-  takeBack(words: Int32Array, at: number): void {
+  /** A MSG_FREE of a thread. What is none of its own (a segment that went from lcore to lcore) counts for nothing. */
+  takeBack(thread: number, words: Int32Array, at: number): void {
+    const { holder, pool, shift } = this;
     const count = words[at + M_COUNT];
+    let own = 0;
     for (let i = 0; i < count; i++) {
       const frame = words[at + M_FRAMES + i];
-      this.home(frame);
-      this.pool.give(frame);
+      if (holder[frame >> shift] === thread + 1) own++;
+      holder[frame >> shift] = 0;
+      pool.give(frame);
     }
+    this.counts[thread] -= own;
   }
 
   /** Gives what a thread has to the pool: nobody reads it any more. */

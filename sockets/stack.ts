@@ -529,7 +529,7 @@ export class Stack extends StreamEndpoint implements Receiver, HostLinkOwner {
   private message(thread: number, words: Int32Array, at: number): void {
     switch (words[at + M_KIND]) {
       case MSG_FREE:
-        this.holders.takeBack(words, at);
+        this.holders.takeBack(thread, words, at);
         return;
       case MSG_DELIVER:
         this.deliverForeign(words, at);

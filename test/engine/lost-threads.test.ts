@@ -1,4 +1,4 @@
-/** Threads that are terminated in the middle of what they do: what they had is there for others, and nobody waits for them. */
+/** Threads that leave, or are terminated in the middle of what they do: what they had is there for others, and nobody waits for them. */
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { Worker } from "node:worker_threads";
 import { Engine } from "../../engine/engine.ts";
@@ -48,6 +48,23 @@ test("frames that it held and was lent go back to their lcore: the next thread h
     expect(said).toEqual(["bound", "in the middle"]);
     await worker.terminate();
     await until("its place is free", () => !mesh.isTaken(mesh.lcores + 1));
+  }
+});
+
+test("one that leaves: its place is the next one's as soon as it is asked for, with loans of its own", async () => {
+  const [server, client] = await enginePair([1, 1], { frames: 1024, threads: 2 });
+  closers.push(
+    () => server.close(),
+    () => client.close(),
+  );
+  const receiver = client.udp({ port: PORT });
+  for (let round = 0; round < 30; round++) {
+    const thread = Engine.attach(server.descriptor());
+    expect(() => Engine.attach(server.descriptor())).toThrow("at most 2 threads");
+    const socket = thread.udp({ port: PORT });
+    expect(socket.send(`round ${round}`, PORT, "198.18.0.2")).toBeGreaterThan(0);
+    expect((await receiver.receive()).text()).toBe(`round ${round}`);
+    thread.detach();
   }
 });
 
