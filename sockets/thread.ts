@@ -74,6 +74,8 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
   private readonly eventLoop: EventLoop;
   private draining = false;
   private flushPending = false;
+  /** True while handlers of streams are called. */
+  private telling = false;
   /** True once the thread has left, or the engine has stopped. */
   stopped = false;
   /** True once the thread has left: its ends of the rings may be another's, and frames that it had are the lcores' again. */
@@ -374,7 +376,7 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
     try {
       for (let l = 0; l < this.fromLcore.length; l++) handled += this.drain(l);
       if (this.gathered.length > 0 && !this.draining) this.deliverRest();
-      if (this.tcp_ !== null) handled += this.tcp_.deliver();
+      if (this.tcp_ !== null) handled += this.deliverStreams(this.tcp_);
     } finally {
       this.flush();
       this.shared.board.commit(this.thread, this.counters);
@@ -576,6 +578,16 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
     else if (!this.acceptStream(lcore, words, at)) this.counters[C.BadMessages]++;
   }
 
+  /** What handlers write leaves together, and not with each of their promises. */
+  private deliverStreams(tcp: RemoteTcp): number {
+    this.telling = true;
+    try {
+      return tcp.deliver();
+    } finally {
+      this.telling = false;
+    }
+  }
+
   private deliver(words: Int32Array, at: number): void {
     const socket = this.sockets.get(words[at + M_SOCKET]);
     if (socket === undefined || socket.generation !== words[at + M_GENERATION]) {
@@ -612,10 +624,10 @@ export class ThreadEndpoint extends Endpoint implements RemoteTcpHost {
     if (socket?.generation === words[at + M_GENERATION]) socket.chargeSend(-words[at + M_SEND_CHARGE]);
   }
 
-  /** Publishes what this turn of the event loop sends, once, at its end. Messages flush, every FLUSH_MESSAGES and at the end. */
+  /** Publishes what this turn of the event loop sends, once, at its end. Messages, and handlers of streams, flush every 64 and at the end. */
   flushSoon(): void {
     this.unsettled = true;
-    if (this.flushPending || this.draining) return;
+    if (this.flushPending || this.draining || this.telling) return;
     this.flushPending = true;
     queueMicrotask(() => {
       this.flushPending = false;

@@ -1,16 +1,17 @@
 /**
- * A drop-in for node:http: the runtime's own HTTP over TCP of an engine.
+ * A drop-in for node:http: HTTP over TCP of an engine.
  *
  *   import http from "lcore/http"; // was: "node:http"
  *
- * Requests, responses and agents are those of node:http; what is ours is where servers listen and agents connect.
+ * Requests, responses and agents are objects of node:http. Ours are the server with what its connections make of octets (http/), and
+ * where agents connect.
  */
 import type * as node from "node:http";
 import type { RequestListener } from "node:http";
 import type { Duplex } from "node:stream";
 import { urlToHttpOptions } from "node:url";
-import { inFront } from "./net/front.ts";
-import type { ConnectOptions, ServerOptions } from "./net/options.ts";
+import { HttpServer } from "./http/server.ts";
+import type { ConnectOptions } from "./net/options.ts";
 import { connect } from "./net.ts";
 import { callable, original } from "./originals.ts";
 
@@ -33,33 +34,6 @@ export type ClientRequest = node.ClientRequest;
 export type IncomingMessage = node.IncomingMessage;
 export type OutgoingMessage = node.OutgoingMessage;
 export type ServerResponse = node.ServerResponse;
-
-/** What node:http gives its net.Server: keepAlive options besides. */
-interface Given {
-  noDelay?: boolean;
-  keepAlive?: boolean;
-  keepAliveInitialDelay?: number;
-  highWaterMark?: number;
-}
-
-const Front = inFront(http.Server, (server, socket) => {
-  socket.gatherWrites();
-  server.emit("connection", socket);
-});
-
-class HttpServer extends Front {
-  readonly #given: Given;
-
-  constructor(options?: node.ServerOptions | RequestListener, listener?: RequestListener) {
-    super(options, listener);
-    this.#given = typeof options === "object" && options !== null ? options : {};
-  }
-
-  protected override frontOptions(): ServerOptions {
-    const { highWaterMark, keepAlive, keepAliveInitialDelay, noDelay = true } = this.#given;
-    return { allowHalfOpen: true, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark };
-  }
-}
 
 export const Server = callable(HttpServer);
 export type Server = HttpServer;

@@ -10,15 +10,23 @@ import { TELL_FIN } from "./tcp-messages.ts";
 /** Events that have a handler of their own. */
 const HANDLED = EV_CONNECTED | EV_URGENT | EV_READABLE | TELL_FIN | EV_WRITABLE | EV_CLOSED;
 
+/** Connections told before what was written meanwhile is handed to the lcores: fewer wake them more often than is worth it. */
+const FLUSH_TOLD = 64;
+
 export class RemoteEvents {
   private readonly queue: RemoteConnection[] = [];
   private readonly acceptable: RemoteListener[] = [];
   private delivering = false;
   private readonly accepted: (connection: RemoteConnection) => void;
+  private readonly flush: () => void;
 
-  /** @param accepted told of a connection before its handlers.open is */
-  constructor(accepted: (connection: RemoteConnection) => void) {
+  /**
+   * @param accepted told of a connection before its handlers.open is
+   * @param flush hands what was written to the lcores
+   */
+  constructor(accepted: (connection: RemoteConnection) => void, flush: () => void) {
     this.accepted = accepted;
+    this.flush = flush;
   }
 
   get isEmpty(): boolean {
@@ -68,6 +76,7 @@ export class RemoteEvents {
         if (batch[told].listener !== null && !batch[told].isWaiting) this.accepted(batch[told]);
         tell(batch[told]);
         this.again(batch[told]);
+        if (told % FLUSH_TOLD === FLUSH_TOLD - 1) this.flush();
       }
     } finally {
       // Whoever threw has its other events still to hear of.

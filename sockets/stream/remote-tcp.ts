@@ -98,7 +98,7 @@ export interface RemoteTcpHost {
   takeFrame(lcore: number): number;
   hasLoans(lcore: number): boolean;
   returnFrame(lcore: number, frame: number): void;
-  /** Has messages leave at the end of this turn of the event loop. */
+  /** Has messages leave at the end of this turn of the event loop, or of the handlers that are being called. */
   flushSoon(): void;
   /** Has them leave now. */
   sendNow(): void;
@@ -125,7 +125,10 @@ export class RemoteTcp implements TcpOpener {
   /** By lcore and id. */
   private readonly byId: (RemoteConnection | null)[][];
   private readonly listeners = new Map<number, RemoteListener>();
-  private readonly events = new RemoteEvents((connection) => this.tookIn(connection));
+  private readonly events = new RemoteEvents(
+    (connection) => this.tookIn(connection),
+    () => this.host.sendNow(),
+  );
   private readonly options: RemoteOptions;
   private readonly filters: RemoteFilters;
   private readonly returns: RemoteReturns;

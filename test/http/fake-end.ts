@@ -10,7 +10,7 @@ import type { Shared } from "../../sockets/shared.ts";
 import type { TcpEnd } from "../../sockets/stream/tcp-end.ts";
 import { TcpSocket } from "../../sockets/stream/tcp-socket.ts";
 
-class FakeEnd implements TcpEnd {
+export class FakeEnd implements TcpEnd {
   bytes = new Uint8Array(0);
   offset = 0;
   /** Runs of bytes as they have come: a peek shows one. */
@@ -23,7 +23,6 @@ class FakeEnd implements TcpEnd {
   aborted = false;
 
   connect = (): number => -ERRNO.EISCONN;
-  read = (): number => -ERRNO.EAGAIN;
   echo = (): number => -ERRNO.EAGAIN;
   setOption = (): number => 0;
   getOption = (): number => 0;
@@ -47,6 +46,15 @@ class FakeEnd implements TcpEnd {
     this.room -= count;
     this.sent.push(Buffer.from(bytes.slice(offset, offset + count)));
     return count;
+  }
+
+  /** Takes the next run, as far as there is room. */
+  read(_socket: TcpSocket, into: Uint8Array, offset: number, length: number): number {
+    const run = this.runs.shift();
+    if (run === undefined) return -ERRNO.EAGAIN;
+    into.set(run.subarray(0, length), offset);
+    if (run.length > length) this.runs.unshift(run.subarray(length));
+    return Math.min(run.length, length);
   }
 
   peek(): number {

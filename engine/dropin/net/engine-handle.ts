@@ -28,8 +28,9 @@ const KEEPCNT = 10;
 const SCRATCH_BYTES = 65536;
 /** Bytes that a text of so many characters may take at most. */
 const TEXT_CHARS_MAX = SCRATCH_BYTES / 3;
-/** Of one thread, used within one call. */
+/** Of one thread, used within one call; what is read into the second may be looked at while answers are written. */
 const scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+const readScratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
 const NOTHING = new Uint8Array(0);
 
 /** Calls a function in the asynchronous context in which the handle was made. */
@@ -65,6 +66,7 @@ export const STREAM_HANDLERS: TcpHandlers = {
 const IDLE: StreamOwner = {
   connected: () => {},
   received: () => {},
+  readHere: null,
   filled: () => NOTHING,
   ended: () => {},
   failed: () => {},
@@ -73,6 +75,7 @@ const IDLE: StreamOwner = {
 export class EngineHandle implements StreamHandle {
   owner: StreamOwner = IDLE;
   readonly isTcp = true;
+  readonly isDirect = true;
   isOpen: boolean;
   closed = false;
   reading = false;
@@ -144,10 +147,11 @@ export class EngineHandle implements StreamHandle {
     this.due = false;
     while (this.reading && !this.closed && !this.ended) {
       const { into } = this;
-      const count = into === null ? this.socket.read(scratch, 0, SCRATCH_BYTES) : this.socket.read(into);
+      const count = into === null ? this.socket.read(readScratch, 0, SCRATCH_BYTES) : this.socket.read(into);
       if (count > 0) {
         this.bytesRead += count;
-        if (into === null) this.owner.received(copyOf(count));
+        if (into === null && this.owner.readHere !== null) this.owner.readHere(readScratch, count);
+        else if (into === null) this.owner.received(copyOf(count));
         else this.into = this.owner.filled(count);
       } else {
         // After an error has been told, reads say that there is an end.
@@ -361,11 +365,11 @@ const SLAB_BYTES = 65536;
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
 let slabUsed = 0;
 
-/** The first `count` bytes of the scratch, in memory that nobody writes to again. Small ones have no memory each to be collected. */
+/** The first `count` bytes that were read, in memory that nobody writes to again. Small ones have no memory each to be collected. */
 function copyOf(count: number): Buffer {
   if (count > SHARED_READ_MAX) {
     const bytes = Buffer.allocUnsafeSlow(count);
-    scratch.copy(bytes, 0, 0, count);
+    readScratch.copy(bytes, 0, 0, count);
     return bytes;
   }
   if (slabUsed + count > SLAB_BYTES) {
@@ -374,6 +378,6 @@ function copyOf(count: number): Buffer {
   }
   const at = slabUsed;
   slabUsed += count;
-  scratch.copy(slab, at, 0, count);
+  readScratch.copy(slab, at, 0, count);
   return slab.subarray(at, slabUsed);
 }

@@ -17,6 +17,7 @@ const NOTHING = new Uint8Array(0);
 const IDLE: StreamOwner = {
   connected: () => {},
   received: () => {},
+  readHere: null,
   filled: () => NOTHING,
   ended: () => {},
   failed: () => {},
@@ -34,6 +35,7 @@ export class KernelHandle implements StreamHandle {
   reading = false;
   bytesRead = 0;
   readonly isTcp: boolean;
+  readonly isDirect = false;
   private readonly socket: Socket;
   private isOpen: boolean;
   private into: Uint8Array | null = null;
@@ -155,7 +157,8 @@ export class KernelHandle implements StreamHandle {
   private take(bytes: Buffer): void {
     this.bytesRead += bytes.length;
     if (this.into === null) {
-      this.owner.received(bytes);
+      if (this.owner.readHere !== null) this.owner.readHere(bytes, bytes.length);
+      else this.owner.received(bytes);
       return;
     }
     for (let at = 0; at < bytes.length && !this.closed; ) {

@@ -3,6 +3,7 @@ import { addAbortListener } from "node:events";
 import { Duplex } from "node:stream";
 import { ERRNO } from "af-xdp-bindings";
 import { lookupAndConnect } from "./attempts.ts";
+import { type DirectOwner, DirectWrites, type WriteCallback } from "./direct-writes.ts";
 import * as errors from "./errors.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { KernelHandle } from "./kernel-handle.ts";
@@ -31,7 +32,13 @@ export interface Accepted {
   readonly paused: boolean;
 }
 
-type WriteCallback = (error?: Error | null) => void;
+/** Who takes what comes on a socket, in the place of those who read the stream. */
+export interface Consumer {
+  /** It wants no more for now. */
+  readonly isPaused: boolean;
+  /** The first `count` bytes have come; the memory is another's after the call. */
+  take(bytes: Buffer, count: number): void;
+}
 
 /** The option `onread`. */
 interface ReadInto {
@@ -39,6 +46,12 @@ interface ReadInto {
   readonly next: (() => Uint8Array) | null;
   readonly callback: OnRead["callback"];
 }
+
+/** A getter of Duplex, whose types have it as a field. */
+const inherited = <T>(name: string): ((this: Duplex) => T) =>
+  Object.getOwnPropertyDescriptor(Duplex.prototype, name)?.get as (this: Duplex) => T;
+const queuedBytes = inherited<number>("writableLength");
+const queueNeedsDrain = inherited<boolean>("writableNeedDrain");
 
 /** What accepted() hands to the constructor it calls. */
 let accepting: Accepted | null = null;
@@ -59,7 +72,9 @@ export class Socket extends Duplex {
   #blockList: SocketOptions["blockList"];
   #referenced = true;
   #resetting = false;
-  #gathers = false;
+  #consumer: Consumer | null = null;
+  /** Of a socket that a consumer reads; null: all goes through the stream's queue. */
+  #direct: DirectWrites | null = null;
   #idle = new IdleTimer(() => this.#timedOut());
   /** Bytes that waited for room when the timer was last looked at. */
   #lastQueue = 0;
@@ -72,6 +87,7 @@ export class Socket extends Duplex {
   readonly #owner: StreamOwner = {
     connected: () => {},
     received: (bytes) => this.#received(bytes),
+    readHere: null,
     filled: (count) => this.#filled(count),
     ended: () => this.#ended(),
     failed: (errno) => this.destroy(errors.operating(errno, "read")),
@@ -98,6 +114,22 @@ export class Socket extends Duplex {
     this.on("end", refuseWrites);
     this.#follow(given.signal);
     if (accepting !== null) this.#adopt(accepting);
+  }
+
+  // What a direct write has left waits in the handle, of which the stream knows nothing.
+  static {
+    Object.defineProperties(Socket.prototype, {
+      writableLength: {
+        get(this: Socket) {
+          return queuedBytes.call(this) + (this.#direct?.isWaiting ? (this.#handle?.writeQueueSize ?? 0) : 0);
+        },
+      },
+      writableNeedDrain: {
+        get(this: Socket) {
+          return this.#direct?.owesDrain || queueNeedsDrain.call(this);
+        },
+      },
+    });
   }
 
   /** The socket of a connection that a server has accepted. */
@@ -208,11 +240,19 @@ export class Socket extends Duplex {
   }
 
   /**
-   * What is written while something that has come is looked at leaves together from now on: head and body of an answer are one
-   * segment, and one message to the lcore.
+   * Has a consumer take what comes; what is written while nothing waits skips the stream's queue then, where the handle takes it at
+   * once. Null: the stream is read again.
    */
-  gatherWrites(): void {
-    this.#gathers = true;
+  consume(consumer: Consumer | null): void {
+    this.#consumer = consumer;
+    this.#owner.readHere = consumer === null ? null : (bytes, count) => this.#consumed(bytes, count);
+    if (consumer !== null && this.#handle?.isDirect) this.#direct ??= new DirectWrites(this.#directOwner());
+  }
+
+  /** The consumer wants more, or no more. */
+  readMore(on: boolean): void {
+    if (on) this.#handle?.readStart();
+    else this.#handle?.readStop();
   }
 
   setNoDelay(enable = true): this {
@@ -292,7 +332,20 @@ export class Socket extends Duplex {
     return super.read(size);
   }
 
+  override write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
+    const direct = this.#direct;
+    const handle = this.#handle;
+    const told = typeof encoding === "function" ? encoding : callback;
+    let result: boolean | null = null;
+    if (direct !== null && handle !== null && this.writableLength === 0 && !this.writableEnded && !this.destroyed) {
+      this.#idle.touch();
+      result = direct.write(handle, chunk, encoding, typeof told === "function" ? (told as WriteCallback) : null);
+    }
+    return result ?? super.write(chunk, encoding as BufferEncoding, callback as WriteCallback);
+  }
+
   override _read(size: number): void {
+    if (this.#consumer?.isPaused) return;
     if (this.connecting || this.#handle === null) this.once("connect", () => this._read(size));
     else this.#handle.readStart();
   }
@@ -302,6 +355,7 @@ export class Socket extends Duplex {
       this.#afterConnect([{ chunk, encoding }], callback, () => this._write(chunk, encoding, callback));
       return;
     }
+    if (this.#direct?.wait(() => this._write(chunk, encoding, callback))) return;
     const handle = this.#handle;
     if (handle === null) {
       callback(errors.socketClosed());
@@ -318,6 +372,7 @@ export class Socket extends Duplex {
       this.#afterConnect(chunks, callback, () => this._writev(chunks, callback));
       return;
     }
+    if (this.#direct?.wait(() => this._writev(chunks, callback))) return;
     const handle = this.#handle;
     if (handle === null) {
       callback(errors.socketClosed());
@@ -333,6 +388,7 @@ export class Socket extends Duplex {
       this.once("connect", () => this._final(callback));
       return;
     }
+    if (this.#direct?.wait(() => this._final(callback))) return;
     const handle = this.#handle;
     if (handle === null) {
       callback();
@@ -425,12 +481,33 @@ export class Socket extends Duplex {
   #received(bytes: Buffer): void {
     this.#idle.touch();
     if (this.destroyed) return;
-    if (this.#gathers) {
-      // Until the listeners, and what they have promised, are through.
-      this.cork();
-      process.nextTick(uncork, this);
-    }
     if (!this.push(bytes)) this.#handle?.readStop();
+  }
+
+  #consumed(bytes: Buffer, count: number): void {
+    this.#idle.touch();
+    const consumer = this.#consumer;
+    if (this.destroyed || consumer === null) return;
+    // Listeners see it too, as with Node, where they are called beside the parser.
+    const seen = this.listenerCount("data") > 0 ? Buffer.from(bytes.subarray(0, count)) : null;
+    consumer.take(bytes, count);
+    if (seen !== null && this.#consumer === consumer && !this.destroyed) this.push(seen);
+  }
+
+  #directOwner(): DirectOwner {
+    const isDestroyed = (): boolean => this.destroyed;
+    return {
+      get destroyed() {
+        return isDestroyed();
+      },
+      destroy: (error) => this.destroy(error),
+      written: (errno, callback) => this.#written(errno, callback),
+      waits: (handle) => {
+        this.#lastQueue = handle.writeQueueSize;
+      },
+      // Else the stream's own queue says so, later.
+      drained: () => void (!queueNeedsDrain.call(this) && this.emit("drain")),
+    };
   }
 
   #filled(count: number): Uint8Array {
@@ -528,10 +605,6 @@ export class Socket extends Duplex {
     const listening = addAbortListener(signal, abort);
     this.once("close", () => listening[Symbol.dispose]());
   }
-}
-
-function uncork(socket: Socket): void {
-  socket.uncork();
 }
 
 /** The peer has ended a socket that may not be half open: writes say so from here on. */

@@ -13,6 +13,8 @@ export interface StreamOwner {
   connected(errno: number): void;
   /** Bytes in memory of their own. */
   received(bytes: Buffer): void;
+  /** Instead of received(), where it is there: the first `count` bytes, in memory that is the handle's again after the call. */
+  readHere: ((bytes: Buffer, count: number) => void) | null;
   /** The buffer given to readInto() has the first `count` bytes filled: the next one to fill. */
   filled(count: number): Uint8Array;
   /** The peer sends no more. */
@@ -40,6 +42,8 @@ export interface StreamHandle {
   readonly writeQueueSize: number;
   /** Whether resetAndDestroy() makes sense. */
   readonly isTcp: boolean;
+  /** Whether a write is taken at once as long as there is room, and several of one turn leave together. */
+  readonly isDirect: boolean;
   readStart(): void;
   readStop(): void;
   /** Has what comes put into a buffer instead. */
