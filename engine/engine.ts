@@ -14,7 +14,7 @@ import { SocketTable } from "../sockets/table.ts";
 import { checkConfig, type TcpConfig } from "../sockets/tcp/config.ts";
 import type { ThreadEndpoint } from "../sockets/thread.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
-import { openCalls } from "./calls.ts";
+import { type CallsOptions, openCalls } from "./calls.ts";
 import { Captures } from "./capture.ts";
 import {
   dealQueues,
@@ -87,7 +87,7 @@ export class EngineThread {
   readonly bpf: BpfObjects;
   private readonly board: CounterBoard;
   private detached = false;
-  private calls_: SocketProcess | null = null;
+  private calls_: { readonly process: SocketProcess; readonly options: CallsOptions } | null = null;
 
   protected constructor(wiring: Wiring) {
     this.wiring = wiring;
@@ -144,11 +144,13 @@ export class EngineThread {
    *   const length = calls.recvfrom(fd, buffer, 0, from);
    *
    * A call that waits blocks this thread; `new AsyncCalls(calls)` awaits instead. Descriptors are of this object alone, which is the
-   * same each time; detach() and close() close them.
+   * same each time; detach() and close() close them. Options are those of the first call: others later are an error.
    */
-  calls(): SocketProcess {
-    this.calls_ ??= openCalls(this.endpoint, this.wiring.way, true, this.frameTaps());
-    return this.calls_;
+  calls(options: CallsOptions = {}): SocketProcess {
+    this.calls_ ??= { process: openCalls(this.endpoint, this.wiring.way, true, this.frameTaps(), options), options };
+    const { unix = "thread" } = this.calls_.options;
+    if ((options.unix ?? unix) !== unix) throw new RangeError("calls() was called before with another option unix");
+    return this.calls_.process;
   }
 
   /** Whether sockets can be opened: false once the engine has stopped, or this thread has left it. */
@@ -188,7 +190,7 @@ export class EngineThread {
   detach(): void {
     if (this.detached) return;
     this.detached = true;
-    this.calls_?.exit();
+    this.calls_?.process.exit();
     this.endpoint.close();
     this.leave();
   }

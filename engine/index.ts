@@ -15,6 +15,7 @@ export type { TcpConnectOptions, TcpListenOptions, TcpSocketOptions } from "../s
 export type { TcpHandlers, TcpSocket } from "../sockets/stream/tcp-socket.ts";
 export type { Sysctl, SysctlName } from "../sockets/sysctl.ts";
 export { type Handler, SendFrame, type SocketAddress, type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
+export type { CallsOptions } from "./calls.ts";
 export type { AttachMode, EngineOptions, MemoryLink, PollPolicy } from "./config.ts";
 export { Engine, type EngineDescriptor, type EngineInfo, EngineThread } from "./engine.ts";
 export type { Lcore } from "./lcore.ts";

@@ -124,7 +124,8 @@ export class KernelFile extends File {
   }
 
   override send(message: Message, flags: number, descriptors: FileTable): number {
-    const translated = outgoing(message, descriptors, (file) => (file instanceof KernelFile ? file.fd : -1));
+    const kernelFd = (file: File): number => (file instanceof KernelFile && file.isTheKernels ? file.fd : -1);
+    const translated = outgoing(message, descriptors, kernelFd);
     return typeof translated === "number" ? translated : this.kernel.sendmsg(this.fd, translated, flags);
   }
 

@@ -5,7 +5,7 @@
  * A call that would wait tries its operation again whenever something has happened in the thread. A thread that waits runs nothing
  * else meanwhile; who has an event loop to run sets O_NONBLOCK and awaits (async-calls.ts).
  */
-import { ERRNO } from "af-xdp-bindings";
+import { ERRNO, sys } from "af-xdp-bindings";
 import {
   F_DUPFD,
   F_DUPFD_CLOEXEC,
@@ -43,6 +43,7 @@ import { KernelWatch } from "./events/kernel-watch.ts";
 import { Readiness } from "./events/readiness.ts";
 import type { File } from "./file.ts";
 import { FileTable } from "./file-table.ts";
+import { KernelFile } from "./kernel-file.ts";
 import { type AddressBuffer, lengthOf, type Message, messageOf, nameOf, partsFrom } from "./message.ts";
 import { Reception } from "./reception.ts";
 import type { EpollEvent, PollEntry, SocketCalls } from "./socket-calls.ts";
@@ -366,6 +367,23 @@ export class SocketProcess implements SocketCalls {
   /** A descriptor for a file that was made elsewhere; the reference is the table's. Returns it or -errno. */
   adopt(file: File): number {
     return this.install(file, 0);
+  }
+
+  /**
+   * A new descriptor of the kernel's for the same file, which another thread takes by adoptKernel(); whoever has it closes it otherwise.
+   * Or -errno: EOPNOTSUPP for files of this thread, which the kernel does not know.
+   */
+  exportKernel(fd: number): number {
+    return this.with(fd, (file) => {
+      if (!(file instanceof KernelFile && file.isTheKernels)) return -ERRNO.EOPNOTSUPP;
+      return sys.sys3(sys.SYS.fcntl, file.fd, F_DUPFD_CLOEXEC, 0);
+    });
+  }
+
+  /** A descriptor for one of the kernel's, which is closed with it. Returns it or -errno. */
+  adoptKernel(kernelFd: number): number {
+    const flags = sys.sys3(sys.SYS.fcntl, kernelFd, F_GETFD, 0);
+    return flags < 0 ? flags : this.adopt(new KernelFile(kernelFd, this.watch));
   }
 
   /** Sends all of it where it may wait: a stream takes what it has room for. */
