@@ -6,8 +6,8 @@
 import { ERRNO, sys } from "af-xdp-bindings";
 import type { FramePool } from "../queues/pool.ts";
 import { C } from "../sockets/counters.ts";
-import { EXCERPT_MAX, MSG_ERRQUEUE, readErrorControl } from "../sockets/error-message.ts";
-import { ErrorReport, isIcmp } from "../sockets/error-queue.ts";
+import { EXCERPT_MAX, MSG_ERRQUEUE, readErrorControl, STAMPED_MAX } from "../sockets/error-message.ts";
+import { ErrorReport, isIcmp, SO_EE_ORIGIN_TIMESTAMPING } from "../sockets/error-queue.ts";
 import { ErrorReporter } from "../sockets/error-reporter.ts";
 import { MessageHeader } from "../sockets/msghdr.ts";
 import { SO_ERROR, SOL_SOCKET } from "../sockets/options.ts";
@@ -30,6 +30,7 @@ export class KernelErrors {
   private readonly reporter: ErrorReporter;
   private readonly header: MessageHeader;
   private readonly base: number;
+  private readonly bytes: Uint8Array;
   private readonly report = new ErrorReport();
   private readonly local = new Int32Array(4);
   /** Of the socket whose error is at hand: another one may have its id, and another port, soon after. */
@@ -44,6 +45,7 @@ export class KernelErrors {
     this.reporter = new ErrorReporter(stack);
     this.header = new MessageHeader();
     this.base = sys.addressOf(views.bytes);
+    this.bytes = views.bytes;
     this.onPathMtu = onPathMtu;
   }
 
@@ -69,7 +71,7 @@ export class KernelErrors {
       if (fd < 0) return fd;
       this.generation = this.table.get(id, GENERATION);
       this.port = this.table.get(id, LOCAL_PORT);
-      const length = this.header.receive(fd, this.base + frame, EXCERPT_MAX, MSG_ERRQUEUE | MSG_DONTWAIT);
+      const length = this.header.receive(fd, this.base + frame, STAMPED_MAX, MSG_ERRQUEUE | MSG_DONTWAIT);
       // An error for which the queue had no room: the flag alone would be reported for ever.
       if (length < 0) sys.getsockoptInt(fd, SOL_SOCKET, SO_ERROR, new Int32Array(1));
       return length;
@@ -92,7 +94,15 @@ export class KernelErrors {
       this.pool.give(frame);
       return;
     }
-    this.reporter.report(this.ownerOf(id), report, frame, length);
+    const isStamp = report.origin === SO_EE_ORIGIN_TIMESTAMPING;
+    const excerpt = isStamp ? length : Math.min(length, EXCERPT_MAX);
+    const told = header.controls;
+    // As put_cmsg() has them, padded to words of eight bytes, but for the last one.
+    const words = Math.ceil(told.length / 8) * 8;
+    this.bytes.fill(0, frame + excerpt, frame + excerpt + words);
+    this.bytes.set(told, frame + excerpt);
+    // A stamp has no address to look for a flow by.
+    this.reporter.report(isStamp ? id : this.ownerOf(id), report, frame, excerpt, words);
   }
 
   /** The flow that the error is about, where the placeholder's socket has flows. */

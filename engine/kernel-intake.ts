@@ -20,6 +20,8 @@ import {
   IPV6_TCLASS,
   SO_TIMESTAMP,
   SO_TIMESTAMP_NEW,
+  SO_TIMESTAMPING,
+  SO_TIMESTAMPING_NEW,
   SO_TIMESTAMPNS,
   SO_TIMESTAMPNS_NEW,
   SOL_SOCKET,
@@ -172,7 +174,9 @@ export class KernelIntake {
   /** struct timeval or timespec, in 64-bit fields. */
   private readTime(type: number, at: number): void {
     const micro = type === SO_TIMESTAMP || type === SO_TIMESTAMP_NEW;
-    if (!micro && type !== SO_TIMESTAMPNS && type !== SO_TIMESTAMPNS_NEW) return;
+    const isStamp = type === SO_TIMESTAMPNS || type === SO_TIMESTAMPNS_NEW;
+    // The first stamp of three is the kernel's.
+    if (!micro && !isStamp && type !== SO_TIMESTAMPING && type !== SO_TIMESTAMPING_NEW) return;
     const view = this.header.controlView;
     this.seconds = view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
     this.nanoseconds = view.getUint32(at + 8, true) * (micro ? NS_PER_US : 1);

@@ -7,7 +7,7 @@ import type { RingConsumer, RingProducer } from "../queues/ring.ts";
 import { Coalescer } from "./coalesce.ts";
 import { C, newCounters } from "./counters.ts";
 import { Datagram } from "./datagram.ts";
-import { excerptLength, isHardMessage, loadError } from "./error-queue.ts";
+import { excerptLength, isHardMessage, loadError, toldLength } from "./error-queue.ts";
 import { type Fib, ROUTE_SOURCE } from "./fib.ts";
 import { FrameReturns } from "./frame-returns.ts";
 import { isReported, KernelPath } from "./kernel-path.ts";
@@ -434,13 +434,17 @@ export abstract class Endpoint {
   protected acceptError(home: number, words: Int32Array, at: number): void {
     const frame = words[at + M_FRAME];
     let payload = new Uint8Array(0);
+    let told = payload;
     if (frame >= 0) {
-      payload = this.shared.memories[home].bytes.slice(frame, frame + excerptLength(words, at));
+      const { bytes } = this.shared.memories[home];
+      const end = frame + excerptLength(words, at);
+      payload = bytes.slice(frame, end);
+      told = bytes.slice(end, end + toldLength(words, at));
       this.free(home, frame);
     }
     const socket = this.sockets.get(words[at + M_SOCKET]);
     if (socket === undefined || socket.generation !== words[at + M_GENERATION]) this.counters[C.StaleMessages]++;
-    else socket.fail(loadError(words, at, payload), isHardMessage(words, at));
+    else socket.fail(loadError(words, at, payload, told), isHardMessage(words, at));
   }
 
   /** A datagram was queued at a socket that has a handler and coalesces: it is called at the end of the burst. */

@@ -1,5 +1,5 @@
 /** What recvmsg(MSG_ERRQUEUE) tells of an error beside the datagram that it is about: ip(7) and ipv6(7), IP_RECVERR. */
-import { type ErrorReport, isHard, isIcmp, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
+import { type ErrorReport, isHard, isIcmp, SO_EE_ORIGIN_LOCAL, SO_EE_ORIGIN_TIMESTAMPING } from "./error-queue.ts";
 import type { MessageHeader } from "./msghdr.ts";
 import { IP_PKTINFO, IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IPV6_RECVERR } from "./options.ts";
 import { readSockaddr } from "./sockaddr.ts";
@@ -7,6 +7,8 @@ import { readSockaddr } from "./sockaddr.ts";
 export const MSG_ERRQUEUE = 0x2000;
 /** Longest excerpt that is passed on: what ICMP may quote (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4). */
 export const EXCERPT_MAX = 1280;
+/** The same of a whole packet, its headers with it, of which a stamp is told. */
+export const STAMPED_MAX = 65_535;
 
 /** struct sock_extended_err (include/uapi/linux/errqueue.h), followed by the sockaddr of the offender. */
 const EE_ORIGIN = 4;
@@ -39,7 +41,7 @@ export function readErrorControl(header: MessageHeader, report: ErrorReport, loc
     report.offender.fill(0);
     readSockaddr(header.viewFrom(data + EE_BYTES), report.offender);
     report.hard = isIcmp(report.origin) && isHard(report.origin, report.errno, report.type, report.code);
-    found = report.origin >= SO_EE_ORIGIN_LOCAL && report.origin <= SO_EE_ORIGIN_ICMP6;
+    found = report.origin >= SO_EE_ORIGIN_LOCAL && report.origin <= SO_EE_ORIGIN_TIMESTAMPING;
   }
   return found;
 }

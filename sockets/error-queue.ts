@@ -13,6 +13,8 @@ import { ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMPV6_DEST_UNREACH, ICMPV6_PARA
 export const SO_EE_ORIGIN_LOCAL = 1;
 export const SO_EE_ORIGIN_ICMP = 2;
 export const SO_EE_ORIGIN_ICMP6 = 3;
+/** No error: a stamp of transmission (SO_TIMESTAMPING). */
+export const SO_EE_ORIGIN_TIMESTAMPING = 4;
 
 export const isIcmp = (origin: number): boolean => origin === SO_EE_ORIGIN_ICMP || origin === SO_EE_ORIGIN_ICMP6;
 
@@ -33,6 +35,8 @@ export interface QueuedError {
   offender: string;
   /** The first bytes of the datagram's payload. */
   payload: Uint8Array;
+  /** Control messages (cmsg(3)) that the kernel has told beside it, where one has: what receiveError() gives has those of stamps alone. */
+  told?: Uint8Array;
 }
 
 /** Codes of ICMP_DEST_UNREACH that are soft: a network or host that may come back (icmp_err_convert, net/ipv4/icmp.c). */
@@ -52,6 +56,10 @@ export function isHard(origin: number, errno: number, type: number, code: number
   return type === ICMPV6_PARAMPROB || (type === ICMPV6_DEST_UNREACH && !SOFT_6.has(code));
 }
 
+/** Bits of M_ORIGIN above the code: a hard error, and control messages in words of eight bytes: up to 1,016, and a MessageHeader has 512. */
+const HARD = 1 << 24;
+const TOLD_SHIFT = 25;
+
 /** An error on its way from the thread that heard of it: filled in again for each. */
 export class ErrorReport {
   errno = 0;
@@ -65,11 +73,15 @@ export class ErrorReport {
   remotePort = 0;
   readonly offender = new Int32Array(4);
 
-  /** Writes the fields into a MSG_ERROR at `at`. The excerpt is `length` bytes from `frame` on. */
-  store(words: Int32Array, at: number, frame: number, length: number): void {
-    words[at + M_FRAME] = length === 0 ? -1 : frame;
+  /**
+   * Writes the fields into a MSG_ERROR at `at`. The excerpt is `length` bytes from `frame` on, and `told` bytes of control messages, whole
+   * words of eight, come behind it.
+   */
+  store(words: Int32Array, at: number, frame: number, length: number, told = 0): void {
+    words[at + M_FRAME] = length + told === 0 ? -1 : frame;
     words[at + M_ERRNO] = this.errno;
-    words[at + M_ORIGIN] = this.origin | (this.type << 8) | (this.code << 16) | (this.hard ? 1 << 24 : 0);
+    const hard = this.hard ? HARD : 0;
+    words[at + M_ORIGIN] = this.origin | (this.type << 8) | (this.code << 16) | hard | ((told / 8) << TOLD_SHIFT);
     words[at + M_INFO] = this.info;
     words[at + M_ERROR_PORT] = this.remotePort | (length << 16);
     words[at + M_OFFENDER] = this.offender[0];
@@ -79,13 +91,16 @@ export class ErrorReport {
 }
 
 /** Whether the error of a MSG_ERROR is hard. */
-export const isHardMessage = (words: Int32Array, at: number): boolean => words[at + M_ORIGIN] >>> 24 !== 0;
+export const isHardMessage = (words: Int32Array, at: number): boolean => (words[at + M_ORIGIN] & HARD) !== 0;
+
+/** Bytes of control messages behind the excerpt of a MSG_ERROR. */
+export const toldLength = (words: Int32Array, at: number): number => (words[at + M_ORIGIN] >>> TOLD_SHIFT) * 8;
 
 /** Bytes of the excerpt that a MSG_ERROR brings. */
 export const excerptLength = (words: Int32Array, at: number): number => words[at + M_ERROR_PORT] >>> 16;
 
 /** The entry that a MSG_ERROR brings. */
-export function loadError(words: Int32Array, at: number, payload: Uint8Array): QueuedError {
+export function loadError(words: Int32Array, at: number, payload: Uint8Array, told?: Uint8Array): QueuedError {
   const origin = words[at + M_ORIGIN];
   const rest = at + M_OFFENDER_REST;
   return {
@@ -101,11 +116,9 @@ export function loadError(words: Int32Array, at: number, payload: Uint8Array): Q
       words[at + M_ADDRESS + 3],
     ),
     port: words[at + M_ERROR_PORT] & 0xffff,
-    offender:
-      (origin & 0xff) === SO_EE_ORIGIN_LOCAL
-        ? ""
-        : text(words[at + M_OFFENDER], words[rest], words[rest + 1], words[rest + 2]),
+    offender: !isIcmp(origin & 0xff) ? "" : text(words[at + M_OFFENDER], words[rest], words[rest + 1], words[rest + 2]),
     payload,
+    ...(told === undefined || told.length === 0 ? {} : { told }),
   };
 }
 
@@ -139,8 +152,11 @@ export class ErrorQueue {
     return this.entries[0] ?? null;
   }
 
+  /** As skb_errqueue_purge(): stamps stay. */
   clear(): void {
-    this.entries = [];
+    const { entries } = this;
+    this.entries = entries.filter(({ origin }) => origin === SO_EE_ORIGIN_TIMESTAMPING);
     this.charged = 0;
+    for (const { payload } of this.entries) this.charged += payload.length + CHARGE_OVERHEAD;
   }
 }

@@ -99,8 +99,8 @@ export const M_DESTINATION_PORT = 13;
 export const M_SEND_CHARGE = 14;
 
 /**
- * MSG_ERROR: errno; origin, ICMP type, ICMP code and 1 for a hard error, a byte each from the lowest on; ee_info; port and,
- * in the upper half, bytes of the excerpt, which begins at M_FRAME (-1 for none). The address the datagram was sent to is at
+ * MSG_ERROR: errno; origin, ICMP type and ICMP code, a byte each from the lowest on, a bit for a hard error, and bytes of control
+ * messages behind the excerpt, in eights; ee_info; port and, in the upper half, bytes of the excerpt, which begins at M_FRAME (-1 for none). The address the datagram was sent to is at
  * M_ADDRESS, who reported it at M_OFFENDER and M_OFFENDER_REST.
  */
 export const M_ERRNO = 4;

@@ -95,6 +95,11 @@ export class MessageHeader {
 
   // ---- control messages received: offsets into controlView ----
 
+  /** All of them, as received. */
+  get controls(): Uint8Array {
+    return new Uint8Array(this.controlView.buffer, 0, this.controlLength);
+  }
+
   /** The first control message, -1 for none. */
   firstControl(): number {
     return this.validControl(0);

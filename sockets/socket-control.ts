@@ -5,7 +5,7 @@
 import { check, ERRNO, SysError, sys } from "af-xdp-bindings";
 import { SOCK_FILTER_BYTES } from "./bpf/classic.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { ErrorQueue, type QueuedError, SO_EE_ORIGIN_LOCAL } from "./error-queue.ts";
+import { ErrorQueue, isIcmp, type QueuedError, SO_EE_ORIGIN_LOCAL, SO_EE_ORIGIN_TIMESTAMPING } from "./error-queue.ts";
 import { membershipCall } from "./memberships.ts";
 import {
   IP_RECVERR,
@@ -208,13 +208,20 @@ export abstract class SocketControl {
 
   /** recvmsg(MSG_ERRQUEUE): takes the oldest entry of the error queue, which IP_RECVERR or IPV6_RECVERR fills; or null. */
   receiveError(): QueuedError | null {
+    const entry = this.takeQueuedError();
+    if (entry !== null && entry.origin !== SO_EE_ORIGIN_TIMESTAMPING) delete entry.told;
+    return entry;
+  }
+
+  /** receiveError() with all that the kernel has told beside the entry. */
+  takeQueuedError(): QueuedError | null {
     if (!this.closed) this.endpoint.lookForErrors(this.self);
     const entry = this.errors_?.shift() ?? null;
     if (entry === null) return null;
     // As sock_dequeue_err_skb(): the pending error is that of the entry which is now the oldest.
     const next = this.errors_?.peek() ?? null;
-    if (next !== null && next.origin !== SO_EE_ORIGIN_LOCAL) this.pending = next.errno;
-    else if (entry.origin !== SO_EE_ORIGIN_LOCAL) this.pending = 0;
+    if (next !== null && isIcmp(next.origin)) this.pending = next.errno;
+    else if (isIcmp(entry.origin)) this.pending = 0;
     return entry;
   }
 
@@ -282,6 +289,11 @@ export abstract class SocketControl {
    * without having asked. An error of its own host's is queued alone, and so is one that a call has failed with (`heard`).
    */
   fail(entry: QueuedError, hard: boolean, heard = false): void {
+    if (entry.origin === SO_EE_ORIGIN_TIMESTAMPING) {
+      // No error, and asked for by SO_TIMESTAMPING alone.
+      if (this.errors.push(entry, this.endpoint.table.rcvbuf[this.id])) this.tell(entry.errno, false);
+      return;
+    }
     const isIpv6 = entry.address.includes(":");
     const queues = isIpv6 ? this.option(IPPROTO_IPV6, IPV6_RECVERR) : this.option(IPPROTO_IP, IP_RECVERR);
     const connected = this.endpoint.table.get(this.id, STATE) === CONNECTED;

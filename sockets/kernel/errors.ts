@@ -4,7 +4,7 @@
  */
 import { sys } from "af-xdp-bindings";
 import { EXCERPT_MAX, MSG_ERRQUEUE, readErrorControl } from "../error-message.ts";
-import { ErrorReport, loadError } from "../error-queue.ts";
+import { ErrorReport, loadError, SO_EE_ORIGIN_TIMESTAMPING } from "../error-queue.ts";
 import { MESSAGE_WORDS } from "../message.ts";
 import { MessageHeader, MSG_DONTWAIT } from "../msghdr.ts";
 import { SO_ERROR, SOL_SOCKET } from "../options.ts";
@@ -62,9 +62,12 @@ export class KernelErrors {
 
   private pass(state: KernelSocket, length: number, heard: boolean): void {
     const { excerpt, report, words } = this;
-    const flow = state.flows?.findTo(this.local, state.port, report.remote, report.remotePort) ?? -1;
+    const isStamp = report.origin === SO_EE_ORIGIN_TIMESTAMPING;
+    // A stamp has no address to look for a flow by.
+    const found = isStamp ? -1 : state.flows?.findTo(this.local, state.port, report.remote, report.remotePort);
+    const flow = found ?? -1;
     const socket = flow < 0 ? state.socket : this.sockets.get(flow);
     report.store(words, 0, 0, length);
-    socket?.fail(loadError(words, 0, excerpt.slice(0, length)), report.hard, heard);
+    socket?.fail(loadError(words, 0, excerpt.slice(0, length), this.header.controls.slice()), report.hard, heard);
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Options of SOL_SOCKET that socket(7) does not tell of and sockets of every family have: net/core/sock.c. Those that ask for what
  * nothing here can do (stamps of transmission or of hardware, sending at a time or without a copy) are refused with EOPNOTSUPP:
- * whoever had set them would wait for reports that never come.
+ * whoever had set them would wait for reports that never come. UDP sockets beside a kernel have its stamps (socket-level.ts).
  */
 import { ERRNO } from "af-xdp-bindings";
 import { SKF_AD_MAX } from "../bpf/opcodes.ts";

@@ -33,6 +33,8 @@ import {
   SO_SELECT_ERR_QUEUE,
   SO_TIMESTAMP,
   SO_TIMESTAMP_NEW,
+  SO_TIMESTAMPING,
+  SO_TIMESTAMPING_NEW,
   SO_TIMESTAMPNS,
   SO_TIMESTAMPNS_NEW,
   SOL_SOCKET,
@@ -61,14 +63,40 @@ import {
   MEMINFO_WORDS,
   socketLevel,
 } from "./socket-rules.ts";
-import type { UdpOption, UdpPart } from "./udp-target.ts";
+import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
 
 const so = (name: number, label: string, ...parts: UdpPart[]): UdpOption => option(SOL_SOCKET, name, label, ...parts);
 
-/** Arrival times, from the XDP hook: on a wire without a kernel there are none. */
+/** Flags of SO_TIMESTAMPING (include/uapi/linux/net_tstamp.h): stamps of transmission of whatever kind, and those of arrival. */
+const STAMPS_SENT = (1 << 0) | (1 << 1) | (1 << 8) | (1 << 9) | (1 << 18);
+const STAMPS_ARRIVAL = 1 << 3;
+const ARRIVAL_OPTIONS = [SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW];
+
+/** Whether one option or another asks for times of arrival, which come from the XDP hook. */
+function tellsArrival({ socket }: UdpTarget): boolean {
+  const value = new Int32Array(2);
+  const asks = (name: number, bits: number): boolean => {
+    value.fill(0);
+    return socket.getOption(SOL_SOCKET, name, new Uint8Array(value.buffer)) >= 0 && (value[0] & bits) !== 0;
+  };
+  return ARRIVAL_OPTIONS.some((name) => asks(name, -1)) || asks(SO_TIMESTAMPING, STAMPS_ARRIVAL);
+}
+
+/** On a wire without a kernel there are none. */
 const timestamps: UdpPart = {
-  effect(target, value) {
-    changeSteeredFlag(target, F_TIMESTAMP, value !== 0);
+  effect(target) {
+    changeSteeredFlag(target, F_TIMESTAMP, tellsArrival(target));
+  },
+};
+
+/** Under two numbers one option: what asks for stamps of transmission has the kernel send, which makes them. */
+const STAMPING = so(SO_TIMESTAMPING, "SO_TIMESTAMPING");
+const stamping: UdpPart = {
+  word: "kernel",
+  ofFlow: false,
+  effect(target, flags) {
+    changeSteeredFlag(target, F_TIMESTAMP, tellsArrival(target));
+    target.needKernel(STAMPING, (flags & STAMPS_SENT) !== 0);
   },
 };
 
@@ -129,6 +157,8 @@ export const SOCKET_LEVEL: readonly UdpOption[] = socketLevel(
     [SO_NO_CHECK]: sendFlag(4, TX_NO_CHECK),
     [SO_PRIORITY]: KERNEL_SENDS,
     [SO_MARK]: KERNEL_SENDS,
+    [SO_TIMESTAMPING]: stamping,
+    [SO_TIMESTAMPING_NEW]: { ...stamping, readAs: SO_TIMESTAMPING },
     [SO_RXQ_OVFL]: { ...tableFlag(F_RXQ_OVFL), initial: (target) => flagOf(target, F_RXQ_OVFL) },
   },
   so(SO_DONTROUTE, "SO_DONTROUTE", KERNEL_SENDS),

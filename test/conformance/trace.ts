@@ -10,6 +10,8 @@ import { type AddressBuffer, addressIn, lengthOf, type Message } from "../../soc
 import {
   SO_TIMESTAMP,
   SO_TIMESTAMP_NEW,
+  SO_TIMESTAMPING,
+  SO_TIMESTAMPING_NEW,
   SO_TIMESTAMPNS,
   SO_TIMESTAMPNS_NEW,
   SOL_SOCKET,
@@ -21,7 +23,14 @@ import { familyName, optionName } from "./names.ts";
 const EPHEMERAL = 32768;
 /** More bytes than these are told by their number and a sum. */
 const BYTES_SHOWN = 64;
-const TIMES = new Set([SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW]);
+const TIMES = new Set([
+  SO_TIMESTAMP,
+  SO_TIMESTAMPNS,
+  SO_TIMESTAMP_NEW,
+  SO_TIMESTAMPNS_NEW,
+  SO_TIMESTAMPING,
+  SO_TIMESTAMPING_NEW,
+]);
 /** Abstract names that autobind makes: a zero byte and five digits. */
 const AUTOBIND = /^@[0-9a-f]{5}$/;
 

@@ -177,9 +177,11 @@ export class InetDatagramFile extends File implements SocketWatcher {
   }
 
   private receiveError(message: Message): number {
-    const entry = this.socket.receiveError();
+    const entry = this.socket.takeQueuedError();
     if (entry === null) return -ERRNO.EAGAIN;
-    return putError(entry, this.family, this.socket.endpoint.shared.ifindex, message);
+    const told = this.receiver.told();
+    const { ifindex } = this.socket.endpoint.shared;
+    return putError(entry, this.family, ifindex, message, (level, type) => told.asks(level, type));
   }
 
   override setsockopt(level: number, name: number, value: Uint8Array): number {

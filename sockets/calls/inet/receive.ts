@@ -145,13 +145,13 @@ export class DatagramReceiver {
 
   /** As sock_recv_timestamp(): a socket that is told the time in control messages keeps none. */
   private note(datagram: Datagram, told: Told): void {
-    if (told.stamp !== 0) return;
+    if (told.stamp !== 0 || told.stamping !== 0) return;
     const { seconds, nanoseconds } = arrivalOf(datagram);
     this.stampSeconds = seconds;
     this.stampNs = nanoseconds;
   }
 
-  private told(): Told {
+  told(): Told {
     this.told_ ??= new Told(this.socket, this.family);
     return this.told_;
   }

@@ -31,6 +31,8 @@ import {
   SO_RXQ_OVFL,
   SO_TIMESTAMP,
   SO_TIMESTAMP_NEW,
+  SO_TIMESTAMPING,
+  SO_TIMESTAMPING_NEW,
   SO_TIMESTAMPNS,
   SO_TIMESTAMPNS_NEW,
   SOL_SOCKET,
@@ -43,11 +45,15 @@ import { type ControlWriter, controlInt } from "../control.ts";
 import { addressOfWords } from "./address.ts";
 
 const NS_PER_US = 1000;
+/** SOF_TIMESTAMPING_RX_SOFTWARE, and SOF_TIMESTAMPING_SOFTWARE, which has it told. */
+const ARRIVAL = (1 << 3) | (1 << 4);
 
 /** What a socket has asked to be told. Read anew after each setsockopt(2). */
 export class Told {
   /** SO_TIMESTAMP or its kin, 0 for none. */
   stamp = 0;
+  /** SO_TIMESTAMPING or its new form, where it asks for times of arrival; 0 for none. */
+  stamping = 0;
   drops = false;
   mark = false;
   priority = false;
@@ -73,6 +79,10 @@ export class Told {
     for (const name of [SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW]) {
       if (asked(SOL_SOCKET, name)) this.stamp = name;
     }
+    // The new form alone is told under its number; beside a kernel alone there is either.
+    for (const name of [SO_TIMESTAMPING, SO_TIMESTAMPING_NEW]) {
+      if (asked(SOL_SOCKET, name) && (value[0] & ARRIVAL) === ARRIVAL) this.stamping = name;
+    }
     this.drops = asked(SOL_SOCKET, SO_RXQ_OVFL);
     this.mark = asked(SOL_SOCKET, SO_RCVMARK);
     this.priority = asked(SOL_SOCKET, SO_RCVPRIORITY);
@@ -93,9 +103,21 @@ export class Told {
     this.destination6 = asked(IPPROTO_IPV6, IPV6_RECVORIGDSTADDR);
   }
 
+  /** Whether what the kernel tells beside an entry of the error queue has been asked for. */
+  asks(level: number, type: number): boolean {
+    if (level === SOL_SOCKET) return type === SO_TIMESTAMPING || type === SO_TIMESTAMPING_NEW;
+    if (level === IPPROTO_IP) {
+      return (type === IP_PKTINFO && this.info4) || (type === IP_TTL && this.ttl4) || (type === IP_TOS && this.tos4);
+    }
+    if (level !== IPPROTO_IPV6) return false;
+    if (type === IPV6_PKTINFO) return this.info6;
+    return (type === IPV6_HOPLIMIT && this.hops6) || (type === IPV6_TCLASS && this.class6);
+  }
+
   /** Puts what is to be told of a datagram. */
   put(datagram: Datagram, family: number, out: ControlWriter): void {
     if (this.stamp !== 0) putStamp(this.stamp, datagram, out);
+    if (this.stamping !== 0) out.put(SOL_SOCKET, this.stamping, stampsOf(datagram));
     if (this.drops && datagram.drops > 0) out.put(SOL_SOCKET, SO_RXQ_OVFL, controlInt(datagram.drops));
     // What has a mark or a priority has it from this host's kernel, which has not seen the frame.
     if (this.mark) out.put(SOL_SOCKET, SO_MARK, controlInt(0));
@@ -141,6 +163,12 @@ function putStamp(name: number, datagram: Datagram, out: ControlWriter): void {
   const micro = name === SO_TIMESTAMP || name === SO_TIMESTAMP_NEW;
   const rest = micro ? Math.floor(nanoseconds / NS_PER_US) : nanoseconds;
   out.put(SOL_SOCKET, name, new Uint8Array(BigInt64Array.of(BigInt(seconds), BigInt(rest)).buffer));
+}
+
+/** struct scm_timestamping: three of struct timespec, of which the first is the kernel's, the last one the hardware's. */
+function stampsOf(datagram: Datagram): Uint8Array {
+  const { seconds, nanoseconds } = arrivalOf(datagram);
+  return new Uint8Array(BigInt64Array.of(BigInt(seconds), BigInt(nanoseconds), 0n, 0n, 0n, 0n).buffer);
 }
 
 /** struct in_pktinfo: interface, the own address, the destination. */

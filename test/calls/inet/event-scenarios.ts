@@ -11,6 +11,7 @@ import {
   FIONREAD,
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
+  MSG_PEEK,
   O_ASYNC,
   O_NONBLOCK,
   POLLERR,
@@ -31,22 +32,31 @@ import { addressBuffer } from "../../../sockets/calls/message.ts";
 import {
   IP_PKTINFO,
   IP_RECVERR,
+  IP_RECVTOS,
   IP_RECVTTL,
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_RECVERR,
+  IPV6_RECVHOPLIMIT,
+  IPV6_RECVPKTINFO,
+  IPV6_RECVTCLASS,
   SO_ERROR,
   SO_SELECT_ERR_QUEUE,
   SO_TIMESTAMP,
+  SO_TIMESTAMPING,
+  SO_TIMESTAMPING_NEW,
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
 import type { Stage } from "../../conformance/run.ts";
+import { TracedCalls } from "../../conformance/traced-calls.ts";
 import { HeldSignals } from "../signals.ts";
 import {
   afOf,
   any,
   arrived,
+  at,
   bound,
+  delivered,
   each,
   getInt,
   type InetScenario,
@@ -65,6 +75,16 @@ import {
 } from "./tools.ts";
 
 const EVERYTHING = 0x3fff;
+/** SOF_TIMESTAMPING_ flags: TX_SOFTWARE, RX_SOFTWARE, SOFTWARE, OPT_ID, OPT_CMSG, OPT_TSONLY. */
+const STAMP_SENT = 1 << 1;
+const STAMP_ARRIVAL = 1 << 3;
+const STAMP_TOLD = 1 << 4;
+const STAMP_ID = 1 << 7;
+const STAMP_CMSG = 1 << 10;
+const STAMP_TSONLY = 1 << 11;
+/** Datagrams until the kernel stamps them, and how long one is on its way at most, milliseconds. */
+const STAMP_TRIES = 1000;
+const STAMP_WAIT_MS = 5000;
 /** A realtime signal. */
 const QUEUED = 40;
 
@@ -370,19 +390,114 @@ export const EVENT_SCENARIOS: readonly InetScenario[] = [
     calls.recvmsg(fd, room(16), MSG_ERRQUEUE);
     calls.close(fd);
   }),
-  {
-    name: "IPv4: the error queue with what else is told",
-    play(stage) {
-      const { calls } = stage;
-      const fd = calls.socket(afOf(4), SOCK_DGRAM, 0);
-      calls.bind(fd, any(4, PORT));
-      setInt(calls, fd, IPPROTO_IP, IP_RECVERR, 1);
-      setInt(calls, fd, IPPROTO_IP, IP_PKTINFO, 1);
-      setInt(calls, fd, IPPROTO_IP, IP_RECVTTL, 1);
-      calls.sendto(fd, text("x"), 0, remote(stage, 4, NOBODY));
+  ...each("the error queue with what else is told", (stage, family) => {
+    const { calls } = stage;
+    const fd = calls.socket(afOf(family), SOCK_DGRAM, 0);
+    calls.bind(fd, any(family, PORT));
+    hearErrors(stage, family, fd);
+    const [level, options] =
+      family === 4
+        ? [IPPROTO_IP, [IP_PKTINFO, IP_RECVTTL, IP_RECVTOS]]
+        : [IPPROTO_IPV6, [IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS]];
+    for (const chosen of [[], options, options.slice(0, 1), options.slice(1, 2), options.slice(2)]) {
+      for (const option of options) setInt(calls, fd, level, option, chosen.includes(option) ? 1 : 0);
+      calls.sendto(fd, text("x"), 0, remote(stage, family, NOBODY));
       until(calls, fd, POLLERR);
+      getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+      calls.recvmsg(fd, room(8, 24), MSG_ERRQUEUE | (chosen.length === 3 ? MSG_PEEK : 0));
+      calls.sendto(fd, text(""), 0, remote(stage, family, NOBODY));
+      until(calls, fd, POLLERR);
+      getInt(calls, fd, SOL_SOCKET, SO_ERROR);
       calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+    }
+    calls.close(fd);
+  }),
+  ...([SO_TIMESTAMPING, SO_TIMESTAMPING_NEW] as const).flatMap((option) =>
+    ([0, STAMP_TSONLY, STAMP_ID, STAMP_ID | STAMP_TSONLY | STAMP_CMSG] as const).flatMap((more) =>
+      each(`SO_TIMESTAMPING (${option}): stamps of transmission, 0x${more.toString(16)}`, (stage, family) => {
+        const { calls, peer } = stage;
+        const other = peerOf(stage, family);
+        const fd = bound(stage, family);
+        const flags = STAMP_SENT | STAMP_TOLD | more;
+        setInt(calls, fd, SOL_SOCKET, option, flags);
+        for (const asked of [SO_TIMESTAMPING, SO_TIMESTAMPING_NEW])
+          calls.getsockopt(fd, SOL_SOCKET, asked, new Uint8Array(8));
+        for (const round of [0, 1, 2]) {
+          setInt(calls, fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE, round === 2 ? 1 : 0);
+          if (round === 1)
+            setInt(
+              calls,
+              fd,
+              family === 4 ? IPPROTO_IP : IPPROTO_IPV6,
+              family === 4 ? IP_PKTINFO : IPV6_RECVPKTINFO,
+              1,
+            );
+          calls.sendto(fd, text(`stamped ${round}`), 0, remote(stage, family, PEER_PORT));
+          until(calls, fd, POLLERR);
+          look(stage, fd);
+          getInt(calls, fd, SOL_SOCKET, SO_ERROR);
+          calls.recvfrom(fd, new Uint8Array(4), MSG_DONTWAIT, addressBuffer());
+          // What empties the queue of errors leaves stamps there.
+          if (round === 2) for (const on of [1, 0]) hearErrors(stage, family, fd, on);
+          stamped(stage, fd, more);
+          calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+          look(stage, fd);
+        }
+        setInt(calls, fd, SOL_SOCKET, option, 0);
+        calls.sendto(fd, text("not stamped"), 0, remote(stage, family, PEER_PORT));
+        delivered(stage, family);
+        calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+        calls.close(fd);
+        peer.close(other);
+      }),
+    ),
+  ),
+  ...([SO_TIMESTAMPING, SO_TIMESTAMPING_NEW] as const).flatMap((option) =>
+    each(`SO_TIMESTAMPING (${option}): times of arrival`, (stage, family) => {
+      const { calls, peer } = stage;
+      const other = peerOf(stage, family);
+      const fd = bound(stage, family);
+      const tell = (payload: string): void => {
+        peer.sendto(other, text(payload), 0, own(stage, family, PORT));
+        until(calls, fd);
+        calls.recvmsg(fd, room(), MSG_DONTWAIT);
+        calls.ioctl(fd, SIOCGSTAMP, new Uint8Array(16));
+      };
+      setInt(calls, fd, SOL_SOCKET, option, STAMP_ARRIVAL | STAMP_TOLD);
+      awaitStamps(stage, family, fd, other);
+      tell("told");
+      setInt(calls, fd, SOL_SOCKET, SO_TIMESTAMP, 1);
+      tell("told twice");
+      setInt(calls, fd, SOL_SOCKET, option, 0);
+      tell("told once");
       calls.close(fd);
-    },
-  },
+      peer.close(other);
+    }),
+  ),
 ];
+
+/** The kernel leaves it to a work queue to begin with stamps (net_enable_timestamp): datagrams until then have none. */
+function awaitStamps({ calls, peer, places }: Stage, family: IpFamily, fd: number, other: number): void {
+  const [here, there] = [calls, peer].map((each) => (each instanceof TracedCalls ? each.inner : each));
+  const to = at(family === 4 ? places.own4 : places.own6, PORT);
+  const message = room();
+  for (let i = 0; i < STAMP_TRIES; i++) {
+    there.sendto(other, text("stamped?"), 0, to);
+    here.poll([{ fd, events: POLLIN, revents: 0 }], STAMP_WAIT_MS);
+    here.recvmsg(fd, message, MSG_DONTWAIT);
+    if (message.controlLength > 0) return;
+  }
+}
+
+/** The stamp of a whole packet, whose headers differ in each run: how long it is, and what ends it. */
+function stamped({ calls, trace }: Stage, fd: number, more: number): void {
+  if ((more & STAMP_TSONLY) !== 0) {
+    calls.recvmsg(fd, room(), MSG_ERRQUEUE);
+    return;
+  }
+  const message = room();
+  const untraced = calls instanceof TracedCalls ? calls.inner : calls;
+  const length = untraced.recvmsg(fd, message, MSG_ERRQUEUE);
+  const payload = message.iov[0].subarray(length - text("stamped 0").length, length);
+  trace.add(`a stamp: ${length} bytes, ${payload.toHex()}, ${trace.received("a", { ...message, iov: [] }, 0)}`);
+}
