@@ -8,7 +8,7 @@
  *          tick      the module's own work, where it asked for it
  *          transmit  messages out, TX rings published, the kernel told once
  *          reclaim   sent frames back to the pool, free frames into the fill rings
- *          idle      when nothing came: spin, poll the NAPI, or sleep, as the policy says
+ *          idle      when nothing came: spin, poll the NAPI, or sleep, as the policy and other programs on the CPU want
  */
 import { sys } from "af-xdp-bindings";
 import { Burst, type Port } from "../queues/driver.ts";
@@ -23,8 +23,9 @@ import type { TcpHandlers, TcpSocket } from "../sockets/stream/tcp-socket.ts";
 import { type UdpOptions, UdpSocket } from "../sockets/udp-socket.ts";
 import { openCalls } from "./calls.ts";
 import type { PollPolicy } from "./config.ts";
+import { Preemption } from "./preemption.ts";
 import { Realtime } from "./realtime.ts";
-import type { Way } from "./wiring.ts";
+import { SERVING_WORD, type Way } from "./wiring.ts";
 
 /** Turns between two commits of the counters to shared memory: an idle busy loop makes about four million turns a second. */
 const COMMIT_TURNS = 4096;
@@ -86,6 +87,11 @@ export class Lcore {
   private now = performance.now();
   private idleSince = 0;
   private turns = 0;
+  private readonly preemption = new Preemption();
+  /** The program is attached: what answers comes to the queues. */
+  private serving = false;
+  /** Turns without work since the last with work, or sleep. */
+  private spins = 0;
 
   constructor(
     settings: LcoreSettings,
@@ -169,8 +175,10 @@ export class Lcore {
     this.commit();
     this.compareClocks();
     while (Atomics.load(this.stopWord, 0) === 0) {
-      if (this.turn() > 0) this.idleSince = 0;
-      else this.idle();
+      if (this.turn() > 0) {
+        this.idleSince = 0;
+        this.spins = 0;
+      } else this.idle();
     }
     this.stack.flush();
     this.transmit();
@@ -214,7 +222,14 @@ export class Lcore {
 
   private transmit(): void {
     const { ports } = this;
+    // What a module sends at its start waits: the answer to a SYN would come before the program, and be the kernel's.
+    if (!this.serving && !this.isServing()) return;
     for (let p = 0; p < ports.length; p++) ports[p].txFlush();
+  }
+
+  private isServing(): boolean {
+    this.serving = Atomics.load(this.stopWord, SERVING_WORD) !== 0;
+    return this.serving;
   }
 
   private reclaim(): void {
@@ -227,7 +242,10 @@ export class Lcore {
   }
 
   private readClock(): void {
+    const before = this.now;
     this.now = performance.now();
+    // Turns without work are all that lies between the two readings.
+    if (this.spins >= CLOCK_TURNS && this.preemption.spun(before, this.now)) this.counters[C.Preempted]++;
     this.stack.clock(this.now);
     this.compareClocks();
     if (this.requests !== null) this.requests.poll();
@@ -258,13 +276,14 @@ export class Lcore {
   private idle(): void {
     const { ports, settings } = this;
     this.counters[C.IdleTurns]++;
+    this.spins++;
     // Frames may sit in the completion rings after the last burst; the queues must not run dry for them.
     this.reclaim();
-    if (settings.poll === "busy") {
+    if (settings.poll === "busy" && !this.preemption.isShared(this.now)) {
       for (let p = 0; p < ports.length; p++) ports[p].busyPoll();
       return;
     }
-    if (settings.poll === "adaptive") {
+    if (settings.poll !== "interrupt") {
       if (this.idleSince === 0) {
         this.now = performance.now();
         this.idleSince = this.now;
@@ -275,8 +294,9 @@ export class Lcore {
     this.sleep();
   }
 
-  /** Whether the kernel has not taken or not sent some frames: it is asked again after a nap, not after a sleep. */
+  /** Whether some frames wait to be taken or sent by the kernel: it is asked again after a nap, not after a sleep. */
   private hasUnsent(): boolean {
+    if (!this.serving) return true;
     for (let p = 0; p < this.ports.length; p++) if (this.ports[p].unsent) return true;
     return this.stack.hold.isHeld || this.stack.awaitsSent;
   }
@@ -304,5 +324,6 @@ export class Lcore {
     // A loop that sleeps most of the time makes few turns.
     this.compareClocks();
     this.idleSince = 0;
+    this.spins = 0;
   }
 }

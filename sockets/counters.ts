@@ -56,6 +56,7 @@ const OWN_COUNTERS = [
   ["Turns", "turns of the loop"],
   ["IdleTurns", "turns in which nothing happened"],
   ["Sleeps", "times the loop slept in poll(2)"],
+  ["Preempted", "times others had the CPU while the loop spun"],
   ["Wakeups", "times another thread had to be woken"],
   ["TableSyncs", "times the lookup tables were brought up to date"],
   ["FibSyncs", "times routes or neighbours were brought up to date"],
