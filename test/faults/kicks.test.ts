@@ -25,7 +25,6 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("", () => {
       netns: b.ns.path,
       module: new URL("./refused-kicks.ts", import.meta.url),
       data: { port: PORT, words: words.buffer },
-      // A sleeping lcore's poll(2) sends what is in the TX ring, too (xsk_poll).
       poll: "busy",
     });
     cleanUp.push(() => engine.close());

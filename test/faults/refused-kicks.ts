@@ -22,7 +22,8 @@ export default function refusedKicks(lcore: Lcore): void {
   };
   lcore.onTurn(() => {
     Atomics.store(shared, 1, pool.available);
-    return 0;
+    // Never idle: an lcore whose CPU others want sleeps when it is, and poll(2) sends what is in the TX ring (xsk_poll).
+    return 1;
   });
   lcore.udp({ port }).onDatagram = (datagram) => void datagram.reply();
 }

@@ -9,8 +9,8 @@ export interface Run {
   ns?: NetNs;
   /** Run without any privilege. */
   unprivileged?: boolean;
-  /** Run only when no CPU has anything else to do (SCHED_IDLE), so that who watches it is never later than it is. */
-  idle?: boolean;
+  /** A module that is loaded before the command. */
+  preload?: string;
   /** Variables beside those of the test. Programs that the command starts inherit them. */
   env?: Record<string, string>;
 }
@@ -57,15 +57,10 @@ export class Cli {
   readonly stdout: Output;
   readonly stderr: Output;
 
-  constructor(args: readonly string[], { ns, unprivileged, idle, env }: Run = {}) {
+  constructor(args: readonly string[], { ns, unprivileged, preload, env }: Run = {}) {
     const drop = ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"];
-    const command = [
-      ...(unprivileged ? drop : []),
-      ...(idle ? ["chrt", "--idle", "0"] : []),
-      process.execPath,
-      MAIN,
-      ...args,
-    ];
+    const bun = [process.execPath, ...(preload === undefined ? [] : ["--preload", preload])];
+    const command = [...(unprivileged ? drop : []), ...bun, MAIN, ...args];
     const options = { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: { ...process.env, ...env } } as const;
     this.child = ns === undefined ? Bun.spawn(command, options) : ns.run(() => Bun.spawn(command, options));
     this.stdout = new Output(this.child.stdout);
