@@ -69,6 +69,8 @@ export default (lcore: Lcore): void => {
   lcore.onTurn(() => {
     exchanges.send(board.sending, board.rate);
     for (let slot = refused.pop(); slot !== undefined; slot = refused.pop()) exchanges.closed(slot);
-    return exchanges.turn();
+    const work = exchanges.turn();
+    // Never idle while there is a schedule: an lcore whose CPU others want sleeps when it is, and a request that is due wakes nobody.
+    return board.sending && board.rate > 0 ? work + 1 : work;
   });
 };
