@@ -46,6 +46,7 @@ import {
   EV_URGENT,
   EV_WRITABLE,
   F_FIN_RCVD,
+  F_RCV_SHUT,
   F_V6,
   FLAGS,
   GENERATION,
@@ -525,6 +526,10 @@ export class LcoreTcp implements TcpOpener {
 
   poll(socket: TcpSocket): number {
     return poll(this.tcp, socket.id);
+  }
+
+  hasEnded(socket: TcpSocket): boolean {
+    return (this.tcp.w[socket.id * TCB_WORDS + FLAGS] & (F_FIN_RCVD | F_RCV_SHUT)) !== 0;
   }
 
   takeError(socket: TcpSocket): number {

@@ -482,6 +482,10 @@ export class RemoteTcp implements TcpOpener {
     return connection.takeError();
   }
 
+  hasEnded(socket: TcpSocket): boolean {
+    return this.of(socket)?.isDone ?? true;
+  }
+
   atMark(socket: TcpSocket): boolean {
     const connection = this.of(socket);
     return connection !== null && connection.urgent !== 0 && connection.mark === connection.readSeq;

@@ -52,6 +52,8 @@ export interface TcpEnd {
   readonly shared: Shared;
   /** EV_ bits of sockets/tcp/tcb.ts, as poll(2) would tell. */
   poll(socket: TcpSocket): number;
+  /** No more will come, or is wanted: what read() says, which may be told a moment later than the record has it. */
+  hasEnded(socket: TcpSocket): boolean;
   /** SO_ERROR: an errno, which it clears. */
   takeError(socket: TcpSocket): number;
   /** Whether the next byte to be read is the urgent one (SIOCATMARK). */

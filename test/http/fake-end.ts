@@ -28,6 +28,7 @@ export class FakeEnd implements TcpEnd {
   getOption = (): number => 0;
   poll = (): number => 0;
   takeError = (): number => 0;
+  hasEnded = (): boolean => false;
   atMark = (): boolean => false;
   queued = (): number => 0;
   state = (): number => 1;

@@ -144,9 +144,8 @@ export class InetStreamFile extends File implements StreamOwner {
   private get shutdowns(): number {
     if (!this.hasLived) return this.shut;
     if (this.state === tcb.CLOSED) return SHUT_BOTH;
-    const flags = this.word(tcb.FLAGS);
-    const receive = (flags & (tcb.F_FIN_RCVD | tcb.F_RCV_SHUT)) !== 0 ? SHUT_RECEIVE : 0;
-    return this.shut | receive | ((flags & tcb.F_SND_SHUT) !== 0 ? SHUT_SEND : 0);
+    const receive = this.socket.end.hasEnded(this.socket) ? SHUT_RECEIVE : 0;
+    return this.shut | receive | ((this.word(tcb.FLAGS) & tcb.F_SND_SHUT) !== 0 ? SHUT_SEND : 0);
   }
 
   private word(field: number): number {

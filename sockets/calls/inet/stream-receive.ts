@@ -12,7 +12,7 @@ import {
 } from "../../options.ts";
 import type { TcpSocket } from "../../stream/tcp-socket.ts";
 import { OPTIONS } from "../../tcp/sockopts.ts";
-import { CLOSED, F_FIN_RCVD, F_RCV_SHUT, FLAGS } from "../../tcp/tcb.ts";
+import { CLOSED } from "../../tcp/tcb.ts";
 import { MSG_CMSG_CLOEXEC, MSG_OOB, MSG_PEEK, MSG_TRUNC } from "../constants.ts";
 import { ControlWriter, controlInt } from "../control.ts";
 import { lengthOf, type Message, scatter } from "../message.ts";
@@ -83,7 +83,7 @@ function pass(socket: TcpSocket, length: number): number {
 
 /** No more will come. */
 function hasEnded(socket: TcpSocket): boolean {
-  return socket.state === CLOSED || (socket.end.word(socket, FLAGS) & (F_FIN_RCVD | F_RCV_SHUT)) !== 0;
+  return socket.state === CLOSED || socket.end.hasEnded(socket);
 }
 
 function peek(socket: TcpSocket, options: StreamOptions, { iov }: Message, flags: number): number {
