@@ -69,8 +69,8 @@ export default (lcore: Lcore): void => {
   lcore.onTurn(() => {
     exchanges.send(board.sending, board.rate);
     for (let slot = refused.pop(); slot !== undefined; slot = refused.pop()) exchanges.closed(slot);
-    const work = exchanges.turn();
-    // Never idle while there is a schedule: an lcore whose CPU others want sleeps when it is, and a request that is due wakes nobody.
-    return board.sending && board.rate > 0 ? work + 1 : work;
+    exchanges.turn();
+    // Never idle: an lcore whose CPU others want sleeps when it is, and neither a request that is due nor the board wakes it.
+    return 1;
   });
 };
