@@ -38,8 +38,8 @@ export default (lcore: Lcore): void => {
       generator.send(board.sending, board.rate);
       turns = CONTROL_TURNS;
     }
-    const work = generator.turn();
-    // Never idle while there is a schedule: an lcore whose CPU others want sleeps when it is, and a request that is due wakes nobody.
-    return board.sending && board.rate > 0 ? work + 1 : work;
+    generator.turn();
+    // Never idle: an lcore whose CPU others want sleeps when it is, and neither a request that is due nor the board wakes it.
+    return 1;
   });
 };
