@@ -3,9 +3,9 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import manifest from "../../package.json" with { type: "json" };
-import { compareWithRuns, figuresOfRun, readRuns, saveRun } from "../measure/compare/baseline.ts";
+import { figuresOfRun, readRuns, saveRun } from "../measure/compare/baseline.ts";
 import { compare, SideError } from "../measure/compare/compare.ts";
-import { type Figures, tells } from "../measure/compare/figures.ts";
+import { tells } from "../measure/compare/figures.ts";
 import { lcoreSource, type Source, serviceSource } from "../measure/compare/launch.ts";
 import {
   type Checkout,
@@ -17,11 +17,13 @@ import {
   workingTree,
 } from "../measure/compare/worktree.ts";
 import { observeEnvironment } from "../measure/environment.ts";
-import type { ComparisonReport, SideInfo, SideName } from "../measure/report/data.ts";
+import type { ComparisonReport, SideInfo, SideName, StoredReport } from "../measure/report/data.ts";
 import { html } from "../measure/report/html.ts";
-import { junit } from "../measure/report/junit.ts";
+import { junit, storedJunit } from "../measure/report/junit.ts";
 import { makeReport } from "../measure/report/make.ts";
-import { markdown } from "../measure/report/markdown.ts";
+import { markdown, storedMarkdown } from "../measure/report/markdown.ts";
+import { makeStoredReport } from "../measure/report/stored.ts";
+import { value } from "../measure/report/text.ts";
 import { DEFAULTS, resolveSpec, type TrialSpec } from "../measure/spec.ts";
 import { median } from "../measure/verdict/location.ts";
 import type { MetricRule } from "../measure/verdict/verdict.ts";
@@ -62,6 +64,10 @@ export async function runRegress(options: RegressOptions): Promise<number> {
   }
 }
 
+/** Whether there is but one version: it is stored, or compared with stored runs. */
+const alone = ({ base, baseCommand, baseline, save }: RegressOptions): boolean =>
+  baseline !== undefined || (save !== undefined && base === undefined && baseCommand === undefined);
+
 /** Two sides to compare, and what is to be taken away afterwards. */
 interface Sides {
   readonly info: Readonly<Record<SideName, SideInfo>>;
@@ -79,11 +85,12 @@ async function regress(options: RegressOptions): Promise<number> {
   try {
     const sides = await prepare(options, spec, checkouts, progress);
     const environment = observeEnvironment(`lcore ${process.argv.slice(2).join(" ")}`, manifest.version);
-    progress.step(`comparing ${sides.info.base.label} with ${sides.info.head.label}`);
+    const { base, head } = sides.info;
+    progress.step(alone(options) ? `measuring ${head.label}` : `comparing ${base.label} with ${head.label}`);
     const compared = await compare({
       sources: sides.source,
       // Stored runs are compared with later; here head runs beside itself until that shows what pairs would tell.
-      rules: options.baseline === undefined ? rules : rules.map((rule) => ({ ...rule, minimum: 9 })),
+      rules: alone(options) ? rules.map((rule) => ({ ...rule, minimum: 9 })) : rules,
       seconds: options.seconds,
       trials: options.trials,
       seed,
@@ -99,14 +106,36 @@ async function regress(options: RegressOptions): Promise<number> {
       environment: environment(compared.cpuNs),
       notes: [...sides.notes, ...untold(rules, compared.trials)],
     });
-    const head = figuresOfRun(compared.trials.filter(({ side }) => options.baseline !== undefined || side === "head"));
-    const stored = { workload: report.workload, machine: machineOf(report) };
-    if (options.save !== undefined && !compared.interrupted)
-      saveRun(options.save, { ...stored, date: report.environment.date, label: report.head.label, figures: head });
-    if (options.baseline !== undefined && !compared.interrupted)
-      return againstStored(options.baseline, stored, head, rules, report);
+    if (compared.interrupted) {
+      if (!alone(options)) await write(report, options);
+      const what = alone(options) ? "nothing is told or stored" : "what was compared is told, nothing stored";
+      throw new CliError(`regress interrupted; ${what}`, EXIT_INTERRUPTED);
+    }
+    const figures = figuresOfRun(compared.trials.filter(({ side }) => alone(options) || side === "head"));
+    const run = { workload: report.workload, machine: machineOf(report) };
+    // Before this run is among them.
+    const runs =
+      options.baseline === undefined
+        ? []
+        : readRuns(options.baseline).filter((one) => one.workload === run.workload && one.machine === run.machine);
+    if (options.save !== undefined)
+      saveRun(options.save, { ...run, date: report.environment.date, label: report.head.label, figures });
+    if (options.baseline !== undefined) {
+      if (runs.length === 0)
+        throw new CliError(
+          `${options.baseline} has no run of this workload on this machine (${run.machine})`,
+          EXIT_INCONCLUSIVE,
+        );
+      const stored = makeStoredReport(options.baseline, runs, figures, rules, report);
+      writeStored(stored, options);
+      return EXITS[stored.outcome];
+    }
+    if (alone(options)) {
+      const told = rules.map(({ name }) => `${name} ${value(name, figures[name as ChosenMetric["name"]])}`);
+      process.stdout.write(`${options.save}: stored ${told.join(", ")}\n`);
+      return 0;
+    }
     await write(report, options);
-    if (compared.interrupted) throw new CliError("regress interrupted; what was compared is told", EXIT_INTERRUPTED);
     return EXITS[report.outcome];
   } catch (error) {
     if (error instanceof SideError) throw new CliError(`${error.message}; nothing was compared`, EXIT_INCONCLUSIVE);
@@ -166,6 +195,7 @@ async function prepare(
   progress: Progress,
 ): Promise<Sides> {
   const { baseCommand, headCommand } = options;
+  if (alone(options)) return oneVersion(spec, options);
   if ((baseCommand === undefined) !== (headCommand === undefined))
     throw new RangeError("--base-command and --head-command go together");
   if (baseCommand !== undefined && headCommand !== undefined) {
@@ -173,15 +203,10 @@ async function prepare(
       throw new RangeError("--base-command and --head-command stand in place of --base and --command");
     return servicesHere(baseCommand, headCommand, spec, options);
   }
-  if (options.baseline !== undefined) {
-    const other = ["base", "head", "command", "json", "html", "junit", "markdown"] as const;
-    const given = other.find((name) => options[name] !== undefined);
-    if (given !== undefined) throw new RangeError(`--baseline does not go with --${given}`);
-    const { info, source } = await lcoreHere(spec);
-    return { info: { base: info, head: info }, source: { base: source, head: source }, notes: [] };
-  }
   if (options.base === undefined)
-    throw new RangeError("what is it to be compared with? --base REF, --baseline FILE or --base-command CMD");
+    throw new RangeError(
+      "what is it to be compared with? --base REF, --baseline FILE or --base-command CMD; or --save FILE alone",
+    );
   const repository = await repositoryAround(process.cwd());
   const base = await checkOut(repository, options.base);
   checkouts.push(base);
@@ -219,17 +244,30 @@ async function prepare(
   };
 }
 
-/** The lcore that runs. */
-async function lcoreHere(spec: TrialSpec): Promise<{ info: SideInfo; source: Source }> {
-  return { info: { label: `lcore ${manifest.version}`, commit: null }, source: lcoreSource(OWN_ROOT, spec) };
+/** The lcore that runs, or the service of a command, beside itself. */
+function oneVersion(spec: TrialSpec, options: RegressOptions): Sides {
+  const { baseline, command } = options;
+  const mode = baseline === undefined ? "--save without a base" : "--baseline";
+  // Charts and JSON of a version beside itself would say nothing of the stored runs.
+  const others = ["base", "head", "baseCommand", "headCommand", "headSpin", "html"] as const;
+  const reports = baseline === undefined ? (["json", "junit", "markdown"] as const) : [];
+  const given = [...others, ...reports].find((name) => options[name] !== undefined);
+  if (given !== undefined)
+    throw new RangeError(
+      `${mode} does not go with --${given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+    );
+  const info: SideInfo = { label: command ?? `lcore ${manifest.version}`, commit: null };
+  const source = command === undefined ? lcoreSource(OWN_ROOT, spec) : serviceHere(command, spec, options);
+  return { info: { base: info, head: info }, source: { base: source, head: source }, notes: [] };
 }
 
+const serviceHere = (command: string, spec: TrialSpec, { target }: RegressOptions): Source =>
+  serviceSource({ command, cwd: process.cwd(), target: target as string, root: OWN_ROOT, spec });
+
 function servicesHere(base: string, head: string, spec: TrialSpec, options: RegressOptions): Sides {
-  const source = (command: string): Source =>
-    serviceSource({ command, cwd: process.cwd(), target: options.target as string, root: OWN_ROOT, spec });
   return {
     info: { base: { label: base, commit: null }, head: { label: head, commit: null } },
-    source: { base: source(base), head: source(head) },
+    source: { base: serviceHere(base, spec, options), head: serviceHere(head, spec, options) },
     notes: [],
   };
 }
@@ -249,31 +287,19 @@ function describe(spec: TrialSpec, { command, target }: RegressOptions): string 
 
 const machineOf = ({ environment: e }: ComparisonReport): string => `${e.cpus} × ${e.cpu}, Bun ${e.bun}`;
 
-/** Head against stored runs: says what it found, and what that is worth. Returns the exit status. */
-function againstStored(
-  file: string,
-  { workload, machine }: { workload: string; machine: string },
-  head: Figures,
-  rules: readonly MetricRule[],
-  { metrics }: ComparisonReport,
-): number {
-  const runs = readRuns(file).filter((run) => run.workload === workload && run.machine === machine);
-  if (runs.length === 0)
-    throw new CliError(`${file} has no run of this workload on this machine (${machine})`, EXIT_INCONCLUSIVE);
-  const findings = compareWithRuns(runs, head, rules);
-  const paired = metrics.map(({ low, high }) => (low === null || high === null ? null : (high - low) / 2));
-  process.stdout.write(storedText(runs.length, findings, paired));
-  const decisive = findings.filter(({ metric }) => metric.watched !== true);
-  if (findings.some(({ outcome }) => outcome === "regressed")) return EXIT_REGRESSED;
-  return decisive.some(({ outcome }) => outcome === "inconclusive") ? EXIT_INCONCLUSIVE : 0;
-}
-
 async function write(report: ComparisonReport, options: RegressOptions): Promise<void> {
   if (options.json !== undefined) save(options.json, `${JSON.stringify(report)}\n`);
   if (options.html !== undefined) save(options.html, await html(report));
   if (options.junit !== undefined) save(options.junit, junit(report));
   if (options.markdown !== undefined) save(options.markdown, markdown(report));
   if (options.json !== "-" && options.markdown !== "-") process.stdout.write(regressText(report));
+}
+
+function writeStored(report: StoredReport, options: RegressOptions): void {
+  if (options.json !== undefined) save(options.json, `${JSON.stringify(report)}\n`);
+  if (options.junit !== undefined) save(options.junit, storedJunit(report));
+  if (options.markdown !== undefined) save(options.markdown, storedMarkdown(report));
+  if (options.json !== "-" && options.markdown !== "-") process.stdout.write(storedText(report));
 }
 
 function save(file: string, text: string): void {

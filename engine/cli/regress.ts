@@ -60,7 +60,7 @@ export function regressCommand(program: Command): void {
     .option("--head <ref>", "commit to judge; default the working tree as it is")
     .option("--seconds <n>", "time for the trials; clear cases end earlier", seconds(SECONDS_MAX), 60)
     .option("--baseline <file>", "compare with stored runs instead of --base, which is worth less and says how much")
-    .option("--save <file>", "add head's figures to a file of stored runs")
+    .option("--save <file>", "add head's figures to a file of stored runs; alone, of what runs here")
     .option("--command <cmd>", "a service of your own, run in each commit's tree at the port {port}, also in $PORT")
     .option("--base-command <cmd>", "the same of base alone, here")
     .option("--head-command <cmd>", "the same of head alone, here")

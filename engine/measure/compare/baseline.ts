@@ -73,6 +73,9 @@ const DEGREES_MAX = 11;
 export interface StoredFinding {
   readonly metric: MetricRule;
   readonly outcome: Outcome;
+  /** Geometric mean of the stored runs, and head's. */
+  readonly stored: number;
+  readonly head: number;
   /** Relative, of the metric itself. */
   readonly change: number;
   /** The smallest change for the worse that can be told from one day and another, relative. */
@@ -111,6 +114,15 @@ export function compareWithRuns(
           ? "pass"
           : "inconclusive";
     const tells = Math.expm1(Math.max(margin, sure));
-    return { metric, outcome, change: Math.expm1(sign * worse), tells, spread, guessed };
+    return {
+      metric,
+      outcome,
+      stored: Math.exp(mean),
+      head: head[name],
+      change: Math.expm1(sign * worse),
+      tells,
+      spread,
+      guessed,
+    };
   });
 }

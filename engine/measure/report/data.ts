@@ -91,3 +91,46 @@ export interface ComparisonReport {
   /** What a reader should know before trusting the verdict. */
   readonly notes: readonly string[];
 }
+
+export const STORED_SCHEMA = "lcore-regress-stored";
+/** Raised when a reader of the former version would misread the new one. */
+export const STORED_VERSION = 1;
+
+/** What was found of one metric beside stored runs. Changes are relative: 0.1 is 10 % more than was stored. */
+export interface StoredMetricRecord {
+  readonly metric: string;
+  readonly better: "lower" | "higher";
+  readonly watched: boolean;
+  readonly outcome: Outcome;
+  readonly minimum: number;
+  /** The stored runs' geometric mean, and head's median: nanoseconds, or answers a second. */
+  readonly stored: number;
+  readonly head: number;
+  readonly change: number;
+  /** The smallest change for the worse that can be told from one day and another. */
+  readonly tells: number;
+  /** How much runs of different times differ (a standard deviation of logarithms), and whether that is assumed. */
+  readonly spread: number;
+  readonly guessed: boolean;
+  /** Half the width of the interval that pairs of launches gave in the same time; null of too few. */
+  readonly paired: number | null;
+}
+
+/** Head beside stored runs, whole. */
+export interface StoredReport {
+  readonly schema: typeof STORED_SCHEMA;
+  readonly version: typeof STORED_VERSION;
+  readonly outcome: Outcome;
+  /** The verdict in one sentence. */
+  readonly sentence: string;
+  /** The file, and how many of its runs are of this workload and machine. */
+  readonly file: string;
+  readonly runs: number;
+  readonly head: SideInfo;
+  readonly workload: string;
+  readonly seconds: number;
+  readonly metrics: readonly StoredMetricRecord[];
+  readonly environment: Environment;
+  /** What a reader should know before trusting the verdict: that it is worth less than one of pairs, and why. */
+  readonly notes: readonly string[];
+}

@@ -3,7 +3,7 @@
  * regression is a failure; what could not be settled is an error, because a gate that is silent when it cannot tell is none.
  */
 import type { Outcome } from "../verdict/verdict.ts";
-import type { ComparisonReport, MetricRecord } from "./data.ts";
+import type { ComparisonReport, MetricRecord, StoredMetricRecord, StoredReport } from "./data.ts";
 import { interval, percent, probability, signedPercent } from "./text.ts";
 
 /** Characters that XML 1.0 has no place for. */
@@ -13,8 +13,18 @@ const escaped = (text: string): string => Bun.escapeHTML(text.replace(FORBIDDEN,
 const finding = (m: MetricRecord): string =>
   `${m.metric} ${signedPercent(m.change)}, 95 % interval ${interval(m)}, p ${probability(m.p)}; ${percent(m.minimum)} matters`;
 
-function testCase(metric: MetricRecord, overall: Outcome, seconds: number): string {
-  const text = escaped(finding(metric));
+const storedFinding = (m: StoredMetricRecord): string =>
+  `${m.metric} ${signedPercent(m.change)}, told from ${percent(m.tells)}; ${percent(m.minimum)} matters`;
+
+/** A metric and what was found of it. */
+interface Case {
+  readonly metric: string;
+  readonly outcome: Outcome;
+  readonly found: string;
+}
+
+function testCase(metric: Case, overall: Outcome, seconds: number): string {
+  const text = escaped(metric.found);
   const result =
     metric.outcome === "regressed"
       ? `<failure message="${text}" type="regressed"/>`
@@ -27,18 +37,35 @@ function testCase(metric: MetricRecord, overall: Outcome, seconds: number): stri
   return `    <testcase classname="lcore.regress" name="${name}" time="${seconds.toFixed(3)}">${result}</testcase>`;
 }
 
-export function junit(report: ComparisonReport): string {
-  const { metrics, seconds, outcome } = report;
-  const number = (wanted: Outcome): number => metrics.filter((metric) => metric.outcome === wanted).length;
+export const junit = (report: ComparisonReport): string =>
+  document(
+    report,
+    `${report.base.label} against ${report.head.label}`,
+    report.metrics.map((m) => ({ ...m, found: finding(m) })),
+  );
+
+export const storedJunit = (report: StoredReport): string =>
+  document(
+    report,
+    `${report.head.label} beside stored runs`,
+    report.metrics.map((m) => ({ ...m, found: storedFinding(m) })),
+  );
+
+function document(
+  { outcome, seconds, sentence }: Pick<StoredReport, "outcome" | "seconds" | "sentence">,
+  name: string,
+  cases: readonly Case[],
+): string {
+  const number = (wanted: Outcome): number => cases.filter((one) => one.outcome === wanted).length;
   const open = number("inconclusive");
   const [errors, skipped] = outcome === "inconclusive" ? [open, 0] : [0, open];
-  const counts = `tests="${metrics.length}" failures="${number("regressed")}" errors="${errors}" skipped="${skipped}" time="${seconds.toFixed(3)}"`;
+  const counts = `tests="${cases.length}" failures="${number("regressed")}" errors="${errors}" skipped="${skipped}" time="${seconds.toFixed(3)}"`;
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites name="lcore regress" ${counts}>`,
-    `  <testsuite name="${escaped(`${report.base.label} against ${report.head.label}`)}" ${counts}>`,
-    `    <properties><property name="verdict" value="${escaped(report.sentence)}"/></properties>`,
-    ...metrics.map((metric) => testCase(metric, outcome, seconds / metrics.length)),
+    `  <testsuite name="${escaped(name)}" ${counts}>`,
+    `    <properties><property name="verdict" value="${escaped(sentence)}"/></properties>`,
+    ...cases.map((one) => testCase(one, outcome, seconds / cases.length)),
     "  </testsuite>",
     "</testsuites>",
     "",

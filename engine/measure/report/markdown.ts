@@ -1,6 +1,6 @@
 /** A comparison as Markdown, for a job's summary or a comment. */
-import type { ComparisonReport } from "./data.ts";
-import { interval, percent, probability, signedPercent, TITLES, value } from "./text.ts";
+import type { ComparisonReport, StoredReport } from "./data.ts";
+import { interval, percent, probability, signedPercent, TITLES, value, within } from "./text.ts";
 
 const MARKS = { pass: "✅", regressed: "❌", improved: "🟢", inconclusive: "⚠️" } as const;
 
@@ -9,8 +9,11 @@ const cell = (text: string): string => text.replace(/[|\\]/g, "\\$&").replace(/\
 
 const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(" | ")} |`;
 
+const machine = ({ environment: e }: ComparisonReport | StoredReport): string =>
+  `${e.cpu}, ${e.cpus} CPUs, Linux ${e.kernel}, Bun ${e.bun}; ${percent(e.steal)} of the time stolen by the host, ${percent(e.others)} used by others.`;
+
 export function markdown(report: ComparisonReport): string {
-  const { base, head, metrics, environment, notes } = report;
+  const { base, head, metrics, notes } = report;
   return [
     `### ${MARKS[report.outcome]} ${report.sentence}`,
     "",
@@ -30,8 +33,34 @@ export function markdown(report: ComparisonReport): string {
     ),
     "",
     `Base: ${base.label}. Head: ${head.label}. ${report.workload}.`,
-    `${environment.cpu}, ${environment.cpus} CPUs, Linux ${environment.kernel}, Bun ${environment.bun}; ${percent(environment.steal)} of the time stolen by the host, ${percent(environment.others)} used by others.`,
+    machine(report),
     ...notes.map((note) => `\n> ${note}`),
+    "",
+  ].join("\n");
+}
+
+export function storedMarkdown(report: StoredReport): string {
+  return [
+    `### ${MARKS[report.outcome]} ${report.sentence}`,
+    "",
+    row(["metric", "stored", "head", "change", "told from", "in pairs, within", "matters from", "outcome"]),
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ...report.metrics.map((m) =>
+      row([
+        m.metric,
+        value(m.metric, m.stored),
+        value(m.metric, m.head),
+        signedPercent(m.change),
+        percent(m.tells),
+        within(m),
+        percent(m.minimum),
+        `${MARKS[m.outcome]} ${TITLES[m.outcome].toLowerCase()}`,
+      ]),
+    ),
+    "",
+    `Head: ${report.head.label}. ${report.workload}.`,
+    machine(report),
+    ...report.notes.map((note) => `\n> ${note}`),
     "",
   ].join("\n");
 }

@@ -1,6 +1,6 @@
 /** A comparison in words: the sentence every report begins with, and how its numbers are written. */
 import type { Outcome } from "../verdict/verdict.ts";
-import type { ComparisonReport, MetricRecord } from "./data.ts";
+import type { ComparisonReport, MetricRecord, StoredMetricRecord } from "./data.ts";
 
 /** +3.2 %, −0.4 %; the sign is always there. */
 export function signedPercent(change: number): string {
@@ -24,6 +24,9 @@ export function value(metric: string, amount: number): string {
 export function interval({ low, high }: MetricRecord): string {
   return low === null || high === null ? "–" : `${signedPercent(low)} to ${signedPercent(high)}`;
 }
+
+/** What pairs of launches would have told in the same time. */
+export const within = ({ paired }: StoredMetricRecord): string => (paired === null ? "–" : `±${percent(paired)}`);
 
 /** 0.002, or "< 0.001". */
 export const probability = (p: number): string => (p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`);
@@ -74,6 +77,23 @@ function advice(metrics: readonly MetricRecord[]): string {
   if (Number.isFinite(most)) return `about ${duration(most)} more would probably settle it`;
   const never = unsettled.filter((metric) => metric.moreSeconds === null);
   return `${spoken(never.map((m) => m.metric))} lies so near to the minimum that no sensible time would settle it`;
+}
+
+/** The verdict beside stored runs in one sentence. */
+export function storedSentence(outcome: Outcome, metrics: readonly StoredMetricRecord[], runs: number): string {
+  const beside = `beside ${runs} stored ${runs === 1 ? "run" : "runs"}`;
+  const of = (wanted: Outcome): StoredMetricRecord[] => metrics.filter((m) => m.outcome === wanted);
+  const changes = (list: readonly StoredMetricRecord[]): string =>
+    spoken(list.map((m) => `${m.metric}, ${signedPercent(m.change)} (told from ${percent(m.tells)})`));
+  if (outcome === "regressed") return `Regressed: head is worse in ${changes(of(outcome))}, ${beside}.`;
+  if (outcome === "improved")
+    return `Improved: head is better in ${changes(of(outcome))} and worse in nothing, ${beside}.`;
+  if (outcome === "pass")
+    return `Pass: head is worse by what matters in none of ${of(outcome)
+      .map((m) => `${m.metric} ${signedPercent(m.change)}`)
+      .join(", ")}, ${beside}.`;
+  const open = of(outcome).filter(({ watched }) => !watched);
+  return `Inconclusive: ${changes(open)}, ${beside}; a base that runs in turn with head (--base) would tell more.`;
 }
 
 export const TITLES: Record<Outcome, string> = {

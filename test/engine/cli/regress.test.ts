@@ -17,7 +17,7 @@ import {
   repositoryAround,
   workingTree,
 } from "../../../engine/measure/compare/worktree.ts";
-import type { ComparisonReport } from "../../../engine/measure/report/data.ts";
+import type { ComparisonReport, StoredReport } from "../../../engine/measure/report/data.ts";
 
 setDefaultTimeout(60_000);
 
@@ -109,6 +109,10 @@ describe("bad usage ends with 3", () => {
     [["--base", "HEAD", "--min-effect", "p50"], /p50=3/],
     [["--base-command", "true"], /go together/],
     [["--baseline", "file", "--base", "HEAD"], /does not go with --base/],
+    [["--baseline", "file", "--head-command", "true"], /does not go with --head-command/],
+    [["--baseline", "file", "--html", "file"], /does not go with --html/],
+    [["--save", "file", "--head", "HEAD"], /--save without a base does not go with --head/],
+    [["--save", "file", "--json", "-"], /--save without a base does not go with --json/],
     [["--base", "HEAD", "--workload", "tcp-rr"], /inline/],
     [["--seconds", "0"], /Seconds above 0/],
   ])("%p", async (words, message) => {
@@ -133,14 +137,43 @@ test("a base without the program that makes trials is told, with 2", async () =>
 
 const QUICK = ["--seconds", "4", "--trials", "2", "--warmup", "0.1", "--seed", "1"];
 
-test("a run that was stored is compared with, and what that is worth is said", async () => {
+test("a run that was stored is compared with, in every report, and what that is worth is said", async () => {
   const file = join(directory, "runs.baseline.jsonl");
   const first = await regress(repository, "--base", "HEAD~1", "--head", "HEAD", ...QUICK, "--save", file);
   expect(first.error).not.toMatch(/lcore:/);
-  const { code, out } = await regress(repository, "--baseline", file, ...QUICK);
-  expect(out).toMatch(/worth less/);
-  expect(out).toMatch(/10 % is assumed/);
-  expect([0, 1, 2]).toContain(code);
+  const path = (name: string): string => join(directory, `stored.${name}`);
+  const reports = ["json", "junit", "markdown"].flatMap((kind) => [`--${kind}`, path(kind)]);
+  const { code, out } = await regress(repository, "--baseline", file, ...QUICK, ...reports);
+  const told = out.replace(/\s+/g, " ");
+  expect(told).toMatch(/worth less/);
+  expect(told).toMatch(/10 % is assumed/);
+  const report = JSON.parse(readFileSync(path("json"), "utf8")) as StoredReport;
+  expect(code).toBe({ pass: 0, improved: 0, regressed: 1, inconclusive: 2 }[report.outcome]);
+  expect(report).toMatchObject({ schema: "lcore-regress-stored", file, runs: 1 });
+  for (const kind of ["junit", "markdown"]) expect(readFileSync(path(kind), "utf8")).toContain(report.sentence);
+});
+
+/** Echoes bytes with the sockets of the kernel. */
+const ECHO =
+  "Bun.listen({ hostname: '127.0.0.1', port: +process.env.PORT, socket: { data: (s, b) => void s.write(b) } })";
+
+test("a service is stored without a base, and compared with what was stored", async () => {
+  const file = join(directory, "service.baseline.jsonl");
+  const service = ["--command", `"${process.execPath}" -e "${ECHO}"`, ...QUICK];
+  const first = await regress(directory, "--save", file, ...service);
+  expect(first.error).not.toMatch(/lcore:/);
+  expect([first.code, first.out]).toEqual([
+    0,
+    expect.stringMatching(/stored p50 [\d.]+ µs, p99 .*, throughput .*\/s\n$/),
+  ]);
+  const again = await regress(directory, "--baseline", file, "--save", file, "--json", "-", ...service);
+  const report = JSON.parse(again.out) as StoredReport;
+  expect(again.code).toBe({ pass: 0, improved: 0, regressed: 1, inconclusive: 2 }[report.outcome]);
+  expect(report.runs).toBe(1);
+  expect(readFileSync(file, "utf8").trim().split("\n").length).toBe(2);
+  // Another workload is another matter.
+  const other = await regress(directory, "--baseline", file, "--connections", "2", ...service);
+  expect([other.code, other.error]).toEqual([2, expect.stringMatching(/has no run of this workload/)]);
 });
 
 test("two commits are compared: every report, the verdict's status, and no trace", async () => {
