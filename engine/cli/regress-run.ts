@@ -252,14 +252,14 @@ function oneVersion(spec: TrialSpec, options: RegressOptions): Sides {
   const others = ["base", "head", "baseCommand", "headCommand", "headSpin", "html"] as const;
   const reports = baseline === undefined ? (["json", "junit", "markdown"] as const) : [];
   const given = [...others, ...reports].find((name) => options[name] !== undefined);
-  if (given !== undefined)
-    throw new RangeError(
-      `${mode} does not go with --${given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
-    );
+  if (given !== undefined) throw new RangeError(`${mode} does not go with --${flag(given)}`);
   const info: SideInfo = { label: command ?? `lcore ${manifest.version}`, commit: null };
   const source = command === undefined ? lcoreSource(OWN_ROOT, spec) : serviceHere(command, spec, options);
   return { info: { base: info, head: info }, source: { base: source, head: source }, notes: [] };
 }
+
+/** As it is written: "base-command". */
+const flag = (option: keyof RegressOptions): string => option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 const serviceHere = (command: string, spec: TrialSpec, { target }: RegressOptions): Source =>
   serviceSource({ command, cwd: process.cwd(), target: target as string, root: OWN_ROOT, spec });
