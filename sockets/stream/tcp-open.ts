@@ -190,7 +190,11 @@ function openDraft(
   });
   const socket = opener.open(v6, handlers);
   if (socket === null)
-    throw new SysError(ERRNO.ENFILE, "socket", "every record is in use: raise the engine's option 'tcp.connections'");
+    throw new SysError(
+      ERRNO.ENFILE,
+      "socket",
+      "every record is in use: connect fewer at once, or raise the engine's option 'tcp.connections'",
+    );
   const result = setOptions(socket, options);
   if (result < 0) {
     socket.close();
