@@ -1,6 +1,6 @@
 /** What the kernel makes of classic programs: a pair of sockets, the receiving one with the filter attached. */
 import { check, ERRNO, sys } from "af-xdp-bindings";
-import { encodeClassic, type SockFilter } from "../../sockets/bpf/classic.ts";
+import { type SockFilter, sockFprog } from "../../sockets/bpf/classic.ts";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
@@ -12,10 +12,7 @@ const BUFFER_BYTES = 65536;
 
 /** Attaches a program to a socket. Returns 0 or -errno. */
 export function attachFilter(fd: number, program: readonly SockFilter[]): number {
-  const bytes = encodeClassic(program);
-  // struct sock_fprog: u16 length, padding, pointer.
-  const fprog = BigUint64Array.of(BigInt(program.length), BigInt(sys.addressOf(bytes)));
-  return sys.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, fprog);
+  return sys.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, sockFprog(program));
 }
 
 export class KernelFilter {

@@ -1,8 +1,8 @@
 /** Sockets of AF_PACKET on an engine's interface, against the kernel's on one without an engine. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { ERRNO, sys } from "af-xdp-bindings";
+import { ERRNO } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
-import { decodeClassic, encodeClassic } from "../../sockets/bpf/classic.ts";
+import { sockFprog } from "../../sockets/bpf/classic.ts";
 import { AsyncCalls } from "../../sockets/calls/async-calls.ts";
 import {
   AF_INET,
@@ -266,9 +266,7 @@ describe.skipIf(requires("veth", "af_xdp", "bpf") !== "")("packet sockets", () =
     const seen = [kernel, engine].map((stand) => {
       const { calls, peer } = stand;
       const fd = open(stand, SOCK_RAW, ETH_P_IP);
-      const code = encodeClassic(decodeClassic(program));
-      const fprog = new BigUint64Array([BigInt(program.length), BigInt(sys.addressOf(code))]);
-      const answers: unknown[] = [calls.setsockopt(fd, 1, 26, new Uint8Array(fprog.buffer))];
+      const answers: unknown[] = [calls.setsockopt(fd, 1, 26, sockFprog(program))];
       peer.send("short");
       peer.send("long enough");
       const count = program[1][3] === ETH_P_IP ? 2 : 1;

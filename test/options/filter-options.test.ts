@@ -20,6 +20,7 @@ import {
 } from "../../sockets/options.ts";
 import { UdpSocket } from "../../sockets/udp-socket.ts";
 import { validProgram } from "../bpf/programs.ts";
+import { fprog } from "../calls/filter-programs.ts";
 import { Rig } from "../sockets/rig.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { KernelUdp } from "../support/kernel-udp.ts";
@@ -172,23 +173,17 @@ const loads = (length: number): SockFilter[] => [
   ...Array.from({ length: length - 1 }, () => ({ code: 0x28, jt: 0, jf: 0, k: 2 })),
   ...same(1),
 ];
-/** A struct sock_fprog of any length and pointer. */
-function fprog(length: number, pointer: bigint): Uint8Array {
-  const view = new DataView(new ArrayBuffer(16));
-  view.setUint16(0, length, true);
-  view.setBigUint64(8, pointer, true);
-  return new Uint8Array(view.buffer);
-}
-const code = encodeClassic(same(4096));
-const at = BigInt(sys.addressOf(code));
+/** As long as may be. Values point into it: it is reachable as long as classicSteps() is, and stays where it is. */
+const longest = sockFprog(same(4096));
 
 /** Values for an option that takes a struct sock_fprog, what follows from each told in a line. */
 function classicSteps(party: Party, name: number): string[] {
+  const at = new DataView(longest.buffer).getBigUint64(8, true);
   const values: [string, Uint8Array][] = [
     ["whole", sockFprog(same(4))],
     ["none", fprog(0, at)],
     ["null", fprog(1, 0n)],
-    ["4096", fprog(4096, at)],
+    ["4096", longest],
     ["4097", fprog(4097, at)],
     ["page zero", fprog(1, 8n)],
     ["not canonical", fprog(1, 2n ** 63n)],

@@ -21,31 +21,34 @@ import {
   SO_DETACH_FILTER,
   SO_DETACH_REUSEPORT_BPF,
   SO_LOCK_FILTER,
-  SO_REUSEADDR,
   SO_REUSEPORT,
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
 import {
+  attach,
+  CHECKED,
+  JEQ,
+  JSET,
+  LD_BYTE,
+  LD_LENGTH,
+  POINTLESS,
+  type Program,
+  RET,
+  ret,
+} from "../filter-programs.ts";
+import {
   ALL,
   arrives,
-  attach,
   detach,
   dropped,
   drops,
   FIN,
   FLAGS,
   HEADER,
-  JEQ,
-  JSET,
-  LD_BYTE,
-  LD_LENGTH,
   NOTHING,
   only,
   PROGRAMS,
-  type Program,
-  RET,
   RST,
-  ret,
   SYN,
   startsWith,
   told,
@@ -55,6 +58,7 @@ import {
 import {
   accepted,
   connected,
+  dialled,
   drop,
   eachTcp,
   here,
@@ -81,37 +85,10 @@ const effects: readonly InetScenario[] = PROGRAMS.flatMap(([what, program]) =>
   }),
 );
 
-const fprog = (count: number, pointer: bigint): Uint8Array => {
-  const value = new Uint8Array(16);
-  const view = new DataView(value.buffer);
-  view.setUint16(0, count, true);
-  view.setBigUint64(8, pointer, true);
-  return value;
-};
-
 /** Values that are no programs, and some that are. */
 const VALUES: readonly Uint8Array[] = [
-  sockFprog(ret(7)),
-  sockFprog(startsWith(9)),
-  sockFprog([[LD_BYTE, 0, 0, 0]]),
-  sockFprog([
-    [JEQ, 3, 0, 0],
-    [RET, 0, 0, 0],
-  ]),
-  sockFprog([
-    [0xff, 0, 0, 0],
-    [RET, 0, 0, 0],
-  ]),
-  sockFprog([
-    [0x34, 0, 0, 0],
-    [RET, 0, 0, 0],
-  ]),
-  sockFprog([...Array.from({ length: 4095 }, () => [LD_BYTE, 0, 0, 0] as const), [RET, 0, 0, 0]]),
-  fprog(1, 0n),
-  fprog(0, 4096n),
-  fprog(1, 8n),
-  fprog(5000, 8n),
-  fprog(1, 2n ** 60n),
+  ...CHECKED.map(([, program]) => sockFprog(program)),
+  ...POINTLESS,
   ...[0, 1, 4, 8, 15, 17, 24].map((length) => new Uint8Array(length).fill(1)),
 ];
 
@@ -141,7 +118,7 @@ const states: readonly InetScenario[] = Object.entries(STATES).flatMap(([state, 
     getInt(calls, fd, SOL_SOCKET, SO_LOCK_FILTER);
     for (const name of [SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF]) {
       attach(calls, fd, ret(1), name);
-      calls.setsockopt(fd, SOL_SOCKET, name, fprog(1, 0n));
+      calls.setsockopt(fd, SOL_SOCKET, name, POINTLESS[0]);
       calls.setsockopt(fd, SOL_SOCKET, name, new Uint8Array(4));
     }
     for (const name of [SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF]) setInt(calls, fd, SOL_SOCKET, name, -1);
@@ -166,19 +143,6 @@ const states: readonly InetScenario[] = Object.entries(STATES).flatMap(([state, 
     ends.close();
   }),
 ]);
-
-/** A listener of the host under test that waits for the peer, which begins to connect. */
-function dialled(scene: Scene, prepare: (listener: number) => void): { listener: number; other: number } {
-  const { calls, peer, family } = scene;
-  const listener = streamOf(calls, family);
-  setInt(calls, listener, SOL_SOCKET, SO_REUSEADDR, 1);
-  calls.bind(listener, here(scene));
-  prepare(listener);
-  calls.listen(listener, 8);
-  const other = streamOf(peer, family);
-  peer.connect(other, here(scene));
-  return { listener, other };
-}
 
 const accept = (calls: SocketCalls, listener: number): number =>
   calls.accept4(listener, addressBuffer(), SOCK_NONBLOCK);

@@ -1,4 +1,4 @@
-import { sockFprog } from "../../../sockets/bpf/classic.ts";
+/** Socket filters of streams in scenarios: programs over segments, and what is waited for. */
 import { SIOCINQ } from "../../../sockets/calls/constants.ts";
 import type { SocketCalls } from "../../../sockets/calls/socket-calls.ts";
 import {
@@ -9,31 +9,34 @@ import {
   SOL_TCP,
   TCP_INFO,
 } from "../../../sockets/options.ts";
+import {
+  AD,
+  ADD,
+  AND,
+  hasByte,
+  ifLoaded,
+  JSET,
+  LD_BYTE,
+  LD_HALF,
+  LD_IND_BYTE,
+  LD_LENGTH,
+  LD_WORD,
+  LDX_MSH,
+  LL,
+  NET,
+  type Program,
+  RET,
+  RET_A,
+  ret,
+} from "../filter-programs.ts";
 import { type Ends, recv, type Scene } from "./tcp-tools.ts";
 import { setInt } from "./tools.ts";
 
-export type Program = readonly (readonly [code: number, jt: number, jf: number, k: number])[];
-
-export const RET = 0x06;
-export const RET_A = 0x16;
-export const LD_BYTE = 0x30;
-export const LD_HALF = 0x28;
-export const LD_WORD = 0x20;
-export const LD_LENGTH = 0x80;
-export const LD_IND_BYTE = 0x50;
-export const LDX_MSH = 0xb1;
-export const JEQ = 0x15;
-export const JSET = 0x45;
-export const ADD = 0x04;
-export const AND = 0x54;
-/** SKF_AD_OFF, SKF_NET_OFF, SKF_LL_OFF. */
-export const [AD, NET, LL] = [0xfffff000, 0xfff00000, 0xffe00000];
 /** Bytes of a header with timestamps; its flags, and those of a segment that opens, ends or resets. */
 export const HEADER = 32;
 export const FLAGS = 13;
 export const [FIN, SYN, RST] = [1, 2, 4];
 
-export const ret = (value: number): Program => [[RET, 0, 0, value]];
 export const NOTHING = ret(0);
 export const ALL = ret(0xffffffff);
 /** Keeps so many bytes behind the header as a load says. */
@@ -42,11 +45,6 @@ export const load = (code: number, k: number): Program => [
   [AND, 0, 0, 0xff],
   [ADD, 0, 0, HEADER],
   [RET_A, 0, 0, 0],
-];
-/** Keeps all if the load does not end the program. */
-export const ifLoaded = (code: number, k: number): Program => [
-  [code, 0, 0, k],
-  [RET, 0, 0, 0xffffffff],
 ];
 /** Drops what has one of these flags. */
 export const without = (flags: number): Program => [
@@ -62,13 +60,8 @@ export const only = (flags: number): Program => [
   [RET, 0, 0, 0xffffffff],
   [RET, 0, 0, 0],
 ];
-/** Keeps what begins with a byte. */
-export const startsWith = (byte: number): Program => [
-  [LD_BYTE, 0, 0, HEADER],
-  [JEQ, 0, 1, byte],
-  [RET, 0, 0, 0xffffffff],
-  [RET, 0, 0, 0],
-];
+/** Keeps what has data that begin with a byte. */
+export const startsWith = (byte: number): Program => hasByte(byte, HEADER);
 
 export const PROGRAMS: readonly (readonly [string, Program])[] = [
   ["all", ALL],
@@ -115,8 +108,6 @@ export const PROGRAMS: readonly (readonly [string, Program])[] = [
   ["if a byte of the link header is there", ifLoaded(LD_BYTE, LL)],
 ];
 
-export const attach = (calls: SocketCalls, fd: number, program: Program, name = SO_ATTACH_FILTER): number =>
-  calls.setsockopt(fd, SOL_SOCKET, name, sockFprog(program));
 export const detach = (calls: SocketCalls, fd: number): number => setInt(calls, fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
 /** Whether there is one, and it itself. */
 export const told = (calls: SocketCalls, fd: number): void => {

@@ -1,6 +1,4 @@
 /** Listeners: accept and its flags, backlogs, reuseport groups, both families at one port, devices. */
-
-import { sys } from "af-xdp-bindings";
 import {
   F_GETFD,
   F_GETFL,
@@ -30,6 +28,7 @@ import {
   SOL_TCP,
   TCP_DEFER_ACCEPT,
 } from "../../../sockets/options.ts";
+import { attach, ret } from "../filter-programs.ts";
 import {
   describe,
   drop,
@@ -224,21 +223,6 @@ const backlogs: readonly InetScenario[] = [0, 1, 2, -1].flatMap((backlog) =>
   }),
 );
 
-const OP_RETURN = { code: 0x06, jt: 0, jf: 0 };
-/** struct sock_fprog of instructions, and what keeps them where they are. */
-function program(...instructions: readonly (readonly [code: number, k: number])[]): [Uint8Array, Uint8Array] {
-  const code = new Uint8Array(8 * instructions.length);
-  const view = new DataView(code.buffer);
-  instructions.forEach(([op, k], i) => {
-    view.setUint16(8 * i, op, true);
-    view.setUint32(8 * i + 4, k, true);
-  });
-  const fprog = new Uint8Array(16);
-  new DataView(fprog.buffer).setUint16(0, instructions.length, true);
-  new DataView(fprog.buffer).setBigUint64(8, BigInt(sys.addressOf(code)), true);
-  return [fprog, code];
-}
-
 /** Listeners of one group, and who of them is given a connection. */
 function group(scene: Scene, size: number, listen = true): number[] {
   const { calls, family } = scene;
@@ -278,9 +262,7 @@ const groups: readonly InetScenario[] = [
     eachTcp(`a reuseport group with a program that says ${index}`, (scene) => {
       const { calls } = scene;
       const fds = group(scene, 3);
-      const [fprog, kept] = program([OP_RETURN.code, index]);
-      calls.setsockopt(fds[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, fprog);
-      scene.trace.add(`instructions: ${kept.length / 8}`);
+      attach(calls, fds[0], ret(index), SO_ATTACH_REUSEPORT_CBPF);
       if (index < 3) chosen(scene, fds);
       if (index < 3) chosen(scene, fds);
       // The last takes the place of the one that leaves.
@@ -294,9 +276,7 @@ const groups: readonly InetScenario[] = [
     const { calls } = scene;
     const fds = group(scene, 3, false);
     for (const i of [2, 0, 1]) calls.listen(fds[i], 4);
-    const [fprog, kept] = program([OP_RETURN.code, 0]);
-    calls.setsockopt(fds[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, fprog);
-    scene.trace.add(`instructions: ${kept.length / 8}`);
+    attach(calls, fds[0], ret(0), SO_ATTACH_REUSEPORT_CBPF);
     chosen(scene, fds);
     calls.shutdown(fds[2], SHUT_RD);
     chosen(scene, fds.slice(0, 2));
@@ -305,9 +285,7 @@ const groups: readonly InetScenario[] = [
   ...eachTcp("a reuseport group: a program before anybody listens", (scene) => {
     const { calls } = scene;
     const fds = group(scene, 2, false);
-    const [fprog, kept] = program([OP_RETURN.code, 1]);
-    calls.setsockopt(fds[1], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, fprog);
-    scene.trace.add(`instructions: ${kept.length / 8}`);
+    attach(calls, fds[1], ret(1), SO_ATTACH_REUSEPORT_CBPF);
     for (const fd of fds) calls.listen(fd, 4);
     chosen(scene, fds);
     setInt(calls, fds[0], SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0);

@@ -99,10 +99,17 @@ export function drop(calls: SocketCalls, ...fds: number[]): void {
   }
 }
 
-export function listening(calls: SocketCalls, family: IpFamily, address: Uint8Array, backlog = 8): number {
+export function listening(
+  calls: SocketCalls,
+  family: IpFamily,
+  address: Uint8Array,
+  backlog = 8,
+  prepare: (listener: number) => void = () => {},
+): number {
   const fd = streamOf(calls, family);
   setInt(calls, fd, SOL_SOCKET, SO_REUSEADDR, 1);
   calls.bind(fd, address);
+  prepare(fd);
   calls.listen(fd, backlog);
   return fd;
 }
@@ -151,16 +158,19 @@ export function connected(scene: Scene, prepare: (fd: number) => void = () => {}
   };
 }
 
-/** The peer has connected to the host under test. */
-export function accepted(scene: Scene, prepare: (listener: number) => void = () => {}): Ends {
+/** A listener of the host under test, and the peer, which begins to connect to it. */
+export function dialled(scene: Scene, prepare?: (listener: number) => void): { listener: number; other: number } {
   const { calls, peer, family } = scene;
-  const listener = streamOf(calls, family);
-  setInt(calls, listener, SOL_SOCKET, SO_REUSEADDR, 1);
-  calls.bind(listener, here(scene));
-  prepare(listener);
-  calls.listen(listener, 8);
+  const listener = listening(calls, family, here(scene), 8, prepare);
   const other = streamOf(peer, family);
   peer.connect(other, here(scene));
+  return { listener, other };
+}
+
+/** The peer has connected to the host under test. */
+export function accepted(scene: Scene, prepare?: (listener: number) => void): Ends {
+  const { calls, peer } = scene;
+  const { listener, other } = dialled(scene, prepare);
   until(peer, other, POLLOUT);
   until(calls, listener);
   const fd = calls.accept4(listener, addressBuffer(), SOCK_NONBLOCK);

@@ -1,8 +1,5 @@
 /** Socket filters of AF_UNIX: what is taken as one, and what it does to messages. */
-
-import { sockFprog } from "../../../sockets/bpf/classic.ts";
 import { FIONREAD, SHUT_RD, SIOCOUTQ, SOCK_DGRAM } from "../../../sockets/calls/constants.ts";
-import type { SocketCalls } from "../../../sockets/calls/socket-calls.ts";
 import {
   SO_ATTACH_BPF,
   SO_ATTACH_FILTER,
@@ -15,6 +12,25 @@ import {
   SO_PASSCRED,
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
+import {
+  AD,
+  attach,
+  CHECKED,
+  hasByte,
+  ifLoaded,
+  LD_BYTE,
+  LD_HALF,
+  LD_IND_BYTE,
+  LD_LENGTH,
+  LD_WORD,
+  LDX_IMM,
+  LL,
+  NET,
+  POINTLESS,
+  type Program,
+  RET_A,
+  ret,
+} from "../filter-programs.ts";
 import {
   abstractName,
   bytes,
@@ -33,36 +49,12 @@ import {
   TYPES,
 } from "./tools.ts";
 
-type Program = readonly (readonly [number, number, number, number])[];
-
-const RET = 0x06;
-const RET_A = 0x16;
-const LD_BYTE = 0x30;
-const LD_HALF = 0x28;
-const LD_WORD = 0x20;
-const LD_LENGTH = 0x80;
-const LD_IND_BYTE = 0x50;
-const LDX_IMM = 0x01;
-const JEQ = 0x15;
-/** SKF_AD_OFF, SKF_NET_OFF, SKF_LL_OFF. */
-const [AD, NET, LL] = [0xfffff000, 0xfff00000, 0xffe00000];
-
-const ret = (value: number): Program => [[RET, 0, 0, value]];
 const load = (code: number, k: number): Program => [
   [code, 0, 0, k],
   [RET_A, 0, 0, 0],
 ];
-/** Keeps all if the load ends the program with nothing less. */
-const passesIfLoaded = (code: number, k: number): Program => [
-  [code, 0, 0, k],
-  [RET, 0, 0, 0xffffffff],
-];
-const startsWith = (byte: number): Program => [
-  [LD_BYTE, 0, 0, 0],
-  [JEQ, 0, 1, byte],
-  [RET, 0, 0, 0xffffffff],
-  [RET, 0, 0, 0],
-];
+/** Keeps what begins with a byte. */
+const startsWith = (byte: number): Program => hasByte(byte, 0);
 
 const PROGRAMS: readonly (readonly [string, Program])[] = [
   ["all", ret(0xffffffff)],
@@ -84,24 +76,21 @@ const PROGRAMS: readonly (readonly [string, Program])[] = [
       [RET_A, 0, 0, 0],
     ],
   ],
-  ["if a far byte is there", passesIfLoaded(LD_BYTE, 30_000)],
+  ["if a far byte is there", ifLoaded(LD_BYTE, 30_000)],
   ["by its protocol", load(LD_HALF, AD)],
-  ["if it has a protocol to be asked", passesIfLoaded(LD_HALF, AD)],
-  ["if it has a kind", passesIfLoaded(LD_HALF, AD + 4)],
-  ["if it has an interface", passesIfLoaded(LD_WORD, AD + 8)],
-  ["by its mark", passesIfLoaded(LD_WORD, AD + 20)],
+  ["if it has a protocol to be asked", ifLoaded(LD_HALF, AD)],
+  ["if it has a kind", ifLoaded(LD_HALF, AD + 4)],
+  ["if it has an interface", ifLoaded(LD_WORD, AD + 8)],
+  ["by its mark", ifLoaded(LD_WORD, AD + 20)],
   ["by its queue", load(LD_WORD, AD + 24)],
-  ["if it has a type of hardware", passesIfLoaded(LD_WORD, AD + 28)],
+  ["if it has a type of hardware", ifLoaded(LD_WORD, AD + 28)],
   ["by its hash", load(LD_WORD, AD + 32)],
-  ["if it has a CPU", passesIfLoaded(LD_WORD, AD + 36)],
+  ["if it has a CPU", ifLoaded(LD_WORD, AD + 36)],
   ["by its tag", load(LD_WORD, AD + 44)],
   ["by its payload's offset", load(LD_WORD, AD + 52)],
   ["from the network header on", load(LD_BYTE, NET + 1)],
-  ["from the link header on", passesIfLoaded(LD_BYTE, LL)],
+  ["from the link header on", ifLoaded(LD_BYTE, LL)],
 ];
-
-const attach = (calls: SocketCalls, fd: number, program: Program, name = SO_ATTACH_FILTER): number =>
-  calls.setsockopt(fd, SOL_SOCKET, name, sockFprog(program));
 
 const effects: LocalScenario[] = TYPES.flatMap(([label, type]) =>
   PROGRAMS.map(([what, program]) => ({
@@ -120,14 +109,6 @@ const effects: LocalScenario[] = TYPES.flatMap(([label, type]) =>
   })),
 );
 
-const fprog = (count: number, pointer: bigint): Uint8Array => {
-  const value = new Uint8Array(16);
-  const view = new DataView(value.buffer);
-  view.setUint16(0, count, true);
-  view.setBigUint64(8, pointer, true);
-  return value;
-};
-
 const ATTACHING = [SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF];
 
 const taken: LocalScenario[] = TYPES.flatMap(([label, type]) => [
@@ -142,52 +123,10 @@ const taken: LocalScenario[] = TYPES.flatMap(([label, type]) => [
       ];
       record("none", state());
       for (const name of ATTACHING) {
-        for (const [what, program] of [
-          ["one", ret(7)],
-          ["another", startsWith(9)],
-          ["no end", [[LD_BYTE, 0, 0, 0]]],
-          [
-            "a jump too far",
-            [
-              [JEQ, 3, 0, 0],
-              [RET, 0, 0, 0],
-            ],
-          ],
-          [
-            "an instruction there is none of",
-            [
-              [0xff, 0, 0, 0],
-              [RET, 0, 0, 0],
-            ],
-          ],
-          [
-            "a scratch word too far",
-            [
-              [0x60, 0, 0, 16],
-              [RET, 0, 0, 0],
-            ],
-          ],
-          [
-            "a division by nothing",
-            [
-              [0x34, 0, 0, 0],
-              [RET, 0, 0, 0],
-            ],
-          ],
-          ["the longest", [...Array.from({ length: 4095 }, () => [LD_BYTE, 0, 0, 0] as const), [RET, 0, 0, 0]]],
-          ["too long a one", [...Array.from({ length: 4096 }, () => [LD_BYTE, 0, 0, 0] as const), [RET, 0, 0, 0]]],
-        ] as [string, Program][]) {
+        for (const [what, program] of CHECKED) {
           record(`${name}: ${what}`, [attach(calls, fd, program, name), state()]);
         }
-        for (const value of [
-          new Uint8Array(0),
-          bytes(1),
-          fprog(1, 0n),
-          fprog(0, 4096n),
-          fprog(1, 8n),
-          fprog(5000, 8n),
-          fprog(1, 2n ** 60n),
-        ]) {
+        for (const value of [new Uint8Array(0), bytes(1), ...POINTLESS]) {
           record(`${name}: ${value.toHex()}`, calls.setsockopt(fd, SOL_SOCKET, name, value));
         }
         for (const length of [4, 8, 15, 17, 24]) {
@@ -230,7 +169,7 @@ const taken: LocalScenario[] = TYPES.flatMap(([label, type]) => [
       record("attached", attach(calls, b, ret(2)));
       record("locked", [setOption(calls, b, SO_LOCK_FILTER, 1), optionOf(calls, b, SO_LOCK_FILTER)]);
       record("another", [attach(calls, b, ret(1)), attach(calls, b, ret(1), SO_ATTACH_REUSEPORT_CBPF)]);
-      record("a wrong one", calls.setsockopt(b, SOL_SOCKET, SO_ATTACH_FILTER, fprog(1, 0n)));
+      record("a wrong one", calls.setsockopt(b, SOL_SOCKET, SO_ATTACH_FILTER, POINTLESS[0]));
       record("by handle", [setOption(calls, b, SO_ATTACH_BPF, -1), setOption(calls, b, SO_ATTACH_REUSEPORT_EBPF, -1)]);
       record("detached", [setOption(calls, b, SO_DETACH_FILTER, 0), setOption(calls, b, SO_DETACH_REUSEPORT_BPF, 0)]);
       record("unlocked", setOption(calls, b, SO_LOCK_FILTER, 0));
