@@ -18,9 +18,9 @@ export const tcpLifeCases: TcpCases = {
     await side.heard(served, "data");
     served.peer.end();
     await side.heard(served, "close");
+    await side.until("the end", () => served.peer.pull() && served.peer.ended);
     await side.silence();
-    served.peer.pull();
-    return [served.events, served.peer.ended, shown(served.socket)];
+    return [served.events, shown(served.socket)];
   },
 
   "served: allowHalfOpen": async (side) => {
@@ -99,6 +99,7 @@ export const tcpLifeCases: TcpCases = {
     const after = [[...served.events], served.socket.readyState, told(() => served.socket.write("x"))];
     await side.until("the end", () => served.peer.pull() && served.peer.ended);
     served.peer.send("more");
+    await side.heard(served, "data");
     await side.silence();
     served.peer.close();
     await side.heard(served, "close");
@@ -110,8 +111,10 @@ export const tcpLifeCases: TcpCases = {
     const result = told(() => served.socket.shutdown(true));
     const after = [[...served.events], served.socket.readyState];
     served.peer.send("more");
+    await side.heard(served, "data");
     await side.silence();
     served.peer.close();
+    await side.heard(served, "close");
     await side.silence();
     return [result, after, joined(served.events)];
   },
@@ -295,9 +298,9 @@ export const tcpLifeCases: TcpCases = {
         throw new Error("thrown in open");
       },
     });
+    await side.until("the end", () => served.peer.pull() && served.peer.ended);
     await side.silence();
-    served.peer.pull();
-    return [served.events, served.socket.readyState, served.peer.ended];
+    return [served.events, served.socket.readyState];
   },
 
   "error: what data throws": async (side) => {
@@ -309,6 +312,7 @@ export const tcpLifeCases: TcpCases = {
     served.peer.send("x");
     await side.heard(served, "error");
     served.peer.send("y");
+    await side.heard(served, "error", 2);
     await side.silence();
     return [joined(served.events), served.socket.readyState];
   },
@@ -323,6 +327,7 @@ export const tcpLifeCases: TcpCases = {
       },
     });
     served.peer.close();
+    await side.heard(served, "error", 2);
     await side.silence();
     return served.events;
   },

@@ -6,7 +6,8 @@ const MANY = Buffer.alloc(8 << 20, "0123456789abcdef");
 
 export const tcpWriteCases: TcpCases = {
   "write: kinds of data": async (side) => {
-    const { socket, peer } = await side.served();
+    const served = await side.served();
+    const { socket, peer } = served;
     const bytes = Uint8Array.of(65, 66, 67, 68, 69);
     const results = [
       told(() => socket.write("text")),
@@ -19,21 +20,23 @@ export const tcpWriteCases: TcpCases = {
       told(() => socket.write(new DataView(bytes.buffer, 1, 2))),
       told(() => socket.write(bytes.subarray(3))),
     ];
-    await side.silence();
+    await side.arrived(served);
     return [results, peer.text];
   },
 
   "write: what it refuses": async (side) => {
-    const { socket, peer } = await side.served();
+    const served = await side.served();
+    const { socket, peer } = served;
     const values = [undefined, null, 5, {}, [], true, false, Symbol("x"), 5n, () => {}];
     const results = values.map((value) => [describe(value), told(() => socket.write(value))]);
     const none = told(() => socket.write());
-    await side.silence();
+    await side.arrived(served);
     return [results, none, peer.text];
   },
 
   "write: offset and length": async (side) => {
-    const { socket, peer } = await side.served();
+    const served = await side.served();
+    const { socket, peer } = served;
     const bytes = Buffer.from("0123456789");
     const results = [
       told(() => socket.write(bytes, 2)),
@@ -47,7 +50,7 @@ export const tcpWriteCases: TcpCases = {
       told(() => socket.write(bytes, "x")),
       told(() => socket.write(bytes, 1.5, 2)),
     ];
-    await side.silence();
+    await side.arrived(served);
     return [results, peer.text];
   },
 

@@ -124,6 +124,15 @@ export class TcpSide {
     await this.until(name, () => events.filter(([event]) => event === name).length >= times);
   }
 
+  /** Waits until the peer has as many bytes as were written, and for more, which must not come. */
+  async arrived({ socket, peer }: Served): Promise<void> {
+    await this.until("what was written", () => {
+      peer.pull();
+      return peer.bytes >= socket.bytesWritten;
+    });
+    await this.silence();
+  }
+
   silence(): Promise<void> {
     return Bun.sleep(SILENCE_MS);
   }
