@@ -127,9 +127,10 @@ export class Captures {
     if (request.method !== "POST" || id !== undefined) return refuse(405, "POST /capture, or DELETE /capture/ID");
     if (this.ended !== null) return refuse(503, this.ended);
     if (info.cpus.length === 0) return refuse(409, "it serves on sockets of the kernel: tcpdump sees its packets");
-    if (this.running.size >= CAPTURES_MAX) return refuse(409, `${CAPTURES_MAX} captures run already: stop one`);
     try {
       const resolved = resolve((await request.json()) as CaptureRequest, info.cpus.length);
+      // Others may have begun while the request came.
+      if (this.running.size >= CAPTURES_MAX) return refuse(409, `${CAPTURES_MAX} captures run already: stop one`);
       return await this.start(resolved, info, wake, request.signal);
     } catch (error) {
       if (isRefusal(error)) return refuse(400, error.message);

@@ -70,7 +70,7 @@ class Reading {
   private readonly id: string;
   private readonly parts: Uint8Array[] = [];
 
-  private constructor(path: string, response: Response) {
+  constructor(path: string, response: Response) {
     this.path = path;
     this.id = response.headers.get("X-Capture") as string;
     this.done = (async () => {
@@ -291,22 +291,23 @@ describe("a capture ends", () => {
   test("with its reader, and gives its place to the next", async () => {
     const { engine, path } = await start();
     const leave = new AbortController();
-    for (let i = 0; i < 4; i++) expect((await ask(path, {}, leave.signal)).status).toBe(200);
+    // Held up to leave.abort(): a response that is collected gives its place up.
+    const responses = await Promise.all(Array.from({ length: 4 }, () => ask(path, {}, leave.signal)));
+    expect(responses.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
     const refused = await ask(path, {});
-    expect([refused.status, await refused.text()]).toEqual([409, "4 captures run already: stop one\n"]);
+    expect(refused.status).toBe(409);
+    expect(await refused.text()).toBe("4 captures run already: stop one\n");
+    expect(responses.some(({ bodyUsed }) => bodyUsed)).toBe(false);
     leave.abort();
     let reading: Reading | null = null;
-    await until("a place", () => {
-      void Reading.start(path).then(
-        (started) => {
-          reading ??= started;
-        },
-        () => {},
-      );
-      return reading !== null;
-    });
+    for (const deadline = performance.now() + 30_000; reading === null; await Bun.sleep(1)) {
+      expect(performance.now()).toBeLessThan(deadline);
+      const response = await ask(path, {});
+      if (response.ok) reading = new Reading(path, response);
+      else expect([response.status, await response.text()]).toEqual([409, "4 captures run already: stop one\n"]);
+    }
     await replayed(engine);
-    expect(packetsOf(await (reading as unknown as Reading).stop()).length).toBe(2 * questions.length);
+    expect(packetsOf(await reading.stop()).length).toBe(2 * questions.length);
   });
 
   test("once", async () => {
@@ -319,6 +320,24 @@ describe("a capture ends", () => {
 });
 
 describe("a request is refused", () => {
+  test("the fifth of five whose bodies come together", async () => {
+    const { path } = await start();
+    const bodies: ReadableStreamDefaultController<Uint8Array>[] = [];
+    const asked = Array.from({ length: 5 }, () => {
+      const body = new ReadableStream<Uint8Array>({ start: (controller) => void bodies.push(controller) });
+      return fetch("http://x/capture", { unix: path, method: "POST", body });
+    });
+    // Each head is with the engine by then.
+    for (const body of bodies) body.enqueue(Buffer.from("{"));
+    await Bun.sleep(100);
+    for (const body of bodies) {
+      body.enqueue(Buffer.from("}"));
+      body.close();
+    }
+    const responses = await Promise.all(asked);
+    expect(responses.map(({ status }) => status).toSorted()).toEqual([200, 200, 200, 200, 409]);
+  });
+
   test.each<[string, unknown, string]>([
     ["a filter that does not end", { filter: [[0x28, 0, 0, 12]] }, "the last one must return"],
     ["a filter that is none", { filter: [[1, 2]] }, '"1,2" is not "code jt jf k"'],
