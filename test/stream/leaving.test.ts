@@ -3,49 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { M_KIND, MSG_BYE } from "../../sockets/message.ts";
 import { closeTcpRecord } from "../../sockets/stream/tcp-record.ts";
 import type { ThreadEndpoint } from "../../sockets/thread.ts";
-import { ip } from "../../sockets/wire/address.ts";
-import { ETH_HEADER } from "../../sockets/wire/ethernet.ts";
-import { IPV4_HEADER } from "../../sockets/wire/ipv4.ts";
-import { TCP_ACK, TCP_PSH, TCP_RST, TCP_SYN } from "../../sockets/wire/tcp.ts";
-import { Rig } from "../sockets/rig.ts";
-import { MAC_A, MAC_B } from "../support/frames.ts";
-import { buildFrame, readSegment, type Segment } from "../tcp/segments.ts";
-
-const PORT = 7300;
-const TCP_AT = ETH_HEADER + IPV4_HEADER;
-
-/** A frame with a segment of the peer's. */
-function frame(part: Partial<Segment>): Uint8Array {
-  const segment: Segment = {
-    ...{ v6: false, sourcePort: 40_000, destinationPort: PORT, seq: 1000, ack: 0, flags: TCP_SYN, window: 65_535 },
-    ...{ urgent: 0, options: {}, payload: new Uint8Array(0), tos: 0 },
-    ...part,
-  };
-  const { views, length } = buildFrame(segment, { source: ip("198.18.0.2"), destination: ip("198.18.0.1") });
-  const bytes = views.bytes.slice(0, ETH_HEADER + length);
-  bytes.set([...MAC_A, ...MAC_B, 0x08, 0x00]);
-  return bytes;
-}
-
-const read = (bytes: Uint8Array): Segment => readSegment(bytes, TCP_AT, bytes.length - TCP_AT, false, 0);
-
-function tcpRig(): Rig {
-  const rig = new Rig({ tcp: true });
-  // Nobody turns while a thread waits.
-  rig.shared.mesh.awaitLeft = () => {};
-  return rig;
-}
-
-/** A thread that listens, and the peer's half of a handshake with it: the segments that end it and bring bytes. */
-function handshake(): { rig: Rig; last: Uint8Array[] } {
-  const rig = tcpRig();
-  const [thread] = rig.threads;
-  thread.listen({ port: PORT }, { open: () => {} });
-  const [answer] = rig.turn([frame({})]).map(read);
-  expect(answer.flags).toBe(TCP_SYN | TCP_ACK);
-  const ends = { seq: 1001, ack: (answer.seq + 1) | 0, flags: TCP_ACK };
-  return { rig, last: [frame(ends), frame({ ...ends, flags: TCP_ACK | TCP_PSH, payload: new Uint8Array(500) })] };
-}
+import { TCP_RST } from "../../sockets/wire/tcp.ts";
+import type { Rig } from "../sockets/rig.ts";
+import type { Segment } from "../tcp/segments.ts";
+import { handshake, read, tcpRig } from "./by-turns.ts";
 
 /** What the peer is sent in a turn in which it has sent `frames`, `leave` being called before the lcore looks for messages. */
 function turn(rig: Rig, frames: Uint8Array[], leave: () => void): Segment[] {
