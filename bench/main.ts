@@ -1,10 +1,11 @@
 /**
- * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|provider|capture|tcp|all] [options]`: measures, prints tables, holds them against the goals.
- * Needs root, veth and two CPUs for everything but parts and ring.
+ * `npm run bench -- [parts|ring|echo|rtt|gc|start|dropin|dns|provider|capture|tcp|memory|all] [options]`: measures, prints tables, holds them against the goals.
+ * Needs root, veth and two CPUs for everything but parts, ring and memory.
  */
 import { CommanderError } from "commander";
 import { MESSAGE_WORDS } from "../sockets/message.ts";
 import { capturePeers } from "./capture.ts";
+import { measureConnectionMemory } from "./connection-memory.ts";
 import { measureDns } from "./dns.ts";
 import { dropinPeers } from "./dropin.ts";
 import { measureEcho } from "./echo.ts";
@@ -103,6 +104,10 @@ async function measure(
       const times = { measureMs, warmupMs: Math.min(TCP_WARMUP_MS, 4 * measureMs) };
       const rows = await measureTcp(compiled, { mode: modes[0], rounds, ...times }, progress, options.only);
       return { text: tcpText(rows), goals: tcpGoals(rows), data: rows };
+    }
+    case "memory": {
+      const memory = await measureConnectionMemory(FLOWS_LARGE);
+      return { text: report.memoryText(memory), goals: report.memoryGoals(memory), data: memory };
     }
     case "dns": {
       const rows = await measureDns({ rounds, warmupMs, measureMs, window: DNS_WINDOW }, progress);

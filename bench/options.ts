@@ -14,6 +14,7 @@ export const SELECTIONS = [
   "provider",
   "capture",
   "tcp",
+  "memory",
 ] as const;
 export type Selection = (typeof SELECTIONS)[number];
 

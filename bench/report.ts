@@ -1,5 +1,6 @@
 /** Results as tables, and the goals they are held against. */
 import Table from "cli-table3";
+import type { ConnectionMemory } from "./connection-memory.ts";
 import { type DnsRow, ENGINE, KERNEL } from "./dns.ts";
 import { DROPINS } from "./dropin.ts";
 import type { EchoRow } from "./echo.ts";
@@ -162,6 +163,16 @@ export const startText = (result: StartResult): string =>
     ],
   );
 
+export const memoryText = ({ pages, tables }: ConnectionMemory): string =>
+  table(
+    ["an idle TCP connection, of 1,000,000", "bytes"],
+    [
+      ["its record and its part of the tables", tables.toFixed(0)],
+      ["pages of the process, the core alone", pages.core.toFixed(0)],
+      ["… of an lcore, with the application's TcpSocket", pages.lcore.toFixed(0)],
+    ],
+  );
+
 /** Goals for the parts. */
 export function partsGoals(parts: readonly Part[]): Goal[] {
   const few = parts.find(({ name }) => name === RECEIVE_1K);
@@ -303,6 +314,11 @@ export function startGoals(result: StartResult): Goal[] {
     atMost("Engine.start to first echo, ms", result.firstEchoMs.summary(), 300),
     atMost('idle CPU with poll "interrupt", %', result.idlePercent.summary(), 2),
   ];
+}
+
+export function memoryGoals({ pages }: ConnectionMemory): Goal[] {
+  const { lcore } = pages;
+  return [atMost("an idle TCP connection, bytes", { median: lcore, min: lcore, max: lcore }, 1024)];
 }
 
 /** Held against the median. */

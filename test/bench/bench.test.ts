@@ -1,4 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { measureConnectionMemory } from "../../bench/connection-memory.ts";
 import { ENGINE, KERNEL, measureDns } from "../../bench/dns.ts";
 import { dropinPeers } from "../../bench/dropin.ts";
 import { measureEcho } from "../../bench/echo.ts";
@@ -32,6 +33,14 @@ describe("figures", () => {
     expect(ratio(rounds(10, 1, 12), rounds(5, 0.5, 4))).toEqual({ median: 2, min: 2, max: 3 });
     expect(() => ratio(rounds(1, 2), rounds(1))).toThrow("2 rounds against 1");
   });
+});
+
+test("an idle TCP connection: its tables are in memory, and not much else", async () => {
+  const { pages, tables } = await measureConnectionMemory(50_000);
+  // A record of 704 bytes, four timers of 12, and at 3/16 to 3/8 of the slots 43 to 86 of the flow table.
+  expect(tables).toBeGreaterThan(704 + 48 + 43);
+  expect(tables).toBeLessThan(1024);
+  for (const each of [pages.core, pages.lcore]) expect(each / tables).toBeGreaterThan(0.8);
 });
 
 describe("command line", () => {
