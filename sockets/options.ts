@@ -89,6 +89,18 @@ export const SO_RCVPRIORITY = 82;
 export const SO_PASSRIGHTS = 83;
 export const SO_INQ = 84;
 
+/** Flags of SO_TIMESTAMPING: include/uapi/linux/net_tstamp.h. */
+export const SOF_TIMESTAMPING_TX_HARDWARE = 1 << 0;
+export const SOF_TIMESTAMPING_TX_SOFTWARE = 1 << 1;
+export const SOF_TIMESTAMPING_RX_SOFTWARE = 1 << 3;
+export const SOF_TIMESTAMPING_SOFTWARE = 1 << 4;
+export const SOF_TIMESTAMPING_OPT_ID = 1 << 7;
+export const SOF_TIMESTAMPING_TX_SCHED = 1 << 8;
+export const SOF_TIMESTAMPING_TX_ACK = 1 << 9;
+export const SOF_TIMESTAMPING_OPT_CMSG = 1 << 10;
+export const SOF_TIMESTAMPING_OPT_TSONLY = 1 << 11;
+export const SOF_TIMESTAMPING_TX_COMPLETION = 1 << 18;
+
 export const IP_TOS = 1;
 export const IP_TTL = 2;
 export const IP_HDRINCL = 3;

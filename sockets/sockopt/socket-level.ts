@@ -37,6 +37,12 @@ import {
   SO_TIMESTAMPING_NEW,
   SO_TIMESTAMPNS,
   SO_TIMESTAMPNS_NEW,
+  SOF_TIMESTAMPING_RX_SOFTWARE,
+  SOF_TIMESTAMPING_TX_ACK,
+  SOF_TIMESTAMPING_TX_COMPLETION,
+  SOF_TIMESTAMPING_TX_HARDWARE,
+  SOF_TIMESTAMPING_TX_SCHED,
+  SOF_TIMESTAMPING_TX_SOFTWARE,
   SOL_SOCKET,
 } from "../options.ts";
 import { TX_NO_CHECK } from "../send-word.ts";
@@ -67,9 +73,13 @@ import type { UdpOption, UdpPart, UdpTarget } from "./udp-target.ts";
 
 const so = (name: number, label: string, ...parts: UdpPart[]): UdpOption => option(SOL_SOCKET, name, label, ...parts);
 
-/** Flags of SO_TIMESTAMPING (include/uapi/linux/net_tstamp.h): stamps of transmission of whatever kind, and those of arrival. */
-const STAMPS_SENT = (1 << 0) | (1 << 1) | (1 << 8) | (1 << 9) | (1 << 18);
-const STAMPS_ARRIVAL = 1 << 3;
+/** Stamps of transmission of whatever kind. */
+const STAMPS_SENT =
+  SOF_TIMESTAMPING_TX_HARDWARE |
+  SOF_TIMESTAMPING_TX_SOFTWARE |
+  SOF_TIMESTAMPING_TX_SCHED |
+  SOF_TIMESTAMPING_TX_ACK |
+  SOF_TIMESTAMPING_TX_COMPLETION;
 const ARRIVAL_OPTIONS = [SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW];
 
 /** Whether one option or another asks for times of arrival, which come from the XDP hook. */
@@ -79,7 +89,7 @@ function tellsArrival({ socket }: UdpTarget): boolean {
     value.fill(0);
     return socket.getOption(SOL_SOCKET, name, new Uint8Array(value.buffer)) >= 0 && (value[0] & bits) !== 0;
   };
-  return ARRIVAL_OPTIONS.some((name) => asks(name, -1)) || asks(SO_TIMESTAMPING, STAMPS_ARRIVAL);
+  return ARRIVAL_OPTIONS.some((name) => asks(name, -1)) || asks(SO_TIMESTAMPING, SOF_TIMESTAMPING_RX_SOFTWARE);
 }
 
 /** On a wire without a kernel there are none. */

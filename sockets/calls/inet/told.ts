@@ -35,6 +35,8 @@ import {
   SO_TIMESTAMPING_NEW,
   SO_TIMESTAMPNS,
   SO_TIMESTAMPNS_NEW,
+  SOF_TIMESTAMPING_RX_SOFTWARE,
+  SOF_TIMESTAMPING_SOFTWARE,
   SOL_SOCKET,
   SOL_UDP,
   UDP_GRO,
@@ -45,8 +47,8 @@ import { type ControlWriter, controlInt } from "../control.ts";
 import { addressOfWords } from "./address.ts";
 
 const NS_PER_US = 1000;
-/** SOF_TIMESTAMPING_RX_SOFTWARE, and SOF_TIMESTAMPING_SOFTWARE, which has it told. */
-const ARRIVAL = (1 << 3) | (1 << 4);
+/** A stamp of arrival is made, and told. */
+const ARRIVAL = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
 
 /** What a socket has asked to be told. Read anew after each setsockopt(2). */
 export class Told {

@@ -45,6 +45,12 @@ import {
   SO_TIMESTAMP,
   SO_TIMESTAMPING,
   SO_TIMESTAMPING_NEW,
+  SOF_TIMESTAMPING_OPT_CMSG,
+  SOF_TIMESTAMPING_OPT_ID,
+  SOF_TIMESTAMPING_OPT_TSONLY,
+  SOF_TIMESTAMPING_RX_SOFTWARE,
+  SOF_TIMESTAMPING_SOFTWARE,
+  SOF_TIMESTAMPING_TX_SOFTWARE,
   SOL_SOCKET,
 } from "../../../sockets/options.ts";
 import type { Stage } from "../../conformance/run.ts";
@@ -75,13 +81,6 @@ import {
 } from "./tools.ts";
 
 const EVERYTHING = 0x3fff;
-/** SOF_TIMESTAMPING_ flags: TX_SOFTWARE, RX_SOFTWARE, SOFTWARE, OPT_ID, OPT_CMSG, OPT_TSONLY. */
-const STAMP_SENT = 1 << 1;
-const STAMP_ARRIVAL = 1 << 3;
-const STAMP_TOLD = 1 << 4;
-const STAMP_ID = 1 << 7;
-const STAMP_CMSG = 1 << 10;
-const STAMP_TSONLY = 1 << 11;
 /** Datagrams until the kernel stamps them, and how long one is on its way at most, milliseconds. */
 const STAMP_TRIES = 1000;
 const STAMP_WAIT_MS = 5000;
@@ -413,12 +412,19 @@ export const EVENT_SCENARIOS: readonly InetScenario[] = [
     calls.close(fd);
   }),
   ...([SO_TIMESTAMPING, SO_TIMESTAMPING_NEW] as const).flatMap((option) =>
-    ([0, STAMP_TSONLY, STAMP_ID, STAMP_ID | STAMP_TSONLY | STAMP_CMSG] as const).flatMap((more) =>
+    (
+      [
+        0,
+        SOF_TIMESTAMPING_OPT_TSONLY,
+        SOF_TIMESTAMPING_OPT_ID,
+        SOF_TIMESTAMPING_OPT_ID | SOF_TIMESTAMPING_OPT_TSONLY | SOF_TIMESTAMPING_OPT_CMSG,
+      ] as const
+    ).flatMap((more) =>
       each(`SO_TIMESTAMPING (${option}): stamps of transmission, 0x${more.toString(16)}`, (stage, family) => {
         const { calls, peer } = stage;
         const other = peerOf(stage, family);
         const fd = bound(stage, family);
-        const flags = STAMP_SENT | STAMP_TOLD | more;
+        const flags = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE | more;
         setInt(calls, fd, SOL_SOCKET, option, flags);
         for (const asked of [SO_TIMESTAMPING, SO_TIMESTAMPING_NEW])
           calls.getsockopt(fd, SOL_SOCKET, asked, new Uint8Array(8));
@@ -463,7 +469,7 @@ export const EVENT_SCENARIOS: readonly InetScenario[] = [
         calls.recvmsg(fd, room(), MSG_DONTWAIT);
         calls.ioctl(fd, SIOCGSTAMP, new Uint8Array(16));
       };
-      setInt(calls, fd, SOL_SOCKET, option, STAMP_ARRIVAL | STAMP_TOLD);
+      setInt(calls, fd, SOL_SOCKET, option, SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE);
       awaitStamps(stage, family, fd, other);
       tell("told");
       setInt(calls, fd, SOL_SOCKET, SO_TIMESTAMP, 1);
@@ -491,7 +497,7 @@ function awaitStamps({ calls, peer, places }: Stage, family: IpFamily, fd: numbe
 
 /** The stamp of a whole packet, whose headers differ in each run: how long it is, and what ends it. */
 function stamped({ calls, trace }: Stage, fd: number, more: number): void {
-  if ((more & STAMP_TSONLY) !== 0) {
+  if ((more & SOF_TIMESTAMPING_OPT_TSONLY) !== 0) {
     calls.recvmsg(fd, room(), MSG_ERRQUEUE);
     return;
   }
