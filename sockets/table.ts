@@ -393,18 +393,20 @@ export class SocketTable {
 
   /** Tells the lcores that a field they act on has changed. Mutex held. */
   changed(id: number): void {
-    const { control } = this;
     this.countPreferences(this.get(id, GROUP));
-    const version = control[C_VERSION] as number;
-    this.log[version & (LOG_SLOTS - 1)] = id;
-    Atomics.store(control, C_VERSION, (version + 1) | 0);
+    this.append(id);
   }
 
   /** Has lcores look into their rings before they take another frame: what was posted before holds for it. Mutex held. */
   touch(): void {
+    this.append(NO_RECORD);
+  }
+
+  /** To the change log. */
+  private append(id: number): void {
     const { control } = this;
     const version = control[C_VERSION] as number;
-    this.log[version & (LOG_SLOTS - 1)] = NO_RECORD;
+    this.log[version & (LOG_SLOTS - 1)] = id;
     Atomics.store(control, C_VERSION, (version + 1) | 0);
   }
 
