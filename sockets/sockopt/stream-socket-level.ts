@@ -146,7 +146,7 @@ const memoryInfo: StreamPart = {
     words[MEMINFO_RCVBUF] = target.receiveBuffer;
     words[MEMINFO_SNDBUF] = target.sendBuffer;
     words[MEMINFO_OPTMEM] = filterCharge(target.place);
-    words[MEMINFO_DROPS] = target.filterDrops;
+    words[MEMINFO_DROPS] = target.place.drops;
     return writeBytes(out, new Uint8Array(words.buffer));
   },
 };

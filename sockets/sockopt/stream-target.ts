@@ -3,6 +3,11 @@ import type { FilterPlace } from "../bpf/attach.ts";
 import type { Endpoint } from "../endpoint.ts";
 import type { Option, OptionPart, OptionTarget } from "./rules.ts";
 
+export interface StreamFilterPlace extends FilterPlace {
+  /** Segments that the filter has dropped. */
+  readonly drops: number;
+}
+
 export interface StreamTarget extends OptionTarget {
   readonly endpoint: Endpoint;
   /** State of the connection, of sockets/tcp/tcb.ts; LISTEN of a listener, CLOSED of what is not connected. */
@@ -31,9 +36,7 @@ export interface StreamTarget extends OptionTarget {
   /** SO_BINDTOIFINDEX: 0, or -errno. */
   bindDevice(index: number): number;
   /** The socket as the one that has a filter. */
-  readonly place: FilterPlace;
-  /** Segments that its filter has dropped. */
-  readonly filterDrops: number;
+  readonly place: StreamFilterPlace;
   /** struct tcp_info. */
   tcpInfo(): Uint8Array;
   /** The peer's sockaddr; null: it is not connected. */

@@ -230,10 +230,6 @@ export class InetStreamFile extends File implements StreamOwner {
   }
 
   /** A connection cannot be moved to an interface that the engine does not serve. */
-  get filterDrops(): number {
-    return this.place.drops;
-  }
-
   bindDevice(index: number): number {
     const record = this.needRecord();
     if (record < 0) return record;

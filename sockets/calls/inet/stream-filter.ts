@@ -1,6 +1,6 @@
 /** The socket filter of a stream's file: its socket has it, while it listens its record too, and the next socket that stands for it. */
-import type { FilterPlace } from "../../bpf/attach.ts";
 import { SO_LOCK_FILTER, SOL_SOCKET } from "../../options.ts";
+import type { StreamFilterPlace } from "../../sockopt/stream-target.ts";
 import type { TcpSocket } from "../../stream/tcp-socket.ts";
 import { DROPS, type SocketTable } from "../../table.ts";
 import { FILTER_DROPS } from "../../tcp/tcb.ts";
@@ -13,7 +13,7 @@ export interface FilterOwner {
   readonly options: StreamOptions;
 }
 
-export class StreamFilter implements FilterPlace {
+export class StreamFilter implements StreamFilterPlace {
   readonly table: SocketTable;
   private readonly owner: FilterOwner;
   private readonly record: StreamRecord;
@@ -40,7 +40,6 @@ export class StreamFilter implements FilterPlace {
     socket.end.setFilter(socket, filter);
   }
 
-  /** Segments that it has dropped. */
   get drops(): number {
     const { socket } = this.owner;
     return this.listens ? this.record.word(DROPS) : socket.end.word(socket, FILTER_DROPS);

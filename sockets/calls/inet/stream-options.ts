@@ -1,6 +1,5 @@
 /** The options of one TCP socket: values that the file keeps, and what the connection has to know of them. */
 import { ERRNO } from "af-xdp-bindings";
-import type { FilterPlace } from "../../bpf/attach.ts";
 import type { Endpoint } from "../../endpoint.ts";
 import {
   IPPROTO_IP,
@@ -20,7 +19,7 @@ import { timeoutMs } from "../../sockopt/socket-rules.ts";
 import { STREAM_IP_LEVEL } from "../../sockopt/stream-ip-level.ts";
 import { STREAM_IPV6_LEVEL } from "../../sockopt/stream-ipv6-level.ts";
 import { STREAM_SOCKET_LEVEL } from "../../sockopt/stream-socket-level.ts";
-import type { StreamOption, StreamTarget } from "../../sockopt/stream-target.ts";
+import type { StreamFilterPlace, StreamOption, StreamTarget } from "../../sockopt/stream-target.ts";
 import { TCP_LEVEL } from "../../sockopt/tcp-level.ts";
 import type { TcpSocket } from "../../stream/tcp-socket.ts";
 import { AF_INET, IPPROTO_TCP } from "../../table.ts";
@@ -70,8 +69,7 @@ export interface StreamOwner {
   /** Options of a listener have changed, which its connections begin with. */
   optionsChanged(): void;
   bindDevice(index: number): number;
-  readonly place: FilterPlace;
-  readonly filterDrops: number;
+  readonly place: StreamFilterPlace;
   tcpInfo(): Uint8Array;
   peerName(): Uint8Array | null;
 }
@@ -184,12 +182,8 @@ export class StreamOptions implements StreamTarget {
     return this.owner.bindDevice(index);
   }
 
-  get place(): FilterPlace {
+  get place(): StreamFilterPlace {
     return this.owner.place;
-  }
-
-  get filterDrops(): number {
-    return this.owner.filterDrops;
   }
 
   tcpInfo(): Uint8Array {
