@@ -41,10 +41,12 @@ export class RemoteFilters {
     for (const [call, filter] of calls) if (call === CALL_FILTER) this.discard(filter);
   }
 
-  /** Notes the filter. True: the connection is a draft, which is to have it. */
-  keeps(connection: RemoteConnection, filter: number): boolean {
+  /** Notes the filter, and gives it to the draft where the connection is one. False: its lcore is to be told. */
+  note(connection: RemoteConnection, filter: number): boolean {
     connection.filter = filter;
-    return connection.draft >= 0 && connection.phase !== CONNECTING;
+    if (connection.draft < 0 || connection.phase === CONNECTING) return false;
+    this.setDraft(connection, filter);
+    return true;
   }
 
   setDraft({ draft }: RemoteConnection, filter: number): void {

@@ -442,8 +442,7 @@ export class RemoteTcp implements TcpOpener {
   setFilter(socket: TcpSocket, filter: number): void {
     const connection = this.of(socket);
     if (connection === null) this.filters.discard(filter);
-    else if (this.filters.keeps(connection, filter)) this.filters.setDraft(connection, filter);
-    else {
+    else if (!this.filters.note(connection, filter)) {
       this.call(connection, CALL_FILTER, filter);
       this.filters.sendNow();
     }
