@@ -39,7 +39,6 @@ export class LostThreads {
   private readonly timer: ReturnType<typeof setInterval>;
   /** Those that were found, by number: their ids in the kernel, and the lcores that are still to be told. */
   private readonly found = new Map<number, Lost>();
-
   /** Repairs of the table that were followed. */
   private repairs: number;
 

@@ -96,11 +96,11 @@ export type Way = FrameWay | SocketsWiring;
 
 /** Words of Wiring.state, and the one that says that frames come and go. */
 const STATE_WORDS = 256;
-/** How long who joins waits for the place of a thread that is leaving, milliseconds: a sleeping lcore is awake within one. */
-const LEAVE_MS = 1000;
 export const SERVING_WORD = STATE_WORDS - 1;
 /** See link-word.ts. */
 export const LINK_WORD = STATE_WORDS - 2;
+/** How long who joins waits for the place of a thread that is leaving, milliseconds: a sleeping lcore is awake within one. */
+const LEAVE_MS = 1000;
 
 export interface Wiring {
   readonly config: Omit<EngineConfig, "memory">;

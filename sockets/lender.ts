@@ -1,5 +1,4 @@
 /** Frames that an lcore lends to other threads to send from, replaced as they are used and as long as it has some to spare. */
-
 import type { FramePool } from "../queues/pool.ts";
 import type { RingProducer } from "../queues/ring.ts";
 import type { FrameHolders } from "./frame-holders.ts";

@@ -25,7 +25,7 @@ import {
 } from "./table-fields.ts";
 
 /** First free record, and how many are not. */
-export interface Repaired {
+interface Repaired {
   readonly free: number;
   readonly open: number;
 }

@@ -32,17 +32,16 @@ export const COMPLETE = 0;
 export const INCOMPLETE = -1;
 
 /** Values of `reason`: what a refusal is for. */
-export const R_LINE = 1;
-export const R_METHOD = 2;
-export const R_TARGET = 3;
-export const R_VERSION = 4;
-export const R_FIELD = 5;
-export const R_HOST = 6;
-export const R_LENGTH = 7;
-export const R_CODING = 8;
-export const R_BOTH = 9;
-export const R_SIZE = 10;
-export const R_EXPECT = 11;
+export const R_METHOD = 1;
+export const R_TARGET = 2;
+export const R_VERSION = 3;
+export const R_FIELD = 4;
+export const R_HOST = 5;
+export const R_LENGTH = 6;
+export const R_CODING = 7;
+export const R_BOTH = 8;
+export const R_SIZE = 9;
+export const R_EXPECT = 10;
 
 const VERSION = octets("HTTP/");
 const F_HOST = octets("host");
@@ -76,7 +75,7 @@ export class Span {
 }
 
 /** The most that parse() takes. */
-export interface HeadLimits {
+interface HeadLimits {
   /** Octets of a request line: beyond, 414. */
   readonly line: number;
   /** Octets of a whole head: beyond, 431. */

@@ -18,7 +18,7 @@ import type { TcpSocket } from "./tcp-socket.ts";
 export type Filter = Uint8Array | number;
 
 /** A socket as the place of its filter. SO_LOCK_FILTER is known by descriptor alone. */
-export class SocketPlace implements FilterPlace {
+class SocketPlace implements FilterPlace {
   readonly table: SocketTable;
   readonly isLocked = false;
   private readonly socket: TcpSocket;

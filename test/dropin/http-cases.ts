@@ -11,7 +11,7 @@ type Any = any;
 /** Sent in turn: text as latin1; a number is a pause of so many milliseconds; "FIN" and "RST" alone end the peer's side. */
 export type Play = readonly (string | number)[];
 
-export interface HttpCase {
+interface HttpCase {
   options?: object;
   /** @param note notes what happened */
   handler?: (request: Any, response: Any, note: (...what: unknown[]) => void, server: Any) => unknown;

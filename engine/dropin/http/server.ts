@@ -1,6 +1,6 @@
 /** http.Server: a net.Server of the engine whose connections speak HTTP. What it says, does and refuses is node:http's. */
 import type * as node from "node:http";
-import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
+import type { IncomingMessage, RequestListener } from "node:http";
 import type { Duplex } from "node:stream";
 import type { ServerOptions } from "../net/options.ts";
 import { Server as NetServer } from "../net/server.ts";
@@ -153,5 +153,3 @@ function hide(server: object, name: string, value: unknown): void {
 function frontOptions({ highWaterMark, keepAlive, keepAliveInitialDelay, noDelay = true }: Given): ServerOptions {
   return { allowHalfOpen: true, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark };
 }
-
-export type { ServerResponse };

@@ -40,7 +40,7 @@ export const [FIN, SYN, RST] = [1, 2, 4];
 export const NOTHING = ret(0);
 export const ALL = ret(0xffffffff);
 /** Keeps so many bytes behind the header as a load says. */
-export const load = (code: number, k: number): Program => [
+const load = (code: number, k: number): Program => [
   [code, 0, 0, k],
   [AND, 0, 0, 0xff],
   [ADD, 0, 0, HEADER],
@@ -115,12 +115,12 @@ export const told = (calls: SocketCalls, fd: number): void => {
   calls.getsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(64));
 };
 
-export const MEMINFO_WORDS = 9;
-export const MEMINFO_DROPS = 8;
+const MEMINFO_WORDS = 9;
+const MEMINFO_DROPS = 8;
 /** Of struct tcp_info: tcpi_segs_in. */
-export const SEGS_IN = 140;
+const SEGS_IN = 140;
 /** How long after a segment was counted its bytes are there at the latest, milliseconds. */
-export const TOLD_MS = 50;
+const TOLD_MS = 50;
 /** Longer than the wait for a retransmission of a kernel or of ours, the first one of a SYN too. */
 export const WAITS_MS = 3000;
 
@@ -139,14 +139,14 @@ export function dropped(scene: Scene, fd: number, before: number): void {
 }
 
 /** Bytes that are there to be read; nobody is told. */
-export function readable({ untraced }: Scene, fd: number): number {
+function readable({ untraced }: Scene, fd: number): number {
   const have = new Int32Array(1);
   untraced.calls.ioctl(fd, SIOCINQ, new Uint8Array(have.buffer));
   return have[0];
 }
 
 /** Segments that have come, those that were dropped not counted; nobody is told. */
-export function segments({ untraced }: Scene, fd: number): number {
+function segments({ untraced }: Scene, fd: number): number {
   const info = new Uint8Array(SEGS_IN + 4);
   untraced.calls.getsockopt(fd, SOL_TCP, TCP_INFO, info);
   return new DataView(info.buffer).getUint32(SEGS_IN, true);
