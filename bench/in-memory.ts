@@ -53,6 +53,7 @@ export class PreparedPort implements Port {
   readonly unsent = false;
   readonly txDropped = 0;
   readonly txRefused = 0;
+  readonly segmenter = null;
   napiId = 0;
   txDone = 0;
   /** Frames sent. */

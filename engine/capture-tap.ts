@@ -107,6 +107,8 @@ class TapPort implements Port {
   readonly pool: FramePool;
   readonly fd: number;
   readonly partialChecksums: boolean;
+  /** While somebody captures each segment leaves as a frame, and is shown. */
+  readonly segmenter = null;
   readonly inner: Port;
   /** Number of the port on its lcore. */
   readonly number: number;

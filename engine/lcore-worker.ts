@@ -195,6 +195,7 @@ function openXdpPorts(wiring: Wiring, way: KernelWiring, id: number, pool: Frame
             partialChecksums: way.link.partialChecksums,
             fillSize: fillSize(config.frames, wiring.queues[id].length),
             large: way.frags ? new LargePackets(memory, base) : null,
+            gather: memory,
           }),
       );
       ports.push(port);

@@ -8,6 +8,7 @@
  *   pool -> fill ring -> kernel/wire -> rxBurst -> lcore -> (application thread ->) pool, or -> tx -> kernel/wire -> pool
  */
 import type { FramePool } from "./pool.ts";
+import type { Segmenter } from "./segmenter.ts";
 
 /** The most frames one rxBurst hands over. */
 export const BURST_MAX = 64;
@@ -48,6 +49,8 @@ export interface Port {
   readonly txDropped: number;
   /** Times the kernel took no frame although asked, for want of memory or because the interface is down: they wait. */
   readonly txRefused: number;
+  /** Sends packets of many TCP segments past txPush; null: there is no such way. */
+  readonly segmenter: Segmenter | null;
   /** NAPI ID of the queue, 0 while unknown (the kernel tells it after the first packet). */
   napiId: number;
 

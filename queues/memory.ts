@@ -104,6 +104,7 @@ export class MemoryPort implements Port {
   readonly partialChecksums = false;
   readonly unsent = false;
   readonly txRefused = 0;
+  readonly segmenter = null;
   napiId = 0;
   txDone = 0;
 

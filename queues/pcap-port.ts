@@ -73,6 +73,7 @@ export class PcapPort implements Port {
   readonly unsent = false;
   readonly txDropped = 0;
   readonly txRefused = 0;
+  readonly segmenter = null;
   napiId = 0;
   txDone = 0;
 

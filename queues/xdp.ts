@@ -13,6 +13,7 @@ import {
 import { BURST_MAX, type Burst, type Port } from "./driver.ts";
 import type { LargePackets } from "./large.ts";
 import type { FramePool } from "./pool.ts";
+import { Segmenter } from "./segmenter.ts";
 
 /** RX, fill and completion ring entries: at 1.5 M frames a second they hold 1.4 ms, about a scheduler's hiccup. */
 const RING_SIZE = 2048;
@@ -40,6 +41,8 @@ export interface XdpPortOptions {
   fillSize?: number;
   /** Where packets longer than a frame are put together; the UMEM is then multiBuffer. Without, the kernel drops them. */
   large?: LargePackets | null;
+  /** Where packets of many segments are gathered from in copy mode: the UMEM, and what is behind it. Without, there are none. */
+  gather?: Uint8Array | null;
 }
 
 export class XdpPort implements Port {
@@ -49,6 +52,7 @@ export class XdpPort implements Port {
   readonly pool: FramePool;
   readonly partialChecksums: boolean;
   readonly xsk: Xsk;
+  readonly segmenter: Segmenter | null;
   napiId = 0;
   /** Kicks and busy polls made. */
   kicks = 0;
@@ -93,6 +97,9 @@ export class XdpPort implements Port {
       this.xsk.close();
       throw error;
     }
+    // A NIC that takes frames without a copy takes them one by one at no such cost.
+    const gather = this.xsk.zeroCopy ? null : (options.gather ?? null);
+    this.segmenter = gather === null ? null : Segmenter.open(options.ifindex, gather);
     this.napiId = this.xsk.napiId();
     this.refill();
   }
@@ -248,6 +255,7 @@ export class XdpPort implements Port {
   }
 
   close(): void {
+    this.segmenter?.close();
     this.xsk.close();
   }
 }

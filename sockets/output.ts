@@ -236,6 +236,12 @@ export class Output {
     return true;
   }
 
+  /** Counts segments that have left past the ports: each with `headers` bytes of headers, `payload` bytes in all. */
+  sentElsewhere(segments: number, headers: number, payload: number): void {
+    this.framesSent += segments;
+    this.sentBytes += segments * headers + payload;
+  }
+
   /** Sends a whole frame as it is. */
   transmitRaw(portNumber: number, frame: number, size: number): void {
     if (!this.push(portNumber, frame, size)) this.refuse(frame);

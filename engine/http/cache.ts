@@ -12,8 +12,8 @@ import type { Path } from "./path.ts";
 import { type Identity, INDEX, identify, isSame, type Root, readAt, statusOf } from "./root.ts";
 
 /**
- * Octets of a file that is kept, at most: with its head it is one write to a socket (TCP_SCRATCH_BYTES of
- * sockets/stream/tcp-setup.ts). Higher, each answer costs a copy more; lower, more files are opened for each request.
+ * Octets of a file that is kept, at most: with its head it is one write of 64 KiB to a socket. Higher, the files that are kept
+ * take more memory; lower, more files are opened for each request.
  */
 export const SMALL_MAX = 63 * 1024;
 /** How long a kept file is taken to be as it was. A check costs three system calls, some 4 µs. */

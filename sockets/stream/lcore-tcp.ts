@@ -10,7 +10,6 @@ import type { Lookup } from "../lookup.ts";
 import { M_L3, M_L4, M_LENGTH, M_PORT, M_REASON } from "../message.ts";
 import type { Shared } from "../shared.ts";
 import { AF_INET6, FAMILY, LOCAL_PORT, LOCAL as RECORD_LOCAL } from "../table.ts";
-import { acknowledgeTurn } from "../tcp/ack-policy.ts";
 import {
   abortSocket,
   close,
@@ -24,6 +23,7 @@ import {
   peekChunk,
   poll,
   send,
+  sendBytes,
   takeError,
 } from "../tcp/calls.ts";
 import { Tcp } from "../tcp/core.ts";
@@ -57,6 +57,7 @@ import {
   URGENT,
 } from "../tcp/tcb.ts";
 import { runTimers } from "../tcp/timers.ts";
+import { endTurn } from "../tcp/turn.ts";
 import { atMark } from "../tcp/urgent.ts";
 import { WARM_FROM, warm4 } from "../tcp/warm.ts";
 import { ETH_HEADER } from "../wire/ethernet.ts";
@@ -72,7 +73,7 @@ import type { TcpListener } from "./tcp-listener.ts";
 import type { TcpOpener } from "./tcp-open.ts";
 import { closeTcpRecord } from "./tcp-record.ts";
 import { takeReport } from "./tcp-report.ts";
-import { TCP_SCRATCH_BYTES, type TcpSetup, tcpLayout } from "./tcp-setup.ts";
+import { TCP_PASSING_BYTES, type TcpSetup, tcpLayout } from "./tcp-setup.ts";
 import { FrameSink, type SinkParts } from "./tcp-sink.ts";
 import { type TcpHandlers, TcpSocket } from "./tcp-socket.ts";
 
@@ -105,8 +106,8 @@ export class LcoreTcp implements TcpOpener {
   private readonly strays: Strays;
   private readonly ports: LcorePorts;
   private readonly memory: Uint8Array;
-  /** Where applications' bytes pass through the frame memory. */
-  private readonly scratch: number;
+  /** Where bytes that applications read pass through the frame memory, TCP_PASSING_BYTES. */
+  private readonly passing: number;
   /** Sockets of this lcore by connection. */
   private readonly sockets: (TcpSocket | null)[] = [];
   private readonly address = new Int32Array(4);
@@ -122,9 +123,9 @@ export class LcoreTcp implements TcpOpener {
     this.endpoint = endpoint;
     this.memory = views.bytes;
     this.bytes = views.bytes;
-    const { buffers, scratch } = tcpLayout(views.bytes.length, shared.tcp.bufferBytes);
-    this.scratch = scratch;
-    this.sink = new FrameSink(parts, setup);
+    const { buffers, headers, passing } = tcpLayout(views.bytes.length, shared.tcp.bufferBytes);
+    this.passing = passing;
+    this.sink = new FrameSink(parts, setup, headers);
     this.listeners = new LcoreListeners(this, endpoint, lookup, parts.ports);
     this.ports = new LcorePorts(endpoint, setup.rss);
     this.strays = new Strays(endpoint, parts);
@@ -249,7 +250,7 @@ export class LcoreTcp implements TcpOpener {
   private settle(): void {
     const { foreign, tcp } = this;
     foreign?.flush();
-    if (tcp.ackTurnCount > 0) acknowledgeTurn(tcp);
+    endTurn(tcp);
     if (this.filters.isUnsettled) this.filters.settle();
     this.due = tcp.nextTimer();
   }
@@ -414,18 +415,9 @@ export class LcoreTcp implements TcpOpener {
 
   write(socket: TcpSocket, bytes: Uint8Array, offset: number, length: number, flags: number): number {
     this.wake();
-    const { memory, scratch, sink, tcp } = this;
-    let taken = 0;
-    do {
-      const count = Math.min(length - taken, TCP_SCRATCH_BYTES);
-      if (memory !== bytes) copyMemory(memory, scratch, bytes, offset + taken, count);
-      const from = memory === bytes ? offset + taken : scratch;
-      const result = send(tcp, socket.id, sink.views, from, count, flags);
-      if (result < 0) return taken > 0 ? taken : result;
-      taken += result;
-      if (result < count) break;
-    } while (taken < length);
-    return taken;
+    const { memory, sink, tcp } = this;
+    if (memory === bytes) return send(tcp, socket.id, sink.views, offset, length, flags);
+    return sendBytes(tcp, socket.id, bytes, offset, length, flags);
   }
 
   read(socket: TcpSocket, into: Uint8Array, offset: number, length: number, flags: number): number {
@@ -442,17 +434,17 @@ export class LcoreTcp implements TcpOpener {
       consumed(tcp, id, here);
       count += here;
     }
-    return count > 0 ? count : coreReceive(tcp, id, this.sink.views, this.scratch, Math.min(length, 1), 0);
+    return count > 0 ? count : coreReceive(tcp, id, this.sink.views, this.passing, Math.min(length, 1), 0);
   }
 
   private readThrough(id: number, into: Uint8Array, offset: number, length: number, flags: number): number {
-    const { scratch, sink, tcp } = this;
+    const { passing, sink, tcp } = this;
     let count = 0;
     do {
-      const most = Math.min(length - count, TCP_SCRATCH_BYTES);
-      const result = coreReceive(tcp, id, sink.views, scratch, most, flags);
+      const most = Math.min(length - count, TCP_PASSING_BYTES);
+      const result = coreReceive(tcp, id, sink.views, passing, most, flags);
       if (result < 0) return count > 0 ? count : result;
-      copyMemory(into, offset + count, this.memory, scratch, result);
+      copyMemory(into, offset + count, this.memory, passing, result);
       count += result;
       if (result < most || flags !== 0 || (tcp.w[id * TCB_WORDS + URGENT] & 0xff00) !== 0) break;
     } while (count < length);

@@ -30,21 +30,12 @@ import {
   PRIORITY,
 } from "../tcp/tcb.ts";
 import { ETH_HEADER, ETH_P_IP, ETH_P_IPV6 } from "../wire/ethernet.ts";
-import { IPPROTO_TCP, IPV4_DF, IPV4_HEADER, writeIpv4 } from "../wire/ipv4.ts";
-import {
-  IPV6_DST,
-  IPV6_HEADER,
-  IPV6_HOP_LIMIT,
-  IPV6_NEXT_HEADER,
-  IPV6_PAYLOAD_LENGTH,
-  IPV6_SRC,
-} from "../wire/ipv6.ts";
 import { finishTcp4, finishTcp6 } from "../wire/tcp.ts";
-import { type FrameViews, writeInt32, writeUint16 } from "../wire/views.ts";
+import { type FrameViews, writeUint16 } from "../wire/views.ts";
+import { FrameGso } from "./gso-sink.ts";
+import { writeIp4, writeIp6 } from "./tcp-headers.ts";
 import type { TcpSetup } from "./tcp-setup.ts";
 
-/** net.ipv4.ip_default_ttl. */
-const HOPS_DEFAULT = 64;
 /** MTU where no way is known: what Ethernet has. */
 const MTU_DEFAULT = 1500;
 /** Frames left to reception and to datagrams. */
@@ -68,6 +59,7 @@ export interface SinkParts {
 
 export class FrameSink implements TcpSink {
   readonly views: FrameViews;
+  readonly gso: FrameGso | null;
   /** The host protocols, where the engine has its own. */
   host: Diverter | null = null;
   private readonly parts: SinkParts;
@@ -81,10 +73,12 @@ export class FrameSink implements TcpSink {
   /** Mark, priority and SO_DONTROUTE that the raw sockets have now: IPv4, IPv6. */
   private readonly dressed = new Int32Array(2 * RAW_OPTIONS);
 
-  constructor(parts: SinkParts, setup: TcpSetup) {
+  /** @param headers offset of TCP_HEADERS_BYTES in the frame memory */
+  constructor(parts: SinkParts, setup: TcpSetup, headers: number) {
     this.parts = parts;
     this.setup = setup;
     this.views = parts.views;
+    this.gso = parts.ports.some((port) => port.segmenter !== null) ? new FrameGso(parts, headers) : null;
     this.base = sys.addressOf(parts.views.bytes);
   }
 
@@ -179,26 +173,15 @@ export class FrameSink implements TcpSink {
     df: boolean,
     hops: number,
   ): number {
-    const ip = tcp - IPV4_HEADER;
-    const id = df ? 0 : this.parts.table.nextIdent();
-    const ttl = hops & HOPS_TTL || HOPS_DEFAULT;
-    const total = length + IPV4_HEADER;
-    writeIpv4(this.views, ip, tos, total, id, df ? IPV4_DF : 0, ttl, IPPROTO_TCP, words[at + 3], words[at + 7]);
+    const ip = df
+      ? writeIp4(this.views, tcp, length, words, at, tos, hops)
+      : writeIp4(this.views, tcp, length, words, at, tos, hops, 0, this.parts.table.nextIdent());
     finishTcp4(this.views, tcp, length, ip);
     return ip;
   }
 
   private writeHeader6(tcp: number, length: number, words: Int32Array, at: number, tos: number, hops: number): number {
-    const { bytes } = this.views;
-    const ip = tcp - IPV6_HEADER;
-    writeInt32(bytes, ip, (6 << 28) | (tos << 20));
-    writeUint16(bytes, ip + IPV6_PAYLOAD_LENGTH, length);
-    bytes[ip + IPV6_NEXT_HEADER] = IPPROTO_TCP;
-    bytes[ip + IPV6_HOP_LIMIT] = hops & HOPS_TTL || HOPS_DEFAULT;
-    for (let i = 0; i < 4; i++) {
-      writeInt32(bytes, ip + IPV6_SRC + 4 * i, words[at + i]);
-      writeInt32(bytes, ip + IPV6_DST + 4 * i, words[at + 4 + i]);
-    }
+    const ip = writeIp6(this.views, tcp, length, words, at, tos, hops);
     finishTcp6(this.views, tcp, length, ip);
     return ip;
   }

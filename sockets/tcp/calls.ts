@@ -18,7 +18,7 @@ import { push, tellUrgent } from "./output.ts";
 import { choosePort } from "./ports.ts";
 import { consume } from "./reassembly.ts";
 import { readable } from "./receive.ts";
-import { append, isWritable } from "./send-queue.ts";
+import { append, appendBytes, isWritable } from "./send-queue.ts";
 import { abort, boundFinWait2, dropUnread, finish, release } from "./states.ts";
 import {
   CLOSE_WAIT,
@@ -178,17 +178,42 @@ export function connect(t: Tcp, id: number, address: Int32Array, port: number): 
  * the connection's error
  */
 export function send(t: Tcp, id: number, views: FrameViews, offset: number, length: number, flags: number): number {
-  const { w } = t;
   const c = id * TCB_WORDS;
+  const refusal = sendable(t, c);
+  if (refusal < 0 || length === 0) return refusal;
+  return afterAppend(t, c, append(t, c, views, offset, length), length, flags);
+}
+
+/** send() of bytes that lie in any memory. */
+export function sendBytes(
+  t: Tcp,
+  id: number,
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  flags: number,
+): number {
+  const c = id * TCB_WORDS;
+  const refusal = sendable(t, c);
+  if (refusal < 0 || length === 0) return refusal;
+  return afterAppend(t, c, appendBytes(t, c, bytes, offset, length), length, flags);
+}
+
+/** 0, or why nothing can be written, -errno. */
+function sendable(t: Tcp, c: number): number {
+  const { w } = t;
   const state = w[c + STATE];
   if (state !== ESTABLISHED && state !== CLOSE_WAIT) {
     if (state === SYN_SENT || state === SYN_RECEIVED) return -ERRNO.EAGAIN;
     return takeError(w, c) || (state === LISTEN ? -ERRNO.ENOTCONN : -ERRNO.EPIPE);
   }
   if ((w[c + FLAGS] & F_SND_SHUT) !== 0) return -ERRNO.EPIPE;
-  if ((w[c + ERROR] & 0xffff) !== 0) return takeError(w, c);
-  if (length === 0) return 0;
-  const taken = append(t, c, views, offset, length);
+  return (w[c + ERROR] & 0xffff) !== 0 ? takeError(w, c) : 0;
+}
+
+/** Of `length` bytes `taken` have been queued: sends what may be sent. Returns what send() does. */
+function afterAppend(t: Tcp, c: number, taken: number, length: number, flags: number): number {
+  const { w } = t;
   if (taken < length) {
     w[c + FLAGS] |= F_NOSPACE;
     if (taken === 0) {

@@ -58,8 +58,9 @@ import {
 /** Microseconds of a tick of the timers: a timer is at most so much late. 2^30 of them, the furthest deadline, are 19 hours. */
 const TICK_US = 64;
 
-/** Connections that acknowledge at the end of a turn; one more does so at once. */
+/** Connections that acknowledge, and that send, at the end of a turn; one more does so at once. */
 const ACK_TURN_MAX = 256;
+const PUSH_TURN_MAX = 256;
 
 /** Segments that warm4() takes at a time. */
 const WARM_MAX = 64;
@@ -93,7 +94,42 @@ export interface TcpSink {
   ): void;
   /** Bytes of the largest packet to the destination at words[at + 4]. */
   mtu(words: Int32Array, at: number, v6: boolean): number;
+  /** Null or none: every segment goes by send(). */
+  readonly gso?: GsoSink | null;
 }
+
+/**
+ * Where packets of many segments go, which the kernel or a NIC cuts into them (generic segmentation offload, GSO). room(), then
+ * begin(), add() for each piece of the payload, send().
+ */
+export interface GsoSink {
+  /** Bytes of TCP header and payload that a packet to the destination at words[at + 4] may have; 0: this is no way to it now. */
+  room(words: Int32Array, at: number, v6: boolean, hops: number): number;
+  /** Where the TCP header of `header` bytes is to be written: an offset in TcpSink.views. */
+  begin(v6: boolean, header: number): number;
+  /** The payload goes on with `length` bytes at `offset` of the chunks' memory. False: in too many pieces. */
+  add(offset: number, length: number): boolean;
+  /**
+   * Sends it, as TcpSink.send().
+   * @param header bytes of the TCP header
+   * @param size bytes of payload a segment
+   * @returns GSO_SENT, or nothing was sent: GSO_FULL: for now, GSO_REFUSED
+   */
+  send(
+    header: number,
+    payload: number,
+    size: number,
+    words: Int32Array,
+    at: number,
+    v6: boolean,
+    tos: number,
+    hops: number,
+  ): number;
+}
+
+export const GSO_SENT = 0;
+export const GSO_FULL = 1;
+export const GSO_REFUSED = 2;
 
 /** Which listener a SYN is for. */
 export interface ListenerChooser {
@@ -138,7 +174,7 @@ export interface TcpPlaces {
   readonly portUsed?: (port: number, change: 1 | -1) => void;
   /** TCP_COUNTERS.length of them. */
   readonly counters?: Float64Array;
-  /** Whether acknowledgments that may wait do so until the owner calls acknowledgeTurn(), after each burst. */
+  /** Whether acknowledgments, and what acknowledgments let out, wait until the owner calls endTurn() of turn.ts, after each burst. */
   readonly turns?: boolean;
 }
 
@@ -153,6 +189,7 @@ export function recordsBytes(connections: number): number {
 export class Tcp {
   readonly config: TcpConfig;
   readonly sink: TcpSink;
+  readonly gso: GsoSink | null;
   /** The records; the last one, `scratch`, is nobody's: it stands for the peer of an answer without a connection. */
   readonly w: Int32Array;
   /** The same memory by pairs of words. */
@@ -238,6 +275,9 @@ export class Tcp {
   /** Connections that acknowledge at the end of the turn: see acknowledgeTurn(). */
   readonly ackTurn: Int32Array;
   ackTurnCount = 0;
+  /** Connections that may send at the end of the turn: see pushTurn(). */
+  readonly pushTurn: Int32Array;
+  pushTurnCount = 0;
 
   /** For warm4() of warm.ts. */
   readonly warmKeys = new Int32Array(3 * WARM_MAX);
@@ -280,6 +320,7 @@ export class Tcp {
     checkConfig(this.config);
     const { connections, bufferBytes, chunkBytes } = this.config;
     this.sink = sink;
+    this.gso = sink.gso ?? null;
     this.secret = secret.slice(0, 4);
     this.random = new Random(seed);
     const records = places.records ?? new ArrayBuffer(recordsBytes(connections));
@@ -305,6 +346,7 @@ export class Tcp {
     this.elsewhere = places.elsewhere ?? nobody;
     this.filters = places.filters ?? NO_FILTERS;
     this.ackTurn = new Int32Array(places.turns ? ACK_TURN_MAX : 0);
+    this.pushTurn = new Int32Array(places.turns ? PUSH_TURN_MAX : 0);
     this.portUsed = places.portUsed ?? nothing;
     this.free = new Int32Array(connections);
     this.ready = new Int32Array(connections);

@@ -2,6 +2,10 @@
 const NAMES = [
   ["InSegs", "segments received"],
   ["OutSegs", "segments sent, retransmissions not counted"],
+  [
+    "GsoPackets",
+    "packets of many segments sent, which the kernel or the NIC cuts; what follows in the same flight counts as well",
+  ],
   ["RetransSegs", "segments retransmitted"],
   ["InErrs", "segments received whose header or options cannot be"],
   ["OutRsts", "segments sent that reset (RST)"],

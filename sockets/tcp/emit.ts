@@ -14,7 +14,7 @@ import {
 import { writeUint16 } from "../wire/views.ts";
 import { ackSent } from "./ack-policy.ts";
 import { copy } from "./buffers.ts";
-import type { Tcp } from "./core.ts";
+import { GSO_FULL, GSO_REFUSED, GSO_SENT, type GsoSink, type Tcp } from "./core.ts";
 import { N } from "./counters.ts";
 import { advertisedMss } from "./mss.ts";
 import { optionsLength, synOptionsLength, timestamp, writeOptions, writeSynOptions } from "./options.ts";
@@ -41,6 +41,7 @@ import {
   PORTS,
   RCV_NXT,
   RCV_WND,
+  RCV_WUP,
   RETRANS_OUT,
   RETRANS_TS,
   RTO_US,
@@ -107,15 +108,10 @@ export function emit(
     t.counters[N.NoFrame]++;
     return false;
   }
-  const bytes = sink.views.bytes;
-  const ports = w[c + PORTS];
-  const window = tellWindow(t, c);
   const acked = w[c + RCV_NXT];
   const urgent = (state & F_URGENT) !== 0 && ((w[c + SND_UP] - seq) | 0) > 0;
-  const bits = urgent ? flags | TCP_URG : flags;
-  writeTcp(bytes, tcp, ports >>> 16, ports & 0xffff, seq, acked, header, bits, window);
-  if (urgent) writeUint16(bytes, tcp + TCP_URGENT, Math.min((w[c + SND_UP] - seq) | 0, 65_535));
-  if (header > TCP_HEADER) writeOptions(t, c, bytes, tcp + TCP_OPTIONS);
+  writeHeader(t, c, tcp, header, seq, urgent ? flags | TCP_URG : flags);
+  if (urgent) writeUint16(sink.views.bytes, tcp + TCP_URGENT, Math.min((w[c + SND_UP] - seq) | 0, 65_535));
   let at = offset;
   let from = chunk;
   let to = tcp + header;
@@ -134,6 +130,75 @@ export function emit(
   t.counters[N.OutSegs]++;
   tallySent(w, c, length);
   ackSent(t, c, acked);
+  return true;
+}
+
+/** Header and options of a connection's segment; the window in it is told, and all that has come is acknowledged. */
+function writeHeader(t: Tcp, c: number, tcp: number, header: number, seq: number, flags: number): void {
+  const { w } = t;
+  const { bytes } = t.sink.views;
+  const ports = w[c + PORTS];
+  const window = tellWindow(t, c);
+  writeTcp(bytes, tcp, ports >>> 16, ports & 0xffff, seq, w[c + RCV_NXT], header, flags, window);
+  if (header > TCP_HEADER) writeOptions(t, c, bytes, tcp + TCP_OPTIONS);
+}
+
+/**
+ * Sends new data as one packet, which the sink has cut into segments of `size` bytes: as emit(), without urgent pointer.
+ * @returns GSO_SENT, or nothing was sent: GSO_FULL, GSO_REFUSED
+ */
+export function emitGso(
+  t: Tcp,
+  c: number,
+  gso: GsoSink,
+  seq: number,
+  flags: number,
+  chunk: number,
+  offset: number,
+  length: number,
+  size: number,
+  ecn: number,
+): number {
+  const { w } = t;
+  const v6 = (w[c + FLAGS] & F_V6) !== 0;
+  const header = TCP_HEADER + optionsLength(w, c);
+  const tcp = gso.begin(v6, header);
+  if (!gather(t, gso, chunk, offset, length)) return GSO_REFUSED;
+  const acked = w[c + RCV_NXT];
+  const toldWindow = w[c + RCV_WND];
+  const toldAt = w[c + RCV_WUP];
+  writeHeader(t, c, tcp, header, seq, flags);
+  const tos = (w[c + TOS] & ~ECN_MASK) | ecn;
+  const result = gso.send(header, length, size, w, c + LOCAL, v6, tos, w[c + HOPS]);
+  if (result !== GSO_SENT) {
+    // Nobody has been told.
+    w[c + RCV_WND] = toldWindow;
+    w[c + RCV_WUP] = toldAt;
+    if (result === GSO_FULL) t.counters[N.NoFrame]++;
+    return result;
+  }
+  const segments = Math.max(Math.ceil(length / size), 1);
+  t.counters[N.OutSegs] += segments;
+  t.counters[N.GsoPackets]++;
+  tallySent(w, c, length, segments);
+  ackSent(t, c, acked);
+  return GSO_SENT;
+}
+
+/** Names `length` bytes of the send queue, from a place on, to the sink. False: they lie in too many pieces. */
+function gather(t: Tcp, gso: GsoSink, chunk: number, offset: number, length: number): boolean {
+  const { chunks } = t;
+  let from = chunk;
+  let at = offset;
+  for (let left = length; left > 0; ) {
+    const count = Math.min(left, chunks.end[from] - at);
+    if (!gso.add(at, count)) return false;
+    left -= count;
+    if (left > 0) {
+      from = chunks.next[from];
+      at = chunks.begin[from];
+    }
+  }
   return true;
 }
 

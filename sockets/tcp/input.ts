@@ -33,7 +33,7 @@ import { becomeEstablished } from "./establish.ts";
 import { isLetIn } from "./filter.ts";
 import { mayOpen, noConnection } from "./listen.ts";
 import { OPT_TS, readOptions } from "./options.ts";
-import { push } from "./output.ts";
+import { pushSoon } from "./output.ts";
 import { appendInOrder } from "./reassembly.ts";
 import { received, takeData } from "./receive.ts";
 import { retransmit } from "./retransmit.ts";
@@ -360,7 +360,7 @@ function synchronized(t: Tcp, c: number, views: FrameViews): void {
   if ((t.segFlags & TCP_URG) !== 0 || w[c + URGENT] !== 0) takeUrgent(t, c, views);
   if (closedForData(t, c)) return;
   takeData(t, c, views);
-  push(t, c, false);
+  pushSoon(t, c);
   ackCheck(t, c);
   if (t.finishing) enterTimeWait(t, c);
 }

@@ -27,10 +27,10 @@ import {
   TOTAL_RETRANS,
 } from "./tcb.ts";
 
-/** A segment has left, with `length` bytes of data. */
-export function tallySent(w: Int32Array, c: number, length: number): void {
-  w[c + SEGS_OUT]++;
-  if (length > 0) w[c + DATA_SEGS_OUT]++;
+/** Segments have left, with `length` bytes of data. */
+export function tallySent(w: Int32Array, c: number, length: number, segments = 1): void {
+  w[c + SEGS_OUT] += segments;
+  if (length > 0) w[c + DATA_SEGS_OUT] += segments;
 }
 
 /** It was one that had left before. */

@@ -391,6 +391,10 @@ export const L_MIN_HOPS = 64;
 export const L_FILTER = 128;
 /** TCP_THIN_LINEAR_TIMEOUTS. */
 export const L_THIN = 256;
+/** Some of what is in flight has left as a packet of many segments: what follows goes the same way, or might overtake it. */
+export const L_GSO = 512;
+/** In the list of those that send at the end of the turn. */
+export const L_PUSH_TURN = 1024;
 
 /** Bits of ACK. */
 export const ACK_SCHEDULED = 1;

@@ -45,6 +45,7 @@ class FakePort implements Port {
   readonly unsent = false;
   readonly txDropped = 0;
   readonly txRefused = 0;
+  readonly segmenter = null;
   napiId = 0;
   txDone = 0;
   /** Frames the TX ring still takes. */

@@ -1,5 +1,5 @@
 /** Segments of tests: built whole, with IP header and checksums, and read back. */
-import type { Tcp, TcpSink } from "../../sockets/tcp/core.ts";
+import type { GsoSink, Tcp, TcpSink } from "../../sockets/tcp/core.ts";
 import { input4, input6 } from "../../sockets/tcp/input.ts";
 import { checkIpv4, IPPROTO_TCP, IPV4_HEADER, IPV4_OK, writeIpv4 } from "../../sockets/wire/ipv4.ts";
 import { checkIpv6, IPV6_HEADER, IPV6_OK, writeIpv6 } from "../../sockets/wire/ipv6.ts";
@@ -69,8 +69,8 @@ function optionBytes(options: TcpOptions): number[] {
   return out;
 }
 
-const IP_AT = 14;
-const FRAME_MAX = 65_536 + 256;
+export const IP_AT = 14;
+export const FRAME_MAX = 65_536 + 256;
 
 /** Addresses of both ends as frames have them. */
 export interface Ends {
@@ -161,6 +161,8 @@ export class TestSink implements TcpSink {
   readonly views = new FrameViews(new Uint8Array(FRAME_MAX));
   readonly sent: Segment[] = [];
   linkMtu = 1500;
+  /** A way for packets of many segments, before a Tcp is made. */
+  gso: GsoSink | null = null;
   /** Frames that it still gives. */
   frames = Number.POSITIVE_INFINITY;
   /** Says now and then that there is none. */

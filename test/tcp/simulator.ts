@@ -1,7 +1,6 @@
 /** Two TCPs over a bad wire in virtual time, everything from one seed: what each writes must come out of the other. */
 import { ERRNO } from "af-xdp-bindings";
 import { Random } from "../../queues/random.ts";
-import { acknowledgeTurn } from "../../sockets/tcp/ack-policy.ts";
 import {
   bind,
   close,
@@ -15,15 +14,17 @@ import {
   shutdown,
 } from "../../sockets/tcp/calls.ts";
 import { CUBIC, NEWRENO, type TcpConfig } from "../../sockets/tcp/config.ts";
-import { Tcp } from "../../sockets/tcp/core.ts";
+import { GSO_FULL, GSO_REFUSED, GSO_SENT, Tcp } from "../../sockets/tcp/core.ts";
 import { accept } from "../../sockets/tcp/listen.ts";
 import { sendSpace } from "../../sockets/tcp/send-queue.ts";
 import { OPTIONS, setOption } from "../../sockets/tcp/sockopts.ts";
 import { STATE, STATE_NAMES, TCB_WORDS } from "../../sockets/tcp/tcb.ts";
 import { runTimers } from "../../sockets/tcp/timers.ts";
+import { endTurn } from "../../sockets/tcp/turn.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { FrameViews } from "../../sockets/wire/views.ts";
 import { addressWords, deliver, streamByte, TestSink } from "./segments.ts";
+import { TestGso } from "./test-gso.ts";
 
 /** What a wire does to frames, and what the ends are. All from the seed. */
 export interface Conditions {
@@ -48,8 +49,10 @@ export interface Conditions {
   /** Of writes, those whose last byte is urgent; it stays in the stream. */
   urgentPercent: number;
   config: Partial<TcpConfig>;
-  /** Segments for which the sink has no frame. */
+  /** Segments for which the sink has no frame, and packets of many segments that it does not take. */
   noFramePercent: number;
+  /** Whether there is a way for packets of many segments. */
+  gso: boolean;
 }
 
 interface Frame {
@@ -100,12 +103,14 @@ export function conditions(seed: number): Conditions {
       rangesPerConnection: pick(random, [1, 4, 64]),
     },
     noFramePercent: pick(random, [0, 0, 0, 8]),
+    gso: random.below(2) === 0,
   };
 }
 
 class End {
   readonly t: Tcp;
   readonly sink = new TestSink();
+  readonly gso: TestGso | null;
   id = -1;
   written = 0;
   read = 0;
@@ -117,7 +122,7 @@ class End {
   /** When the application acts next. */
   nextUs = 0;
 
-  constructor(config: Partial<TcpConfig>, seed: number, now: number, turns: boolean) {
+  constructor(config: Partial<TcpConfig>, seed: number, now: number, turns: boolean, gso: boolean) {
     const limits = {
       connections: 16,
       bufferBytes: 2 << 20,
@@ -128,7 +133,11 @@ class End {
     };
     const random = new Random(seed);
     const secret = Int32Array.of(random.int32(), random.int32(), random.int32(), random.int32());
+    const cut = gso ? new TestGso(this.sink) : null;
+    this.gso = cut;
+    this.sink.gso = cut;
     this.t = new Tcp(limits, this.sink, secret, seed, now, { turns });
+    if (cut !== null) cut.memory = this.t.chunks.views;
   }
 }
 
@@ -154,13 +163,27 @@ export class Simulation {
     this.random = new Random(~seed);
     this.now = this.random.unit() * 2 ** 34;
     // Every other run acknowledges by turns, as an lcore does.
-    const end = (key: number): End => new End(given.config, seed ^ key, this.now, seed % 2 === 0);
+    const end = (key: number): End => new End(given.config, seed ^ key, this.now, seed % 2 === 0, given.gso);
     this.ends = [end(0x1111), end(0x2222)];
     this.ends.forEach((end, i) => {
       end.sink.linkMtu = given.mtu;
       end.sink.refuses = () => given.noFramePercent > 0 && this.random.below(100) < given.noFramePercent;
+      if (end.gso !== null) end.gso.answers = () => this.refusal(given.noFramePercent);
       end.sink.onFrame = (views, length) => this.send(1 - i, views, length);
     });
+  }
+
+  private refusal(percent: number): number {
+    if (percent === 0 || this.random.below(100) >= percent) return GSO_SENT;
+    return this.random.below(2) === 0 ? GSO_FULL : GSO_REFUSED;
+  }
+
+  /** Packets of many segments that have been sent. */
+  get packets(): number {
+    return this.ends.reduce(
+      (sum, { gso }) => sum + (gso?.sent.filter(([payload, size]) => payload > size).length ?? 0),
+      0,
+    );
   }
 
   /** Puts a frame on the wire, or not, or twice, or late, or damaged. */
@@ -269,7 +292,7 @@ export class Simulation {
     ends.forEach((one, i) => {
       if (one.id >= 0 && !one.closed && one.nextUs <= this.now) this.act(one, ends[1 - i], this.conditions.bytes[i]);
     });
-    for (const { t } of ends) acknowledgeTurn(t);
+    for (const { t } of ends) endTurn(t);
     return ends[0].closed && ends[1].closed;
   }
 

@@ -1,12 +1,12 @@
 /** A Tcp that is driven by turns, as an lcore's: when it acknowledges, and that requests and responses take the short way. */
 import { expect, test } from "bun:test";
-import { acknowledgeTurn } from "../../sockets/tcp/ack-policy.ts";
 import { abortSocket, bind, connect, listen, openSocket, receive, send } from "../../sockets/tcp/calls.ts";
 import { Tcp } from "../../sockets/tcp/core.ts";
 import { N } from "../../sockets/tcp/counters.ts";
 import { accept } from "../../sockets/tcp/listen.ts";
 import { OPTIONS, setOption } from "../../sockets/tcp/sockopts.ts";
 import { runTimers } from "../../sockets/tcp/timers.ts";
+import { endTurn } from "../../sockets/tcp/turn.ts";
 import { ip } from "../../sockets/wire/address.ts";
 import { FrameViews } from "../../sockets/wire/views.ts";
 import { addressWords, deliver, TestSink } from "./segments.ts";
@@ -85,10 +85,10 @@ test("a burst is acknowledged once, at the end of the turn", () => {
   expect(ends.toServer.length).toBe(6);
   ends.serverTakes();
   expect(ends.toClient.length).toBe(0);
-  acknowledgeTurn(ends.server);
+  endTurn(ends.server);
   expect(ends.toClient.length).toBe(1);
   ends.clientTakes();
-  acknowledgeTurn(ends.server);
+  endTurn(ends.server);
   expect([ends.toClient.length, ends.client.segments.used]).toEqual([0, 0]);
 });
 
@@ -98,7 +98,7 @@ test("an answer takes the acknowledgment along, with no timer: each exchange is 
     ends.asks(64);
     ends.serverTakes();
     ends.answers(64);
-    acknowledgeTurn(ends.server);
+    endTurn(ends.server);
     ends.clientTakes();
     receive(ends.client, ends.peer, new FrameViews(new Uint8Array(64)), 0, 64, 0);
   };
@@ -117,7 +117,7 @@ test("the acknowledgment of a response alone takes the short way, and leaves no 
   ends.asks(64);
   ends.serverTakes();
   ends.answers(64);
-  acknowledgeTurn(ends.server);
+  endTurn(ends.server);
   ends.clientTakes();
   ends.after(50);
   const before = ends.server.counters[N.TCPHPAcks];
@@ -143,6 +143,6 @@ test("who waits for the end of the turn and is gone by then sends nothing", () =
   abortSocket(ends.server, ends.id);
   // The RST.
   expect(ends.toClient.length).toBe(1);
-  acknowledgeTurn(ends.server);
+  endTurn(ends.server);
   expect(ends.toClient.length).toBe(1);
 });
