@@ -2,11 +2,24 @@
  * node:http: what a server makes of what comes, told by raw octets both ways and by the events of requests and responses. A case is
  * a server with a handler, and what its peer sends; it ends when the server closes the connection, or `until` has come.
  */
+
+import type { EventEmitter } from "node:events";
 import type * as httpModule from "node:http";
 import { Duplex, Readable } from "node:stream";
 
-// biome-ignore lint/suspicious/noExplicitAny: handlers do what the types rule out, too
-type Any = any;
+/** A request as servers have it: it has a target. */
+export interface Request extends httpModule.IncomingMessage {
+  url: string;
+  upgrade?: boolean;
+  /** Of a class of the program's own. */
+  extra?(): string;
+}
+interface Response extends httpModule.ServerResponse {
+  extra?(): string;
+}
+/** With what its types do not have. */
+type Server = httpModule.Server & { httpAllowHalfOpen?: boolean };
+type Note = (...what: unknown[]) => void;
 
 /** Sent in turn: text as latin1; a number is a pause of so many milliseconds; "FIN" and "RST" alone end the peer's side. */
 export type Play = readonly (string | number)[];
@@ -14,8 +27,8 @@ export type Play = readonly (string | number)[];
 interface HttpCase {
   options?: object;
   /** @param note notes what happened */
-  handler?: (request: Any, response: Any, note: (...what: unknown[]) => void, server: Any) => unknown;
-  prepare?: (server: Any, note: (...what: unknown[]) => void, http: typeof httpModule) => void;
+  handler?: (request: Request, response: Response, note: Note, server: Server) => unknown;
+  prepare?: (server: Server, note: Note) => void;
   play: Play;
   /** The peer closes when this has come. */
   until?: string;
@@ -27,14 +40,14 @@ const last = (target = "/"): string => get(target, "Connection: close");
 const post = (...fields: string[]): string => get("/", ...fields).replace("GET", "POST");
 const chunked = (...fields: string[]): string => post("Transfer-Encoding: chunked", ...fields);
 
-async function bodyOf(request: Any): Promise<string> {
+async function bodyOf(request: Request): Promise<string> {
   let body = "";
   for await (const piece of request.setEncoding("latin1")) body += piece;
   return body;
 }
 
 /** All that a request says. */
-async function tell(request: Any, response: Any): Promise<void> {
+async function tell(request: Request, response: Response): Promise<void> {
   const body = await bodyOf(request);
   const { complete, headers, headersDistinct, httpVersion, method, rawHeaders, rawTrailers, trailers, url } = request;
   const said = {
@@ -52,11 +65,12 @@ async function tell(request: Any, response: Any): Promise<void> {
   response.end(JSON.stringify(said));
 }
 
-const short = (_request: Any, response: Any): unknown => response.end("ok");
+const short = (_request: Request, response: Response): unknown => response.end("ok");
 
 const EVENTS = ["aborted", "close", "end", "error", "finish", "pipe", "prefinish", "timeout", "drain"];
-function follow(what: string, one: Any, note: (...what: unknown[]) => void): void {
-  for (const event of EVENTS) one.on(event, (value: Any) => note(what, event, value?.code ?? value?.message ?? null));
+function follow(what: string, one: EventEmitter, note: Note): void {
+  for (const event of EVENTS)
+    one.on(event, (value?: NodeJS.ErrnoException) => note(what, event, value?.code ?? value?.message ?? null));
 }
 
 const requests: Record<string, HttpCase> = {
@@ -190,17 +204,17 @@ const responses: Record<string, HttpCase> = {
       try {
         response.setHeader("C", "1");
       } catch (error) {
-        note((error as Any).code);
+        note((error as NodeJS.ErrnoException).code);
       }
       for (const [name, value] of [
         ["a b", "1"],
         ["a", "\n"],
         ["a", undefined],
-      ]) {
+      ] as const) {
         try {
-          response.setHeader(name, value);
+          response.setHeader(name, value as string);
         } catch (error) {
-          note((error as Any).code);
+          note((error as NodeJS.ErrnoException).code);
         }
       }
       response.end();
@@ -227,7 +241,7 @@ const responses: Record<string, HttpCase> = {
   },
   "responses: after the end": {
     handler: (_request, response, note) => {
-      response.on("error", (error: Any) => note(error.code));
+      response.on("error", (error: NodeJS.ErrnoException) => note(error.code));
       response.end("ok", () => note("ended"));
       response.write("more");
     },
@@ -270,7 +284,7 @@ const responses: Record<string, HttpCase> = {
   "connections: maxRequestsPerSocket": {
     prepare: (server, note) => {
       server.maxRequestsPerSocket = 2;
-      server.on("dropRequest", (request: Any) => note("dropped", request.url));
+      server.on("dropRequest", (request: Request) => note("dropped", request.url));
     },
     handler: short,
     play: [get("/1"), 20, get("/2") + get("/3"), 100, "FIN"],
@@ -338,7 +352,7 @@ const responses: Record<string, HttpCase> = {
   },
   "timeouts: of the server": {
     prepare: (server, note) => {
-      server.setTimeout(50, (socket: Any) => {
+      server.setTimeout(50, (socket: Duplex) => {
         note("timeout");
         socket.destroy();
       });
@@ -357,7 +371,7 @@ const responses: Record<string, HttpCase> = {
   "timeouts: a slow head": {
     options: { headersTimeout: 100, connectionsCheckingInterval: 50 },
     prepare: (server, note) =>
-      server.on("clientError", (error: Any, socket: Any) => {
+      server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
         note(error.code);
         socket.end("HTTP/1.1 408 Slow\r\n\r\n");
       }),
@@ -378,7 +392,7 @@ const expectations: Record<string, HttpCase> = {
   },
   "expect: checkContinue": {
     prepare: (server, note) =>
-      server.on("checkContinue", (request: Any, response: Any) => {
+      server.on("checkContinue", (request: Request, response: Response) => {
         note("checked", request.headers.expect);
         response.writeHead(200, { Connection: "close" });
         response.end("no need");
@@ -388,7 +402,7 @@ const expectations: Record<string, HttpCase> = {
   "expect: something else": { handler: short, play: [post("Expect: tea", "Content-Length: 0", "Connection: close")] },
   "expect: checkExpectation": {
     prepare: (server, note) =>
-      server.on("checkExpectation", (request: Any, response: Any) => {
+      server.on("checkExpectation", (request: Request, response: Response) => {
         note("checked", request.headers.expect);
         response.end("tea");
       }),
@@ -396,7 +410,7 @@ const expectations: Record<string, HttpCase> = {
   },
   "upgrade: with a listener": {
     prepare: (server, note) =>
-      server.on("upgrade", (request: Any, socket: Any, head: Buffer) => {
+      server.on("upgrade", (request: Request, socket: Duplex, head: Buffer) => {
         note(request.method, request.headers.upgrade, String(head), request.upgrade);
         socket.write("HTTP/1.1 101 Switching Protocols\r\n\r\n");
         socket.on("data", (bytes: Buffer) => socket.end(`<${bytes}>`));
@@ -406,7 +420,7 @@ const expectations: Record<string, HttpCase> = {
   "upgrade: nobody listens": { handler: tell, play: [get("/", "Connection: upgrade, close", "Upgrade: tea")] },
   "CONNECT: with a listener": {
     prepare: (server, note) =>
-      server.on("connect", (request: Any, socket: Any, head: Buffer) => {
+      server.on("connect", (request: Request, socket: Duplex, head: Buffer) => {
         note(request.url, String(head));
         socket.end("HTTP/1.1 200 OK\r\n\r\n");
       }),

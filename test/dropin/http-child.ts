@@ -3,7 +3,7 @@
  * "ready", and when its input ends what has been noted, a line of JSON a case.
  */
 import type * as httpModule from "node:http";
-import { httpCases } from "./http-cases.ts";
+import { httpCases, type Request } from "./http-cases.ts";
 
 async function main([kind, address, first]: readonly string[]): Promise<void> {
   const module = kind === "lcore" ? await import("lcore/http") : await import("node:http");
@@ -22,8 +22,9 @@ async function main([kind, address, first]: readonly string[]): Promise<void> {
     const own = name.includes("of one's own") && name.startsWith("responses");
     const given = own ? { IncomingMessage: Own, ServerResponse: OwnResponse } : options;
     const server = http.createServer(given);
-    if (handler !== undefined) server.on("request", (request, response) => handler(request, response, note, server));
-    prepare?.(server, note, http);
+    if (handler !== undefined)
+      server.on("request", (request, response) => handler(request as Request, response, note, server));
+    prepare?.(server, note);
     await new Promise<void>((resolve) => server.listen(Number(first) + i, address, resolve));
   }
   process.on("uncaughtException", (error) => console.error("uncaught", error));
