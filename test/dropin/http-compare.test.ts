@@ -4,11 +4,12 @@
  * is the same, or is explained in docs/dropins.md.
  */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { makeHosts, requires } from "../support/hosts.ts";
+import { bundleForNode } from "./bundle-for-node.ts";
 import { httpCases } from "./http-cases.ts";
 
 setDefaultTimeout(120_000);
@@ -47,22 +48,11 @@ describe.skipIf(missing !== "")("node:http and lcore/http", () => {
   const directory = mkdtempSync(join(tmpdir(), "lcore-http-"));
   afterAll(() => rmSync(directory, { recursive: true }));
 
-  /** Node reads no TypeScript. */
-  async function bundle(): Promise<string> {
-    const built = await Bun.build({
-      entrypoints: [path("./http-child.ts")],
-      target: "node",
-      format: "esm",
-      external: ["lcore/http"],
-    });
-    if (!built.success) throw new AggregateError(built.logs, "bundle for Node");
-    const file = join(directory, "http-child.mjs");
-    writeFileSync(file, await built.outputs[0].text());
-    return file;
-  }
-
   async function run(kind: Kind): Promise<Map<string, Outcome>> {
-    const program = kind === "node" ? ["node", await bundle()] : [process.execPath, path("./http-child.ts")];
+    const program =
+      kind === "node"
+        ? ["node", await bundleForNode("http-child", "lcore/http", directory)]
+        : [process.execPath, path("./http-child.ts")];
     const hosts = makeHosts();
     const { a, b } = hosts;
     const where = [b.ipv4Text, String(FIRST_PORT)];

@@ -3,11 +3,12 @@
  * with the kernel's sockets at the other end. What differs from Node's is in docs/dropins.md, or a failure.
  */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { makeHosts, requires } from "../support/hosts.ts";
+import { bundleForNode } from "./bundle-for-node.ts";
 import { differences, type Outcome } from "./dgram-compare.ts";
 import { netCases } from "./net-cases.ts";
 
@@ -50,18 +51,11 @@ describe.skipIf(missing !== "")("node:net and lcore/net", () => {
   const directory = mkdtempSync(join(tmpdir(), "lcore-net-"));
   afterAll(() => rmSync(directory, { recursive: true }));
 
-  /** Node reads no TypeScript. */
-  async function bundle(): Promise<string> {
-    const entrypoints = [path("./net-child.ts")];
-    const built = await Bun.build({ entrypoints, target: "node", format: "esm", external: ["lcore/net"] });
-    if (!built.success) throw new AggregateError(built.logs, "bundle for Node");
-    const file = join(directory, "net-child.mjs");
-    writeFileSync(file, await built.outputs[0].text());
-    return file;
-  }
-
   async function run(kind: Kind): Promise<Map<string, Outcome>> {
-    const command = kind === "node" ? ["node", await bundle()] : [process.execPath, path("./net-child.ts")];
+    const command =
+      kind === "node"
+        ? ["node", await bundleForNode("net-child", "lcore/net", directory)]
+        : [process.execPath, path("./net-child.ts")];
     const hosts = makeHosts();
     const { a, b } = hosts;
     const server = [process.execPath, path("./net-peer.ts")];
