@@ -1,7 +1,7 @@
 /** One server under one load, on a veth pair of their own: the server in `b` on one CPU, the load in `a` on the other. */
 import { writeFileSync } from "node:fs";
 import type { TcpLoad, TcpServer } from "./tcp-peers.ts";
-import { type Child, drain, linesOf, processTimes, Testbed } from "./testbed.ts";
+import { type Child, drain, GENERATOR_CPU, linesOf, PEER_CPU, processTimes, softirqNs, Testbed } from "./testbed.ts";
 
 /** What a load prints at the end, tcp-load.c and lcore-tcp.ts alike. Round trips in microseconds, 0 where none were timed. */
 export interface LoadResult {
@@ -24,6 +24,11 @@ export interface TcpRun extends LoadResult {
   /** Nanoseconds that the server's threads ran in the time measured, softirqs on top of them included; the load's. */
   serverNs: number;
   loadNs: number;
+  /**
+   * As serverNs, but each end's receiving is its own: on veth it runs in a softirq on the CPU of whoever sends, so serverNs has
+   * the load's in it and lacks the server's.
+   */
+  ownNs: number;
   /** Milliseconds that both waited for a CPU: what else ran here disturbed them. */
   waitedMs: number;
 }
@@ -79,7 +84,10 @@ async function ready(child: Child): Promise<void> {
 async function underLoad(server: Child, load: Child, { warmupMs, measureMs }: TcpTimes): Promise<TcpRun> {
   const killer = setTimeout(() => load.kill("SIGKILL"), warmupMs + measureMs + PATIENCE_MS);
   const complaint = new Response(load.stderr).text();
-  const both = () => [server, load].map(({ pid }) => processTimes(pid));
+  const both = (): Times => ({
+    threads: [server, load].map(({ pid }) => processTimes(pid)),
+    softirqs: [PEER_CPU, GENERATOR_CPU].map(softirqNs),
+  });
   let before = both();
   let run: TcpRun | null = null;
   try {
@@ -98,10 +106,18 @@ async function underLoad(server: Child, load: Child, { warmupMs, measureMs }: Tc
   return run;
 }
 
-type Times = { runNs: number; waitNs: number }[];
+/** Each of the server's, then of the load's. */
+export interface Times {
+  threads: ReturnType<typeof processTimes>[];
+  /** Of the CPU. */
+  softirqs: number[];
+}
 
-function costs(result: LoadResult, before: Times, after: Times): TcpRun {
-  const [serverNs, loadNs] = after.map(({ runNs }, i) => runNs - before[i].runNs);
-  const waited = after.reduce((sum, { waitNs }, i) => sum + waitNs - before[i].waitNs, 0);
-  return { ...result, serverNs, loadNs: result.loadNs ?? loadNs, waitedMs: waited / 1e6 };
+/** What a run has cost, from the times before it and after. */
+export function costs(result: LoadResult, before: Times, after: Times): TcpRun {
+  const [serverNs, loadNs] = after.threads.map(({ runNs }, i) => runNs - before.threads[i].runNs);
+  const waited = after.threads.reduce((sum, { waitNs }, i) => sum + waitNs - before.threads[i].waitNs, 0);
+  const [ofLoad, ofServer] = after.softirqs.map((ns, i) => ns - before.softirqs[i]);
+  const ownNs = serverNs - ofLoad + ofServer;
+  return { ...result, serverNs, loadNs: result.loadNs ?? loadNs, ownNs, waitedMs: waited / 1e6 };
 }

@@ -29,6 +29,8 @@ export interface TcpRow {
   /** Nanoseconds of CPU an exchange, or a kilobyte: of the server's threads, of server and load. */
   readonly serverNs: Rounds;
   readonly bothNs: Rounds;
+  /** Of the server, with what either end receives counted as its own: TcpRun.ownNs. */
+  readonly ownNs: Rounds;
   /** Microseconds, 0 where round trips are not timed. */
   readonly p50: Rounds;
   readonly p99: Rounds;
@@ -117,6 +119,7 @@ const newRow = (what: string, server: string): TcpRow => ({
   perSecond: new Rounds(),
   serverNs: new Rounds(),
   bothNs: new Rounds(),
+  ownNs: new Rounds(),
   p50: new Rounds(),
   p99: new Rounds(),
   waited: new Rounds(),
@@ -130,6 +133,7 @@ function addRun(row: TcpRow, run: TcpRun): number {
   row.perSecond.add(perSecond);
   row.serverNs.add(run.serverNs / units);
   row.bothNs.add((run.serverNs + run.loadNs) / units);
+  row.ownNs.add(run.ownNs / units);
   row.p50.add(run.p50);
   row.p99.add(run.p99);
   row.waited.add(run.waitedMs / run.elapsedMs);

@@ -98,6 +98,21 @@ export function processTimes(pid: number): { runNs: number; waitNs: number } {
   return { runNs, waitNs };
 }
 
+/** Units of /proc/stat a second (USER_HZ). */
+const STAT_HZ = 100;
+
+/**
+ * Time a CPU has spent in softirqs, nanoseconds: sampled by the kernel's tick, so a second tells it to a few per cent
+ * (250 samples at HZ=250). Source: /proc/stat.
+ */
+export function softirqNs(cpu: number): number {
+  const line = readFileSync("/proc/stat", "utf8")
+    .split("\n")
+    .find((line) => line.startsWith(`cpu${cpu} `));
+  // user nice system idle iowait irq softirq
+  return Number(line?.split(" ")[7]) * (1e9 / STAT_HZ);
+}
+
 /** Reads a stream to its end: a program that prints must not fill its pipe. */
 export async function drain(stream: ReadableStream<Uint8Array>): Promise<void> {
   for await (const _chunk of stream);

@@ -12,6 +12,7 @@ import { Rounds, ratio, summarize } from "../../bench/ratio.ts";
 import { measureHandOver, RingPass } from "../../bench/ring.ts";
 import { CRR, MANY, measureTcp, OUT } from "../../bench/tcp.ts";
 import { tcpGoals, tcpText } from "../../bench/tcp-report.ts";
+import { costs } from "../../bench/tcp-run.ts";
 import { requires } from "../support/hosts.ts";
 
 setDefaultTimeout(60_000);
@@ -128,6 +129,36 @@ describe("in memory", () => {
   });
 });
 
+describe("what a run of TCP costs", () => {
+  const result = { done: 10, failed: 0, bad: 0, bytes: 0, elapsedMs: 1, p50: 0, p99: 0, p999: 0, max: 0 };
+  const before = {
+    threads: [
+      { runNs: 100, waitNs: 10 },
+      { runNs: 200, waitNs: 20 },
+    ],
+    softirqs: [1000, 2000],
+  };
+  const after = {
+    threads: [
+      { runNs: 1100, waitNs: 1_000_010 },
+      { runNs: 2200, waitNs: 2_000_020 },
+    ],
+    // 300 on the server's CPU, which are the load's receiving, and 500 on the load's.
+    softirqs: [1300, 2500],
+  };
+
+  test("what either end receives is its own, whoever's CPU it came on", () => {
+    expect(costs(result, before, after)).toEqual({
+      ...result,
+      ...{ serverNs: 1000, loadNs: 2000, ownNs: 1000 - 300 + 500, waitedMs: 3 },
+    });
+  });
+
+  test("a load that knows what it took is believed", () => {
+    expect(costs({ ...result, loadNs: 77 }, before, after).loadNs).toBe(77);
+  });
+});
+
 describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "" || navigator.hardwareConcurrency < 2)("echo", () => {
   test("a round against the lcore and a kernel socket", async () => {
     const compiled = new CompiledPeers();
@@ -176,9 +207,10 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "" || navigator.h
         for (const what of [MANY, CRR, OUT]) {
           const rows = (await measureTcp(compiled, times, () => {}, what)).filter((row) => row.what === what);
           expect(rows.map(({ server }) => server)).toContain("lcore, busy");
-          for (const { perSecond, serverNs, failed } of rows) {
+          for (const { perSecond, serverNs, ownNs, failed } of rows) {
             expect(perSecond.summary().median).toBeGreaterThan(100);
             expect(serverNs.summary().median).toBeGreaterThan(0);
+            expect(Number.isFinite(ownNs.summary().median)).toBe(true);
             expect(failed).toBe(0);
           }
           expect(tcpGoals(rows)).toHaveLength(1);
