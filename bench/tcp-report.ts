@@ -15,7 +15,18 @@ const scaled = ({ median, min, max }: Summary, by: number): Summary => ({
 
 export const tcpText = (rows: readonly TcpRow[]): string =>
   table(
-    ["TCP", "server", "thousand/s, Gbit/s", "ns of CPU, server", "own", "both", "p50, us", "p99, us", "disturbed", "failed"],
+    [
+      "TCP",
+      "server",
+      "thousand/s, Gbit/s",
+      "ns of CPU, server",
+      "own",
+      "both",
+      "p50, us",
+      "p99, us",
+      "disturbed",
+      "failed",
+    ],
     rows.map((row) => [
       row.what,
       row.server,
