@@ -110,7 +110,12 @@ export function emit(
   }
   const acked = w[c + RCV_NXT];
   const urgent = (state & F_URGENT) !== 0 && ((w[c + SND_UP] - seq) | 0) > 0;
-  writeHeader(t, c, tcp, header, seq, urgent ? flags | TCP_URG : flags);
+  const bytes = sink.views.bytes;
+  const ports = w[c + PORTS];
+  const window = tellWindow(t, c);
+  const bits = urgent ? flags | TCP_URG : flags;
+  writeTcp(bytes, tcp, ports >>> 16, ports & 0xffff, seq, acked, header, bits, window);
+  if (header > TCP_HEADER) writeOptions(t, c, bytes, tcp + TCP_OPTIONS);
   if (urgent) writeUint16(sink.views.bytes, tcp + TCP_URGENT, Math.min((w[c + SND_UP] - seq) | 0, 65_535));
   let at = offset;
   let from = chunk;
@@ -131,16 +136,6 @@ export function emit(
   tallySent(w, c, length);
   ackSent(t, c, acked);
   return true;
-}
-
-/** Header and options of a connection's segment; the window in it is told, and all that has come is acknowledged. */
-function writeHeader(t: Tcp, c: number, tcp: number, header: number, seq: number, flags: number): void {
-  const { w } = t;
-  const { bytes } = t.sink.views;
-  const ports = w[c + PORTS];
-  const window = tellWindow(t, c);
-  writeTcp(bytes, tcp, ports >>> 16, ports & 0xffff, seq, w[c + RCV_NXT], header, flags, window);
-  if (header > TCP_HEADER) writeOptions(t, c, bytes, tcp + TCP_OPTIONS);
 }
 
 /**
@@ -167,7 +162,11 @@ export function emitGso(
   const acked = w[c + RCV_NXT];
   const toldWindow = w[c + RCV_WND];
   const toldAt = w[c + RCV_WUP];
-  writeHeader(t, c, tcp, header, seq, flags);
+  const { bytes } = t.sink.views;
+  const ports = w[c + PORTS];
+  const window = tellWindow(t, c);
+  writeTcp(bytes, tcp, ports >>> 16, ports & 0xffff, seq, acked, header, flags, window);
+  if (header > TCP_HEADER) writeOptions(t, c, bytes, tcp + TCP_OPTIONS);
   const tos = (w[c + TOS] & ~ECN_MASK) | ecn;
   const result = gso.send(header, length, size, w, c + LOCAL, v6, tos, w[c + HOPS]);
   if (result !== GSO_SENT) {

@@ -83,11 +83,20 @@ export function spaceFreed(t: Tcp, c: number): void {
 export function append(t: Tcp, c: number, views: FrameViews, offset: number, length: number): number {
   const { w, chunks } = t;
   const most = Math.min(length, sendSpace(w, c));
-  const tail = w[c + SND_TAIL];
-  let done = tail >= 0 ? chunks.append(tail, views, offset, most) : 0;
-  while (done < most) {
-    const chunk = nextChunk(t, c, offset + done);
+  let done = 0;
+  let tail = w[c + SND_TAIL];
+  if (tail >= 0) done = chunks.append(tail, views, offset, most);
+  while (done < most && chunks.used < t.sendChunks) {
+    const chunk = chunks.take(offset + done);
     if (chunk < 0) break;
+    if (tail < 0) w[c + SND_HEAD] = chunk;
+    else chunks.next[tail] = chunk;
+    w[c + SND_TAIL] = chunk;
+    if (w[c + SND_CHUNK] < 0) {
+      w[c + SND_CHUNK] = chunk;
+      w[c + SND_OFFSET] = chunks.begin[chunk];
+    }
+    tail = chunk;
     done += chunks.append(chunk, views, offset + done, most - done);
   }
   w[c + WRITE_SEQ] = (w[c + WRITE_SEQ] + done) | 0;
