@@ -112,7 +112,7 @@ export interface GsoSink {
   /**
    * Sends it, as TcpSink.send().
    * @param header bytes of the TCP header
-   * @param size bytes of payload a segment
+   * @param size bytes of payload a segment, at least 1
    * @returns GSO_SENT, or nothing was sent: GSO_FULL: for now, GSO_REFUSED
    */
   send(

@@ -180,7 +180,7 @@ function bytesAtOnce(t: Tcp, c: number, unsent: number, size: number, force: boo
  */
 function sendNew(t: Tcp, c: number, length: number, fin: boolean): boolean {
   const { w, segments, chunks } = t;
-  if ((w[c + LOCKS] & L_GSO) !== 0 && keepsWay(t, c, length)) return sendMany(t, c, length, length, fin);
+  if ((w[c + LOCKS] & L_GSO) !== 0 && keepsWay(t, c, length)) return sendMany(t, c, length, Math.max(length, 1), fin);
   const node = segments.take();
   if (node < 0) return false;
   const s = segments.words;

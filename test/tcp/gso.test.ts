@@ -159,6 +159,17 @@ test("what follows in the same flight goes the same way; after it a frame", () =
   ends.settle();
 });
 
+test("a FIN alone, behind a packet in flight, is one segment that goes the same way", () => {
+  const ends = new Ends();
+  ends.write(4 * FULL);
+  const before = ends.server.counters[N.OutSegs];
+  close(ends.server, ends.id);
+  expect(ends.gso.sent.map(([payload]) => payload)).toEqual([4 * FULL, 0]);
+  expect(ends.finAt).toEqual([4]);
+  expect(ends.server.counters[N.OutSegs]).toBe(before + 1);
+  ends.settle();
+});
+
 test("an urgent pointer is of one segment", () => {
   const ends = new Ends();
   ends.write(5000, MSG_OOB);
