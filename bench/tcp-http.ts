@@ -62,13 +62,12 @@ const wrkLoad = (connections: number): TcpLoad => ({
 export function httpCases(mode: XdpMode, connections: number) {
   if (Bun.which("wrk") === null) return [];
   const load = wrkLoad(connections);
-  const offloads = "off" as const;
   return [
     ...[lcoreHttp("busy", mode), lcoreHttp("adaptive", mode), bunServe("fetch"), bunServe("route")].map((server) => ({
-      ...{ what: WRK, server, load, offloads },
+      ...{ what: WRK, server, load },
     })),
     ...[nodeHttp("lcore/http", mode), nodeHttp("node:http", mode)].map((server) => ({
-      ...{ what: WRK_NODE, server, load, offloads },
+      ...{ what: WRK_NODE, server, load },
     })),
   ];
 }

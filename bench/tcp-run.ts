@@ -1,7 +1,17 @@
 /** One server under one load, on a veth pair of their own: the server in `b` on one CPU, the load in `a` on the other. */
 import { writeFileSync } from "node:fs";
 import type { TcpLoad, TcpServer } from "./tcp-peers.ts";
-import { type Child, drain, GENERATOR_CPU, linesOf, PEER_CPU, processTimes, softirqNs, Testbed } from "./testbed.ts";
+import {
+  type Child,
+  type CpuTimes,
+  cpuTimes,
+  drain,
+  GENERATOR_CPU,
+  linesOf,
+  PEER_CPU,
+  processTimes,
+  Testbed,
+} from "./testbed.ts";
 
 /** What a load prints at the end, tcp-load.c and lcore-tcp.ts alike. Round trips in microseconds, 0 where none were timed. */
 export interface LoadResult {
@@ -26,7 +36,7 @@ export interface TcpRun extends LoadResult {
   loadNs: number;
   /**
    * As serverNs, but each end's receiving is its own: on veth it runs in a softirq on the CPU of whoever sends, so serverNs has
-   * the load's in it and lacks the server's.
+   * the load's in it and lacks the server's. With RPS nothing has to be reckoned: all that the server's CPU did.
    */
   ownNs: number;
   /** Milliseconds that both waited for a CPU: what else ran here disturbed them. */
@@ -41,19 +51,26 @@ export interface TcpTimes {
 /** Longer than this beyond what it was asked for, and a load hangs. */
 const PATIENCE_MS = 15_000;
 
-/** @param offloads of both ends of the wire: "off", frames as they look on a real one */
+export interface Wire {
+  /** Of both ends: "off", frames as they look on a real one. */
+  readonly offloads: "on" | "off";
+  /** Whether each end receives on its own CPU: Testbed.receiveAtHome(). */
+  readonly rps: boolean;
+}
+
 export async function tcpOnce(
   server: TcpServer,
   load: TcpLoad,
   times: TcpTimes,
-  offloads: "on" | "off" = "off",
+  { offloads, rps }: Wire,
 ): Promise<TcpRun> {
   const testbed = new Testbed({ offloads });
   try {
+    if (rps) testbed.receiveAtHome();
     for (const { ns } of [testbed.hosts.a, testbed.hosts.b]) ns.run(withoutPacing);
     const child = server.start(testbed);
     await ready(child);
-    const run = await underLoad(child, load.start(testbed, times), times);
+    const run = await underLoad(child, load.start(testbed, times), times, rps);
     await testbed.stop(child);
     return run;
   } catch (error) {
@@ -81,19 +98,19 @@ async function ready(child: Child): Promise<void> {
   void drain(child.stderr);
 }
 
-async function underLoad(server: Child, load: Child, { warmupMs, measureMs }: TcpTimes): Promise<TcpRun> {
+async function underLoad(server: Child, load: Child, { warmupMs, measureMs }: TcpTimes, rps: boolean): Promise<TcpRun> {
   const killer = setTimeout(() => load.kill("SIGKILL"), warmupMs + measureMs + PATIENCE_MS);
   const complaint = new Response(load.stderr).text();
   const both = (): Times => ({
     threads: [server, load].map(({ pid }) => processTimes(pid)),
-    softirqs: [PEER_CPU, GENERATOR_CPU].map(softirqNs),
+    cpus: [PEER_CPU, GENERATOR_CPU].map(cpuTimes),
   });
   let before = both();
   let run: TcpRun | null = null;
   try {
     for await (const line of linesOf(load.stdout)) {
       if (line === "measuring") before = both();
-      else if (line.startsWith("{") && run === null) run = costs(JSON.parse(line) as LoadResult, before, both());
+      else if (line.startsWith("{") && run === null) run = costs(JSON.parse(line) as LoadResult, before, both(), rps);
       if (run !== null) load.kill("SIGTERM");
     }
   } finally {
@@ -109,15 +126,14 @@ async function underLoad(server: Child, load: Child, { warmupMs, measureMs }: Tc
 /** Each of the server's, then of the load's. */
 export interface Times {
   threads: ReturnType<typeof processTimes>[];
-  /** Of the CPU. */
-  softirqs: number[];
+  cpus: CpuTimes[];
 }
 
 /** What a run has cost, from the times before it and after. */
-export function costs(result: LoadResult, before: Times, after: Times): TcpRun {
+export function costs(result: LoadResult, before: Times, after: Times, rps = false): TcpRun {
   const [serverNs, loadNs] = after.threads.map(({ runNs }, i) => runNs - before.threads[i].runNs);
   const waited = after.threads.reduce((sum, { waitNs }, i) => sum + waitNs - before.threads[i].waitNs, 0);
-  const [ofLoad, ofServer] = after.softirqs.map((ns, i) => ns - before.softirqs[i]);
-  const ownNs = serverNs - ofLoad + ofServer;
+  const [ofLoad, ofServer] = after.cpus.map(({ softirqNs }, i) => softirqNs - before.cpus[i].softirqNs);
+  const ownNs = rps ? after.cpus[0].busyNs - before.cpus[0].busyNs : serverNs - ofLoad + ofServer;
   return { ...result, serverNs, loadNs: result.loadNs ?? loadNs, ownNs, waitedMs: waited / 1e6 };
 }

@@ -15,7 +15,7 @@ import {
   type TcpLoad,
   type TcpServer,
 } from "./tcp-peers.ts";
-import { type TcpRun, type TcpTimes, tcpOnce } from "./tcp-run.ts";
+import { type TcpRun, type TcpTimes, tcpOnce, type Wire } from "./tcp-run.ts";
 
 export interface TcpOptions extends TcpTimes {
   mode: XdpMode;
@@ -44,7 +44,7 @@ interface Case {
   readonly what: string;
   readonly server: TcpServer;
   readonly load: TcpLoad;
-  readonly offloads: "on" | "off";
+  readonly wire: Wire;
 }
 
 export const ONE = "one connection, kernel client";
@@ -56,6 +56,7 @@ export const CRR_KERNEL = "connect, request, response, close; kernel client";
 export const OUT = "bulk, server sends";
 export const IN = "bulk, server receives";
 export const WITH_OFFLOADS = ", offloads on";
+export const WITH_RPS = ", RPS";
 
 const CONNECTIONS = 64;
 /** Bytes of a request and of its response, and of a write in bulk. */
@@ -72,8 +73,8 @@ export async function measureTcp(
   const cases = allCases(compiled, options.mode).filter(({ what }) => what.includes(wanted));
   const rows = cases.map(({ what, server }) => newRow(what, server.title));
   for (let round = 0; round < options.rounds; round++) {
-    for (const [i, { server, load, offloads }] of cases.entries()) {
-      const run = await tcpOnce(server, load, options, offloads);
+    for (const [i, { server, load, wire }] of cases.entries()) {
+      const run = await tcpOnce(server, load, options, wire);
       const perSecond = addRun(rows[i], run);
       progress(`${round + 1}/${options.rounds} ${rows[i].what}, ${server.title}: ${Math.round(perSecond)}/s`);
     }
@@ -82,11 +83,12 @@ export async function measureTcp(
 }
 
 function allCases(compiled: CompiledPeers, mode: XdpMode): Case[] {
-  const off = "off" as const;
+  const plain: Wire = { offloads: "off", rps: false };
+  const offloads: Wire = { offloads: "on", rps: false };
   const kernel = (way: KernelWay, connections: number, bytes = BYTES) => kernelLoad(compiled, way, connections, bytes);
   const own = (way: "rr" | "crr" | "open") => lcoreLoad(way, CONNECTIONS, BYTES, mode);
-  const against = (what: string, servers: readonly TcpServer[], load: TcpLoad): Case[] =>
-    servers.map((server) => ({ what, server, load, offloads: off }));
+  const against = (what: string, servers: readonly TcpServer[], load: TcpLoad, wire = plain): Case[] =>
+    servers.map((server) => ({ what, server, load, wire }));
   const c = (way: "echo" | "source" | "sink") => kernelServer(compiled, way);
   const lcore = (way: "echo" | "once" | "greet" | "source" | "sink") => lcoreServer(way, "busy", mode);
   return [
@@ -101,15 +103,20 @@ function allCases(compiled: CompiledPeers, mode: XdpMode): Case[] {
       [lcore("echo"), lcoreServer("echo", "interrupt", mode), bunServer("echo"), c("echo")],
       kernel("rr", CONNECTIONS),
     ),
+    ...against(
+      MANY_KERNEL + WITH_RPS,
+      [lcoreServer("echo", "interrupt", mode), bunServer("echo"), c("echo")],
+      kernel("rr", CONNECTIONS),
+      { offloads: "off", rps: true },
+    ),
     ...against(CRR, [lcore("once"), bunServer("once")], own("crr")),
     ...against(OPEN, [lcore("greet"), bunServer("greet")], own("open")),
     ...against(CRR_KERNEL, [lcore("once"), bunServer("once")], kernel("crr", CONNECTIONS)),
     ...against(OUT, [lcore("source"), c("source")], kernel("sink", 1, PIECE)),
     ...against(IN, [lcore("sink"), c("sink")], kernel("source", 1, PIECE)),
     // A segment of several frames is none that an lcore can receive: what its peer sends is as without.
-    { what: OUT + WITH_OFFLOADS, server: lcore("source"), load: kernel("sink", 1, PIECE), offloads: "on" },
-    { what: OUT + WITH_OFFLOADS, server: c("source"), load: kernel("sink", 1, PIECE), offloads: "on" },
-    ...httpCases(mode, CONNECTIONS),
+    ...against(OUT + WITH_OFFLOADS, [lcore("source"), c("source")], kernel("sink", 1, PIECE), offloads),
+    ...httpCases(mode, CONNECTIONS).map((one) => ({ ...one, wire: plain })),
   ];
 }
 

@@ -35,6 +35,19 @@ export class Testbed {
     b.rtnl.setNeighbour(b.ifindex, a.ipv4, a.mac);
   }
 
+  /**
+   * Has each host receive on the CPU of its own program, as two machines do: on veth whoever sends runs the softirq of the
+   * receiver, unless RPS hands the frame to another CPU.
+   */
+  receiveAtHome(): void {
+    for (const [{ name, ns }, cpu] of [[this.hosts.a, GENERATOR_CPU] as const, [this.hosts.b, PEER_CPU] as const]) {
+      // sysfs shows the devices of the namespace that it was mounted in.
+      const write = `mount -t sysfs none /sys && for f in /sys/class/net/${name}/queues/rx-*/rps_cpus; do echo ${(1 << cpu).toString(16)} > $f; done`;
+      const { exitCode, stderr } = ns.run(() => Bun.spawnSync(["unshare", "--mount", "sh", "-c", write]));
+      if (exitCode !== 0) throw new Error(`rps_cpus: ${stderr.toString().trim()}`);
+    }
+  }
+
   /** Starts a program in a host's namespace, on one CPU or, for a program that places its own threads, on all. */
   spawn(host: Host, command: string[], cpu: number | null, place: Place = {}): Child {
     const before = getAffinity(0);
@@ -101,16 +114,23 @@ export function processTimes(pid: number): { runNs: number; waitNs: number } {
 /** Units of /proc/stat a second (USER_HZ). */
 const STAT_HZ = 100;
 
+/** What a CPU has done so far, nanoseconds: softirqs alone, and all but idling. */
+export interface CpuTimes {
+  readonly softirqNs: number;
+  readonly busyNs: number;
+}
+
 /**
- * Time a CPU has spent in softirqs, nanoseconds: sampled by the kernel's tick, so a second tells it to a few per cent
- * (250 samples at HZ=250). Source: /proc/stat.
+ * The times of a CPU, sampled by the kernel's tick, so that a second tells them to a few per cent (250 samples at HZ=250).
+ * Source: /proc/stat.
  */
-export function softirqNs(cpu: number): number {
+export function cpuTimes(cpu: number): CpuTimes {
   const line = readFileSync("/proc/stat", "utf8")
     .split("\n")
     .find((line) => line.startsWith(`cpu${cpu} `));
-  // user nice system idle iowait irq softirq
-  return Number(line?.split(" ")[7]) * (1e9 / STAT_HZ);
+  const [user, nice, system, , , irq, softirq] = (line ?? "").split(" ").slice(1).map(Number);
+  const ns = 1e9 / STAT_HZ;
+  return { softirqNs: softirq * ns, busyNs: (user + nice + system + irq + softirq) * ns };
 }
 
 /** Reads a stream to its end: a program that prints must not fill its pipe. */

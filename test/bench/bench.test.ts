@@ -10,7 +10,7 @@ import { MARK_BEGIN, MARK_END } from "../../bench/peers/echo-module.ts";
 import { allPeers, CompiledPeers } from "../../bench/peers.ts";
 import { Rounds, ratio, summarize } from "../../bench/ratio.ts";
 import { measureHandOver, RingPass } from "../../bench/ring.ts";
-import { CRR, MANY, measureTcp, OUT } from "../../bench/tcp.ts";
+import { CRR, MANY, MANY_KERNEL, measureTcp, OUT, WITH_RPS } from "../../bench/tcp.ts";
 import { tcpGoals, tcpText } from "../../bench/tcp-report.ts";
 import { costs } from "../../bench/tcp-run.ts";
 import { requires } from "../support/hosts.ts";
@@ -136,7 +136,10 @@ describe("what a run of TCP costs", () => {
       { runNs: 100, waitNs: 10 },
       { runNs: 200, waitNs: 20 },
     ],
-    softirqs: [1000, 2000],
+    cpus: [
+      { softirqNs: 1000, busyNs: 5000 },
+      { softirqNs: 2000, busyNs: 6000 },
+    ],
   };
   const after = {
     threads: [
@@ -144,7 +147,10 @@ describe("what a run of TCP costs", () => {
       { runNs: 2200, waitNs: 2_000_020 },
     ],
     // 300 on the server's CPU, which are the load's receiving, and 500 on the load's.
-    softirqs: [1300, 2500],
+    cpus: [
+      { softirqNs: 1300, busyNs: 6400 },
+      { softirqNs: 2500, busyNs: 7000 },
+    ],
   };
 
   test("what either end receives is its own, whoever's CPU it came on", () => {
@@ -152,6 +158,10 @@ describe("what a run of TCP costs", () => {
       ...result,
       ...{ serverNs: 1000, loadNs: 2000, ownNs: 1000 - 300 + 500, waitedMs: 3 },
     });
+  });
+
+  test("with RPS all that the server's CPU did is the server's", () => {
+    expect(costs(result, before, after, true).ownNs).toBe(1400);
   });
 
   test("a load that knows what it took is believed", () => {
@@ -204,9 +214,10 @@ describe.skipIf(requires("netns", "veth", "af_xdp", "bpf") !== "" || navigator.h
       const compiled = new CompiledPeers();
       try {
         const times = { rounds: 1, warmupMs: 300, measureMs: 300, mode: "skb" as const };
-        for (const what of [MANY, CRR, OUT]) {
+        for (const what of [MANY, CRR, OUT, MANY_KERNEL + WITH_RPS]) {
           const rows = (await measureTcp(compiled, times, () => {}, what)).filter((row) => row.what === what);
-          expect(rows.map(({ server }) => server)).toContain("lcore, busy");
+          const ours = what.endsWith(WITH_RPS) ? "lcore, interrupt" : "lcore, busy";
+          expect(rows.map(({ server }) => server)).toContain(ours);
           for (const { perSecond, serverNs, ownNs, failed } of rows) {
             expect(perSecond.summary().median).toBeGreaterThan(100);
             expect(serverNs.summary().median).toBeGreaterThan(0);
