@@ -84,6 +84,8 @@ async function regress(options: RegressOptions): Promise<number> {
   const progress = new Progress(options.seconds * 1000);
   try {
     const sides = await prepare(options, spec, checkouts, progress);
+    // A file that cannot be read is told before anything is measured.
+    const storedRuns = options.baseline === undefined ? [] : readRuns(options.baseline);
     const environment = observeEnvironment(`lcore ${process.argv.slice(2).join(" ")}`, manifest.version);
     const { base, head } = sides.info;
     progress.step(alone(options) ? `measuring ${head.label}` : `comparing ${base.label} with ${head.label}`);
@@ -113,11 +115,7 @@ async function regress(options: RegressOptions): Promise<number> {
     }
     const figures = figuresOfRun(compared.trials.filter(({ side }) => alone(options) || side === "head"));
     const run = { workload: report.workload, machine: machineOf(report) };
-    // Before this run is among them.
-    const runs =
-      options.baseline === undefined
-        ? []
-        : readRuns(options.baseline).filter((one) => one.workload === run.workload && one.machine === run.machine);
+    const runs = storedRuns.filter((one) => one.workload === run.workload && one.machine === run.machine);
     if (options.save !== undefined)
       saveRun(options.save, { ...run, date: report.environment.date, label: report.head.label, figures });
     if (options.baseline !== undefined) {

@@ -176,6 +176,13 @@ test("a service is stored without a base, and compared with what was stored", as
   expect([other.code, other.error]).toEqual([2, expect.stringMatching(/has no run of this workload/)]);
 });
 
+test("a file of stored runs that is not there is told before anything is measured", async () => {
+  const start = performance.now();
+  const { code, error } = await regress(repository, "--baseline", join(directory, "nowhere"), "--seconds", "60");
+  expect([code, error]).toEqual([2, expect.stringContaining("nowhere")]);
+  expect(performance.now() - start).toBeLessThan(10_000);
+});
+
 test("two commits are compared: every report, the verdict's status, and no trace", async () => {
   const file = (name: string): string => join(directory, name);
   const reports = ["json", "html", "junit", "markdown"].flatMap((kind) => [`--${kind}`, file(kind)]);
