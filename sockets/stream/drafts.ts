@@ -14,6 +14,8 @@ import { optionDifferences } from "./option-words.ts";
 
 /** Drafts at a time: most are connected, or listen, within the turn in which they were made. */
 const DRAFTS_MAX = 16_384;
+/** Records that are none of the thread's sockets: fresh4, fresh6, trial. */
+const OWN = 3;
 
 class SilentSink implements TcpSink {
   readonly views = new FrameViews(new Uint8Array(4));
@@ -47,7 +49,7 @@ export class Drafts {
   constructor(config: TcpConfig, table: SocketTable) {
     const { chunkBytes } = config;
     const few = { bufferBytes: chunkBytes * 4, pressureBytes: chunkBytes, segments: 16, ranges: 16 };
-    const limits = { ...config, ...few, connections: Math.min(config.connections, DRAFTS_MAX) };
+    const limits = { ...config, ...few, connections: Math.min(config.connections, DRAFTS_MAX) + OWN };
     this.tcp = new Tcp(limits, new SilentSink(), new Int32Array(4), 1, 0, { filters: held(table) });
     this.fresh4 = openSocket(this.tcp, false);
     this.fresh6 = openSocket(this.tcp, true);
