@@ -109,7 +109,8 @@ export class Segmenter {
    * @param size bytes of payload a segment
    * @param start bytes before what the checksum covers, which ends with the segment
    * @param field bytes from there to the checksum, which is that of the pseudo-header yet, not complemented
-   * @returns 0, or -errno: nothing was sent
+   * @returns 0, or -errno: nothing was sent, but with ENOBUFS, where all or some of it may have been: the kernel tells what became
+   * of the last segment alone (dev_hard_start_xmit), a full ring of a veth's peer among it
    */
   send(type: number, headers: number, size: number, start: number, field: number): number {
     const { header, message } = this;
@@ -121,8 +122,7 @@ export class Segmenter {
     message[MSG_IOVLEN] = this.count + 1;
     const result = sys.sys3(sys.SYS.sendmsg, this.fd, this.messageAddress, MSG_DONTWAIT);
     if (result >= 0) return 0;
-    // Of an interface that is down, or a device that is full, it is no more than that.
-    this.isBroken = !isFull(result) && result !== -ERRNO.ENETDOWN;
+    this.isBroken = !PASSING.has(-result);
     return result;
   }
 
@@ -131,9 +131,17 @@ export class Segmenter {
   }
 }
 
-/** Whether a result of send() says that the device has enough for now. */
-export const isFull = (result: number): boolean =>
-  result === -ERRNO.EAGAIN || result === -ERRNO.ENOBUFS || result === -ERRNO.ENOMEM;
+/** Errors of the moment, or of the packet: the device is full, the interface is down, its MTU has become smaller. */
+const PASSING: ReadonlySet<number> = new Set([
+  ERRNO.EAGAIN,
+  ERRNO.ENOBUFS,
+  ERRNO.ENOMEM,
+  ERRNO.ENETDOWN,
+  ERRNO.EMSGSIZE,
+]);
+
+/** Whether a result of send() says that the device has enough for now, and has taken nothing. */
+export const isFull = (result: number): boolean => result === -ERRNO.EAGAIN || result === -ERRNO.ENOMEM;
 
 /** Writes an address of 64 bits. */
 function putAddress(words: Int32Array, at: number, address: number): void {

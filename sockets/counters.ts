@@ -64,6 +64,10 @@ const OWN_COUNTERS = [
   ["TcpPartialChecksums", "checksum of a segment left unfinished by the sender's kernel"],
   ["TcpOutViaKernel", "segments sent through a raw socket: no route or neighbour the engine can use by itself"],
   ["TcpOutErrors", "segments not sent: the kernel refused them, or the TX ring was full"],
+  [
+    "TcpGsoDrops",
+    "packets of many segments of which the device dropped all or some: they are sent again as what is lost",
+  ],
   ["TcpGsoRefused", "packets of many segments that the kernel refused: they left segment by segment"],
   ["TcpLooped", "segments from one socket of the engine to another by an address of its own"],
   ["TcpHandedOver", "segments of connections of another lcore, passed on"],

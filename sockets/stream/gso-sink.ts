@@ -2,6 +2,7 @@
  * Packets of many segments from an lcore's TCP: link, IP and TCP header are written once, behind the frames; the payload stays in
  * the chunks of the send queue, from where the kernel takes it (queues/segmenter.ts).
  */
+import { ERRNO } from "af-xdp-bindings";
 import type { Port } from "../../queues/driver.ts";
 import {
   isFull,
@@ -79,6 +80,9 @@ export class FrameGso implements GsoSink {
   ): number {
     const { parts, port, segmenter, tcp } = this;
     if (port === null || segmenter === null) return GSO_REFUSED;
+    // The MTU has become smaller, and this connection has not heard of it: the kernel looks at single segments alone.
+    const most = parts.out.destinations.mtu[this.entry] - (v6 ? IPV6_HEADER : IPV4_HEADER);
+    if (header + Math.min(size, payload) > most) return GSO_REFUSED;
     // Frames that were queued before go first.
     port.txFlush();
     if (port.unsent) return GSO_FULL;
@@ -95,7 +99,10 @@ export class FrameGso implements GsoSink {
     const type = payload > size ? cut : VIRTIO_NET_HDR_GSO_NONE;
     const before = tcp - link;
     const result = segmenter.send(type, before + header, size, before, TCP_CHECKSUM);
-    if (result === 0) {
+    // What has not left is lost as on any wire: the peer may have some of it.
+    const dropped = result === -ERRNO.ENOBUFS;
+    if (dropped) parts.counters[C.TcpGsoDrops]++;
+    if (result === 0 || dropped) {
       out.sentElsewhere(Math.max(Math.ceil(payload / size), 1), before + header, payload);
       return GSO_SENT;
     }

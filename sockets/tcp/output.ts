@@ -277,7 +277,7 @@ function transmit(t: Tcp, c: number, gso: GsoSink, length: number, size: number,
 function keepsWay(t: Tcp, c: number, length: number): boolean {
   const { gso, w } = t;
   if (gso === null || w[c + PACKETS_OUT] === 0 || w[c + PACING_RATE] !== 0) return false;
-  if ((w[c + FLAGS] & (F_URGENT | F_NO_PMTUD)) !== 0) return false;
+  if ((w[c + FLAGS] & (F_URGENT | F_DSACK | F_NO_PMTUD)) !== 0) return false;
   return gso.room(w, c + LOCAL, (w[c + FLAGS] & F_V6) !== 0, w[c + HOPS]) >= length + TCP_HEADER_MAX;
 }
 

@@ -18,8 +18,11 @@ import {
   F_ORPHAN,
   F_PASSIVE,
   FLAGS,
+  L_GSO,
+  L_PUSH_TURN,
   LINGER2_MS,
   LISTEN,
+  LOCKS,
   LOST_OUT,
   PACKETS_OUT,
   RCV_CHUNKS,
@@ -86,6 +89,7 @@ export function finish(t: Tcp, c: number, errno: number): void {
   if (state === SYN_RECEIVED) halfOpenDone(t, c);
   if (state !== CLOSED && state !== LISTEN) t.removeFlow(c);
   w[c + STATE] = CLOSED;
+  w[c + LOCKS] &= ~(L_GSO | L_PUSH_TURN);
   stopSending(t, c);
   stopTimers(t, c);
   dropRanges(t, c);

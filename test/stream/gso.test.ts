@@ -4,8 +4,15 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ERRNO } from "af-xdp-bindings";
 import { Engine } from "../../engine/engine.ts";
 import type { Host } from "../../engine/host/hosts.ts";
+import { Segmenter, VIRTIO_NET_HDR_GSO_NONE } from "../../queues/segmenter.ts";
+import { C, newCounters } from "../../sockets/counters.ts";
+import { FrameGso } from "../../sockets/stream/gso-sink.ts";
+import type { SinkParts } from "../../sockets/stream/tcp-sink.ts";
+import { GSO_FULL, GSO_REFUSED, GSO_SENT } from "../../sockets/tcp/core.ts";
+import { FrameViews } from "../../sockets/wire/views.ts";
 import { read } from "../pcap/read.ts";
 import { makeHosts, requires, type VethPair } from "../support/hosts.ts";
 import { until } from "../support/kernel-udp.ts";
@@ -63,6 +70,79 @@ function received({ name, ns }: Host): number {
   const line = text.split("\n").find((row) => row.trim().startsWith(`${name}:`)) as string;
   return Number(line.split(":")[1].trim().split(/\s+/)[1]);
 }
+
+/** A sink whose kernel answers sendmsg(2) with `result`, and what it has counted. */
+function answering(result: number) {
+  const counters = newCounters();
+  const sent: number[] = [];
+  const segmenter = { isBroken: false, begin() {}, add: () => true, send: () => result };
+  const parts = {
+    counters,
+    views: new FrameViews(new Uint8Array(4096)),
+    ports: [{ segmenter, txFlush() {}, unsent: false }],
+    out: {
+      destinations: { resolve: () => 0, port: [0], mtu: [1500] },
+      writeLink() {},
+      sentElsewhere: (segments: number) => void sent.push(segments),
+    },
+  };
+  const gso = new FrameGso(parts as unknown as SinkParts, 0);
+  const words = new Int32Array(8);
+  const send = (size = 1448): number => {
+    expect(gso.room(words, 0, false, 0)).toBeGreaterThan(60_000);
+    gso.begin(false, 32);
+    return gso.send(32, 10 * size, size, words, 0, false, 0, 0);
+  };
+  return { counters, send, sent };
+}
+
+describe("what the kernel answers", () => {
+  const { EAGAIN, EMSGSIZE, ENOBUFS, ENOMEM } = ERRNO;
+
+  test("ENOBUFS tells of the last segment alone: all counts as sent, and what the peer lacks as lost", () => {
+    const { counters, send, sent } = answering(-ENOBUFS);
+    expect(send()).toBe(GSO_SENT);
+    expect([sent, counters[C.TcpGsoDrops], counters[C.TcpGsoRefused]]).toEqual([[10], 1, 0]);
+  });
+
+  test.each([
+    [0, GSO_SENT, [10]],
+    [-EAGAIN, GSO_FULL, []],
+    [-ENOMEM, GSO_FULL, []],
+    [-EMSGSIZE, GSO_REFUSED, []],
+  ])("%d", (result, told, counted) => {
+    const { counters, send, sent } = answering(result);
+    expect(send()).toBe(told);
+    expect(sent).toEqual(counted);
+    expect(counters[C.TcpGsoRefused]).toBe(told === GSO_REFUSED ? 1 : 0);
+  });
+
+  test("segments beyond the MTU are refused before the kernel would send them", () => {
+    const { send, sent } = answering(0);
+    expect(send(1449)).toBe(GSO_REFUSED);
+    expect(sent).toEqual([]);
+  });
+});
+
+test.skipIf(requires("veth") !== "")(
+  "a packet beyond the MTU, and an interface that is down, do not end the way",
+  () => {
+    const hosts = makeHosts();
+    closers.push(() => hosts.close());
+    const { ifindex, ns } = hosts.b;
+    const memory = new Uint8Array(new SharedArrayBuffer(4096));
+    const segmenter = ns.run(() => Segmenter.open(ifindex, memory)) as Segmenter;
+    const send = (length: number): number => {
+      segmenter.begin();
+      segmenter.add(0, length);
+      return segmenter.send(VIRTIO_NET_HDR_GSO_NONE, 54, 0, 34, 16);
+    };
+    expect([send(1514), send(2000), segmenter.isBroken]).toEqual([0, -ERRNO.EMSGSIZE, false]);
+    ns.run(() => Bun.spawnSync(["ip", "link", "set", hosts.b.name, "down"]));
+    expect([send(1514), segmenter.isBroken]).toEqual([-ERRNO.ENETDOWN, false]);
+    segmenter.close();
+  },
+);
 
 describe.skipIf(requires("veth", "af_xdp", "bpf") !== "" || Bun.which("python3") === null)("over veth", () => {
   test.each(["ipv4Text", "ipv6Text"] as const)("%s, offloads off: the kernel cuts", async (family) => {
