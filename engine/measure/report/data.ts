@@ -1,6 +1,7 @@
 /**
  * A comparison, whole: what every report is made from, and what `lcore regress --json` writes. Plain data; JSON as it is.
  */
+import type { StoredFinding } from "../compare/baseline.ts";
 import type { Environment } from "../environment.ts";
 import type { HistogramJson } from "../trial.ts";
 import type { Outcome } from "../verdict/verdict.ts";
@@ -96,22 +97,12 @@ export const STORED_SCHEMA = "lcore-regress-stored";
 /** Raised when a reader of the former version would misread the new one. */
 export const STORED_VERSION = 1;
 
-/** What was found of one metric beside stored runs. Changes are relative: 0.1 is 10 % more than was stored. */
-export interface StoredMetricRecord {
+/** What was found of one metric beside stored runs: values in nanoseconds, or answers a second. */
+export interface StoredMetricRecord extends Omit<StoredFinding, "metric"> {
   readonly metric: string;
   readonly better: "lower" | "higher";
   readonly watched: boolean;
-  readonly outcome: Outcome;
   readonly minimum: number;
-  /** The stored runs' geometric mean, and head's median: nanoseconds, or answers a second. */
-  readonly stored: number;
-  readonly head: number;
-  readonly change: number;
-  /** The smallest change for the worse that can be told from one day and another. */
-  readonly tells: number;
-  /** How much runs of different times differ (a standard deviation of logarithms), and whether that is assumed. */
-  readonly spread: number;
-  readonly guessed: boolean;
   /** Half the width of the interval that pairs of launches gave in the same time; null of too few. */
   readonly paired: number | null;
 }
